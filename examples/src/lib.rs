@@ -1,0 +1,1 @@
+//! Nothing here: the examples are the binaries beside this file's folder.

@@ -1,0 +1,552 @@
+//! The generated items, one function an item.
+
+use std::time::Duration;
+
+use proc_macro2::{Group, Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Attribute, Expr, ExprLit, GenericParam, Ident, Lit, LitStr, Meta, ReturnType};
+use syn::{ext::IdentExt, spanned::Spanned};
+
+use crate::{
+    model::{Call, Hook, Init, Method, Migration, Parameter, Server, cfgs, reads},
+    options::Options,
+};
+
+/// What most items name.
+struct Names<'a> {
+    server: &'a Server<'a>,
+    /// The runtime's path.
+    root: TokenStream,
+    message: Ident,
+    client: Ident,
+    /// `<T: Clone>`
+    params: TokenStream,
+    /// `<T>`
+    arguments: TokenStream,
+    /// `where T: Send`
+    bounds: TokenStream,
+    /// Locals of generated functions, out of reach of the user's names.
+    context: Ident,
+    reply: Ident,
+    reason: Ident,
+}
+
+pub(crate) fn expand(server: &Server) -> TokenStream {
+    let (params, arguments, bounds) = server.generics.split_for_impl();
+    let local = |name| Ident::new(name, Span::mixed_site());
+    let ident = generated(server.ident);
+    let names = Names {
+        server,
+        root: match &server.options.root {
+            Some(path) => path.to_token_stream(),
+            None => quote!(::persistent_runtime),
+        },
+        message: format_ident!("{ident}Message"),
+        client: format_ident!("{ident}Client"),
+        params: names_self(params.to_token_stream(), server),
+        arguments: arguments.to_token_stream(),
+        bounds: names_self(bounds.to_token_stream(), server),
+        context: local("context"),
+        reply: local("reply"),
+        reason: local("reason"),
+    };
+    let items = [
+        message(&names),
+        client(&names),
+        client_methods(&names),
+        client_clone(&names),
+        client_debug(&names),
+        client_impl(&names),
+        server_impl(&names),
+    ];
+    let cfgs = &server.cfgs;
+    items.into_iter().map(|item| quote!(#(#cfgs)* #item)).collect()
+}
+
+fn message(names: &Names) -> TokenStream {
+    let Names { server, root, message, params, bounds, .. } = names;
+    let serde = quote!(#root::__private::serde);
+    let serde_path = path_string(&serde, Span::call_site());
+    // serde would put bounds on each parameter, where the block's own suffice.
+    let serde_bound = has_params(server).then(|| quote!(bound(serialize = "", deserialize = "")));
+    let doc = format!("The messages of a `{}`: one variant a method.", server.ident);
+    let variants = server.methods.iter().map(|method| variant(method, names));
+    let unused = has_types(server).then(|| {
+        let types = server.generics.type_params().map(|parameter| &parameter.ident);
+        quote! {
+            #[doc(hidden)]
+            #[serde(skip)]
+            __Unused(#root::__private::Unused<(#(#types,)*)>),
+        }
+    });
+    quote! {
+        #[doc = #doc]
+        #[derive(::core::fmt::Debug, #serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path, #serde_bound)]
+        pub enum #message #params #bounds {
+            #(#variants)*
+            #unused
+        }
+    }
+}
+
+/// Input: `pub fn add(&mut self, points: u64) -> u64`
+/// Output: `Add { points: u64 },`
+fn variant(method: &Method, Names { server, root, .. }: &Names) -> TokenStream {
+    let variant = variant_ident(method);
+    let cfgs = cfgs(method.attrs);
+    let docs: Vec<_> = method.attrs.iter().filter(|attr| is_doc(attr)).collect();
+    let summary = docs.iter().take_while(|attr| !is_blank(attr));
+    let fallback = docs.is_empty().then(|| doc_of(method, server));
+    let fields = method.call.fields().map(|(ident, ty)| {
+        let doc = format!("The argument `{}`.", ident.unraw());
+        let (ident, ty) = (generated(ident), names_self(ty.to_token_stream(), server));
+        let with = path_string(&quote!(#root::__private::Argument), ty.span());
+        quote! {
+            #[doc = #doc]
+            #[serde(with = #with)]
+            #ident: #ty
+        }
+    });
+    let fields: Vec<_> = fields.collect();
+    let body = (!fields.is_empty()).then(|| quote!({ #(#fields),* }));
+    quote! {
+        #(#cfgs)*
+        #(#summary)*
+        #fallback
+        #variant #body,
+    }
+}
+
+fn client(names: &Names) -> TokenStream {
+    let Names { server, root, client, params, bounds, .. } = names;
+    let self_ty = server.self_ty;
+    let doc = format!("A client of one `{}`; cheap to clone.", server.ident);
+    quote! {
+        #[doc = #doc]
+        pub struct #client #params #bounds {
+            handle: #root::__private::Handle<#self_ty>,
+        }
+    }
+}
+
+fn client_methods(names: &Names) -> TokenStream {
+    let Names { server, client, params, arguments, bounds, .. } = names;
+    let methods = server.methods.iter().map(|method| client_method(method, names));
+    quote! {
+        impl #params #client #arguments #bounds {
+            #(#methods)*
+        }
+    }
+}
+
+/// Input: `pub fn add(&mut self, points: u64) -> u64`
+/// Output: `pub async fn add(&self, points: u64) -> Result<u64, CallError>`
+fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -> TokenStream {
+    let sig = method.call.sig;
+    let (ident, variant) = (generated(&sig.ident), variant_ident(method));
+    let carried = method.attrs.iter().filter(|attr| {
+        is_doc(attr) || ["cfg", "deprecated"].iter().any(|name| attr.path().is_ident(name))
+    });
+    let fallback = (!method.attrs.iter().any(is_doc)).then(|| doc_of(method, server));
+    let errors = format!(
+        "A [`CallError`]({}::CallError) if the message got no answer.",
+        path_string(root, Span::call_site()).value()
+    );
+    let fields: Vec<_> = method.call.fields().map(|(ident, _)| generated(ident)).collect();
+    let types = method.call.fields().map(|(_, ty)| names_self(ty.to_token_stream(), server));
+    let output = match &sig.output {
+        ReturnType::Default => quote!(()),
+        ReturnType::Type(_, ty) => names_self(ty.to_token_stream(), server),
+    };
+    let send = if method.cast { quote!(cast) } else { quote!(call::<#output>) };
+    quote! {
+        #(#carried)*
+        #fallback
+        #[doc = ""]
+        #[doc = "# Errors"]
+        #[doc = #errors]
+        pub async fn #ident(
+            &self,
+            #(#fields: #types),*
+        ) -> ::core::result::Result<#output, #root::CallError> {
+            self.handle.#send(#message::#variant { #(#fields),* }).await
+        }
+    }
+}
+
+fn client_clone(Names { client, params, arguments, bounds, .. }: &Names) -> TokenStream {
+    quote! {
+        impl #params ::core::clone::Clone for #client #arguments #bounds {
+            fn clone(&self) -> Self {
+                Self { handle: ::core::clone::Clone::clone(&self.handle) }
+            }
+        }
+    }
+}
+
+fn client_debug(Names { client, params, arguments, bounds, .. }: &Names) -> TokenStream {
+    let name = client.to_string();
+    let formatter = Ident::new("formatter", Span::mixed_site());
+    quote! {
+        impl #params ::core::fmt::Debug for #client #arguments #bounds {
+            fn fmt(&self, #formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                #formatter.debug_tuple(#name).field(&self.handle).finish()
+            }
+        }
+    }
+}
+
+fn client_impl(names: &Names) -> TokenStream {
+    let Names { server, root, client, params, arguments, bounds, .. } = names;
+    let self_ty = server.self_ty;
+    let handle = quote!(#root::__private::Handle<#self_ty>);
+    quote! {
+        impl #params #root::Client<#self_ty> for #client #arguments #bounds {
+            fn from_handle(handle: #handle) -> Self {
+                Self { handle }
+            }
+
+            fn handle(&self) -> &#handle {
+                &self.handle
+            }
+        }
+    }
+}
+
+fn server_impl(names: &Names) -> TokenStream {
+    let Names { server, root, message, client, params, arguments, bounds, .. } = names;
+    let self_ty = server.self_ty;
+    let name = match &server.options.name {
+        Some(name) => name.to_token_stream(),
+        None => server.ident.unraw().to_string().to_token_stream(),
+    };
+    let version = Literal::u32_unsuffixed(server.version());
+    let options = options(&server.options, root);
+    let (init_ty, init) = init(names);
+    let started = started(names);
+    let terminate = terminate(names);
+    let is_read = is_read(names);
+    let handle = handle(names);
+    let encode = quote_spanned!(self_ty.span()=> #root::__private::encode::<#self_ty>);
+    let decode = decode(names);
+    quote! {
+        impl #params #root::Server for #self_ty #bounds {
+            type Message = #message #arguments;
+            type Client = #client #arguments;
+            type Init = #init_ty;
+
+            const NAME: &'static str = #name;
+            const VERSION: u32 = #version;
+
+            fn options() -> #root::Options {
+                #options
+            }
+
+            #init
+            #started
+            #terminate
+            #is_read
+            #handle
+
+            fn encode(
+                &self,
+                buffer: &mut #root::__private::Vec<u8>,
+            ) -> ::core::result::Result<(), #root::EncodeError> {
+                #encode(self, buffer)
+            }
+
+            #decode
+        }
+    }
+}
+
+/// `type Init` and `fn init`.
+fn init(names: &Names) -> (TokenStream, TokenStream) {
+    let Names { server, root, context, .. } = names;
+    let self_ty = server.self_ty;
+    let (call, state) = match &server.init {
+        Init::Default => {
+            let default = quote_spanned!(self_ty.span()=> #root::__private::default_state);
+            (None, quote!(::core::result::Result::Ok(#default::<#self_ty>())))
+        }
+        Init::Function(call) => {
+            let value = invoke(call, names);
+            let output = match &call.sig.output {
+                ReturnType::Default => quote!(()),
+                ReturnType::Type(_, ty) => ty.to_token_stream(),
+            };
+            (Some(call), quote!(<#output as #root::InitOutput<Self>>::into_state(#value)))
+        }
+        Init::Broken(call) => (Some(call), quote!(::core::unimplemented!())),
+    };
+    let fields: Vec<_> = call.iter().flat_map(|call| call.fields()).collect();
+    let (ty, pattern) = match fields[..] {
+        [(ident, ty)] => (ty.to_token_stream(), generated(ident).to_token_stream()),
+        _ => {
+            let types = fields.iter().map(|(_, ty)| ty);
+            let idents = fields.iter().map(|(ident, _)| generated(ident));
+            (quote!((#(#types),*)), quote!((#(#idents),*)))
+        }
+    };
+    let init = quote! {
+        async fn init(
+            #pattern: Self::Init,
+            #context: &#root::Context<Self>,
+        ) -> ::core::result::Result<Self, #root::__private::String> {
+            #state
+        }
+    };
+    (ty, init)
+}
+
+fn started(names: &Names) -> Option<TokenStream> {
+    let Names { server, root, context, .. } = names;
+    let Hook { call, attrs } = server.started.as_ref()?;
+    let (cfgs, run) = (cfgs(attrs).collect::<Vec<_>>(), invoke(call, names));
+    let writes = !reads(call.sig);
+    Some(quote! {
+        #(#cfgs)*
+        const STARTED_WRITES: bool = #writes;
+
+        #(#cfgs)*
+        async fn started(&mut self, #context: &#root::Context<Self>) {
+            #run
+        }
+    })
+}
+
+fn terminate(names: &Names) -> Option<TokenStream> {
+    let Names { server, root, context, reason, .. } = names;
+    let Hook { call, attrs } = server.terminate.as_ref()?;
+    let (cfgs, run) = (cfgs(attrs).collect::<Vec<_>>(), invoke(call, names));
+    let writes = !reads(call.sig);
+    Some(quote! {
+        #(#cfgs)*
+        const TERMINATE_WRITES: bool = #writes;
+
+        #(#cfgs)*
+        async fn terminate(
+            &mut self,
+            #reason: &#root::StopReason,
+            #context: &#root::Context<Self>,
+        ) {
+            #run
+        }
+    })
+}
+
+fn is_read(names: &Names) -> TokenStream {
+    let Names { server, message, .. } = names;
+    let arms = server.methods.iter().map(|method| {
+        let (cfgs, variant, reads) = (cfgs(method.attrs), variant_ident(method), method.reads);
+        quote!(#(#cfgs)* #message::#variant { .. } => #reads,)
+    });
+    let unused = unused_arm(names);
+    quote! {
+        fn is_read(message: &Self::Message) -> bool {
+            match *message {
+                #(#arms)*
+                #unused
+            }
+        }
+    }
+}
+
+fn handle(names: &Names) -> TokenStream {
+    let Names { server, root, message, context, reply, .. } = names;
+    let arms = server.methods.iter().map(|method| {
+        let (cfgs, variant) = (cfgs(method.attrs), variant_ident(method));
+        let fields = method.call.fields().map(|(ident, _)| generated(ident));
+        let result = invoke(&method.call, names);
+        // The one lint that looks into expansions and means the user's callers.
+        let deprecated = method.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
+        let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
+        quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #reply.set(#result),)
+    });
+    let unused = unused_arm(names);
+    quote! {
+        async fn handle(
+            &mut self,
+            message: Self::Message,
+            #context: &#root::Context<Self>,
+            #reply: #root::ReplySlot<'_>,
+        ) {
+            match message {
+                #(#arms)*
+                #unused
+            }
+        }
+    }
+}
+
+fn unused_arm(Names { server, message, .. }: &Names) -> Option<TokenStream> {
+    has_types(server).then(|| quote!(#message::__Unused(ref unused) => unused.absurd(),))
+}
+
+fn decode(names: &Names) -> TokenStream {
+    let Names { server, root, .. } = names;
+    let self_ty = server.self_ty;
+    let current = Literal::u32_unsuffixed(server.version());
+    let decode = quote!(#root::__private::decode);
+    let own = quote_spanned!(self_ty.span()=> #decode::<#self_ty>);
+    let migrations = server.migrations.iter().map(|Migration { from, ident, old, attrs }| {
+        let cfgs = cfgs(attrs);
+        let old = quote_spanned!(old.span()=> #decode::<#old>);
+        quote!(#(#cfgs)* #from => #old(bytes).map(Self::#ident),)
+    });
+    quote! {
+        fn decode(
+            version: u32,
+            bytes: &[u8],
+        ) -> ::core::result::Result<Self, #root::DecodeError> {
+            match version {
+                #current => #own(bytes),
+                #(#migrations)*
+                stored => ::core::result::Result::Err(
+                    #root::DecodeError::Version { stored, current: #current },
+                ),
+            }
+        }
+    }
+}
+
+/// Input: `async fn add(&mut self, points: u64, context: &Context<Self>)`
+/// Output: `sendable(Self::add(self, points, context)).await`
+fn invoke(call: &Call, Names { root, context, reason, .. }: &Names) -> TokenStream {
+    let ident = generated(&call.sig.ident);
+    let receiver = call.sig.receiver().map(|_| quote_spanned!(ident.span()=> self));
+    let parameters = call.parameters.iter().map(|parameter| match parameter {
+        Parameter::Field(ident, _) => generated(ident),
+        Parameter::Context => context.clone(),
+        Parameter::Reason => reason.clone(),
+    });
+    let arguments = receiver.into_iter().chain(parameters.map(ToTokens::into_token_stream));
+    let value = quote_spanned!(ident.span()=> Self::#ident(#(#arguments),*));
+    if call.sig.asyncness.is_some() {
+        quote!(#root::__private::sendable(#value).await)
+    } else {
+        value
+    }
+}
+
+fn options(options: &Options, root: &TokenStream) -> TokenStream {
+    let mut calls = Vec::new();
+    if let Some(policy) = &options.restart {
+        calls.push(quote!(restart(#root::Restart::#policy)));
+    }
+    if let Some((count, within)) = options.max_restarts {
+        let (count, within) = (Literal::u32_unsuffixed(count), duration(within));
+        calls.push(quote!(max_restarts(#count, #within)));
+    }
+    if let Some(backoff) = &options.backoff {
+        let (min, max) = (duration(backoff.min), duration(backoff.max));
+        let factor = Literal::f64_unsuffixed(backoff.factor);
+        calls.push(quote!(backoff(#root::Backoff { min: #min, max: #max, factor: #factor })));
+    }
+    if let Some(timeout) = options.idle_timeout {
+        let timeout = match timeout {
+            Some(timeout) => duration(timeout),
+            None => quote!(::core::option::Option::None),
+        };
+        calls.push(quote!(idle_timeout(#timeout)));
+    }
+    if let Some(size) = options.mailbox {
+        let size = Literal::usize_unsuffixed(size);
+        calls.push(quote!(mailbox(#size)));
+    }
+    if let Some(timeout) = options.call_timeout {
+        let timeout = duration(timeout);
+        calls.push(quote!(call_timeout(#timeout)));
+    }
+    quote!(#root::Options::new() #(.#calls)*)
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let seconds = Literal::u64_unsuffixed(duration.as_secs());
+    let nanos = Literal::u32_unsuffixed(duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanos))
+}
+
+/// The user's name for a generated thing: it stands where the user wrote it,
+/// and lints know that the user didn't write the thing.
+fn generated(ident: &Ident) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(ident.span().resolved_at(Span::call_site()));
+    ident
+}
+
+fn variant_ident(method: &Method) -> Ident {
+    Ident::new(&method.variant, generated(&method.call.sig.ident).span())
+}
+
+/// `tokens` for use outside of the impl block, where `Self` is something else.
+fn names_self(tokens: TokenStream, server: &Server) -> TokenStream {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut named = TokenStream::new();
+    while let Some(tree) = tokens.next() {
+        match tree {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                let self_ty = respanned(server.self_ty.to_token_stream(), ident.span());
+                let in_path =
+                    matches!(tokens.peek(), Some(TokenTree::Punct(p)) if p.as_char() == ':');
+                named.extend(if in_path { quote!(<#self_ty>) } else { self_ty });
+            }
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), names_self(group.stream(), server));
+                inner.set_span(group.span());
+                named.extend([TokenTree::Group(inner)]);
+            }
+            other => named.extend([other]),
+        }
+    }
+    named
+}
+
+fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|tree| match tree {
+            TokenTree::Group(group) => {
+                let stream = respanned(group.stream(), span);
+                TokenTree::Group(Group::new(group.delimiter(), stream))
+            }
+            other => other,
+        })
+        .map(|mut tree| {
+            tree.set_span(span);
+            tree
+        })
+        .collect()
+}
+
+/// A path in the string form that serde's attributes and links take.
+fn path_string(path: &TokenStream, span: Span) -> LitStr {
+    LitStr::new(&path.to_string().replace(' ', ""), span)
+}
+
+fn has_params(server: &Server) -> bool {
+    !server.generics.params.is_empty()
+}
+
+fn has_types(server: &Server) -> bool {
+    server.generics.params.iter().any(|param| matches!(param, GenericParam::Type(_)))
+}
+
+fn is_doc(attr: &Attribute) -> bool {
+    attr.path().is_ident("doc")
+}
+
+fn is_blank(attr: &Attribute) -> bool {
+    let Meta::NameValue(meta) = &attr.meta else { return false };
+    matches!(
+        &meta.value,
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty()
+    )
+}
+
+/// The documentation of a method that has none of its own.
+fn doc_of(method: &Method, server: &Server) -> TokenStream {
+    let doc = format!("Calls `{}::{}`.", server.ident, method.call.sig.ident.unraw());
+    quote!(#[doc = #doc])
+}

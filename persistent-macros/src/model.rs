@@ -1,0 +1,349 @@
+//! What is to be generated, in the user's own tokens.
+
+use syn::{
+    Attribute, FnArg, Generics, Ident, LitInt, Pat, ReceiverKind, ReturnType, Signature, Token,
+    Type, TypeReference, Visibility, ext::IdentExt, parse::ParseStream,
+};
+
+use crate::{
+    check,
+    errors::Errors,
+    options::Options,
+    parse::{Block, Function},
+};
+
+/// A block that is a server.
+pub(crate) struct Server<'a> {
+    pub(crate) self_ty: &'a Type,
+    /// The last segment of `self_ty`.
+    pub(crate) ident: &'a Ident,
+    pub(crate) generics: &'a Generics,
+    pub(crate) cfgs: Vec<&'a Attribute>,
+    pub(crate) options: Options,
+    pub(crate) methods: Vec<Method<'a>>,
+    pub(crate) init: Init<'a>,
+    pub(crate) started: Option<Hook<'a>>,
+    pub(crate) terminate: Option<Hook<'a>>,
+    pub(crate) migrations: Vec<Migration<'a>>,
+}
+
+/// A callable method that keeps the rules.
+pub(crate) struct Method<'a> {
+    pub(crate) call: Call<'a>,
+    pub(crate) variant: String,
+    pub(crate) attrs: &'a [Attribute],
+    pub(crate) reads: bool,
+    pub(crate) cast: bool,
+}
+
+/// A function to call, with what it takes besides `self`, in its order.
+pub(crate) struct Call<'a> {
+    pub(crate) sig: &'a Signature,
+    pub(crate) parameters: Vec<Parameter<'a>>,
+}
+
+pub(crate) enum Parameter<'a> {
+    Field(&'a Ident, &'a Type),
+    Context,
+    Reason,
+}
+
+/// Where the state of a first life comes from.
+pub(crate) enum Init<'a> {
+    Default,
+    Function(Call<'a>),
+    /// A function that breaks a rule. It has been reported; nothing that its
+    /// absence would entail should be.
+    Broken(Call<'a>),
+}
+
+pub(crate) struct Hook<'a> {
+    pub(crate) call: Call<'a>,
+    pub(crate) attrs: &'a [Attribute],
+}
+
+/// `#[migrate(from = N)] fn(old: Old) -> Self`
+pub(crate) struct Migration<'a> {
+    pub(crate) from: LitInt,
+    pub(crate) ident: &'a Ident,
+    pub(crate) old: &'a Type,
+    pub(crate) attrs: &'a [Attribute],
+}
+
+/// What the helper attributes and the signature make of a function.
+enum Role {
+    Free,
+    Method { cast: bool },
+    Init,
+    Started,
+    Terminate,
+    Migrate(LitInt),
+}
+
+impl<'a> Server<'a> {
+    /// None if the block can't be a server at all.
+    pub(crate) fn read(block: &'a Block, options: Options, errors: &mut Errors) -> Option<Self> {
+        if !errors.none_from(|errors| check::check_block(&block.item, errors)) {
+            return None;
+        }
+        let mut server = Self {
+            self_ty: &block.item.self_ty,
+            ident: last_segment(&block.item.self_ty)?,
+            generics: &block.item.generics,
+            cfgs: cfgs(&block.item.attrs).collect(),
+            options,
+            methods: Vec::new(),
+            init: Init::Default,
+            started: None,
+            terminate: None,
+            migrations: Vec::new(),
+        };
+        for function in &block.functions {
+            server.add(function, errors);
+        }
+        Some(server)
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.options.version.unwrap_or(1)
+    }
+
+    fn add(&mut self, function: &'a Function, errors: &mut Errors) {
+        match Role::of(function, errors) {
+            Role::Free => {}
+            Role::Method { cast } => self.add_method(function, cast, errors),
+            Role::Init => {
+                let call = Call::of(&function.sig);
+                if !matches!(self.init, Init::Default) {
+                    errors.at(&function.sig.ident, "there is an `#[init]` function already");
+                } else if errors.none_from(|errors| check::check_init(function, errors)) {
+                    self.init = Init::Function(call);
+                } else {
+                    self.init = Init::Broken(call);
+                }
+            }
+            Role::Started => {
+                if self.started.is_some() {
+                    errors.at(&function.sig.ident, "there is a `#[started]` hook already");
+                } else if errors.none_from(|errors| check::check_started(function, errors)) {
+                    self.started = Some(Hook::of(function));
+                }
+            }
+            Role::Terminate => {
+                if self.terminate.is_some() {
+                    errors.at(&function.sig.ident, "there is a `#[terminate]` hook already");
+                } else if errors.none_from(|errors| check::check_terminate(function, errors)) {
+                    self.terminate = Some(Hook::of(function));
+                }
+            }
+            Role::Migrate(from) => self.add_migration(function, from, errors),
+        }
+    }
+
+    fn add_method(&mut self, function: &'a Function, cast: bool, errors: &mut Errors) {
+        if !errors.none_from(|errors| check::check_method(function, cast, errors)) {
+            return;
+        }
+        let ident = &function.sig.ident;
+        let variant = variant(&ident.unraw().to_string());
+        let conditional = |attrs| cfgs(attrs).next().is_some();
+        if let Some(other) = self.methods.iter().find(|other| other.variant == variant)
+            && !(conditional(other.attrs) && conditional(&function.attrs))
+        {
+            // Of two equal names rustc says so itself.
+            let name = &other.call.sig.ident;
+            if name != ident {
+                errors.at(
+                    ident,
+                    format!("`{name}` and `{ident}` both make the message `{variant}`: rename one"),
+                );
+            }
+            return;
+        }
+        self.methods.push(Method {
+            call: Call::of(&function.sig),
+            variant,
+            attrs: &function.attrs,
+            reads: reads(&function.sig),
+            cast,
+        });
+    }
+
+    fn add_migration(&mut self, function: &'a Function, from: LitInt, errors: &mut Errors) {
+        let current = self.version();
+        match from.base10_parse::<u32>() {
+            Err(error) => return errors.push(error),
+            Ok(version) if version >= current => {
+                return errors.at(
+                    from,
+                    format!(
+                        "the block has version {current}, and a migration comes from an earlier \
+                         one: write `#[persistent_server(version = …)]` or another `from`"
+                    ),
+                );
+            }
+            Ok(_) => {}
+        }
+        if self.migrations.iter().any(|other| other.from.base10_digits() == from.base10_digits()) {
+            return errors.at(&from, format!("there is a migration from {from} already"));
+        }
+        if errors.none_from(|errors| check::check_migrate(function, self.self_ty, errors))
+            && let [Parameter::Field(_, old)] = Call::of(&function.sig).parameters[..]
+        {
+            let (ident, attrs) = (&function.sig.ident, &function.attrs[..]);
+            self.migrations.push(Migration { from, ident, old, attrs });
+        }
+    }
+}
+
+impl Role {
+    fn of(function: &Function, errors: &mut Errors) -> Self {
+        let callable =
+            matches!(function.vis, Visibility::Public(_)) && function.sig.receiver().is_some();
+        let Some((helper, more)) = function.helpers.split_first() else {
+            return if callable { Self::Method { cast: false } } else { Self::Free };
+        };
+        let Some(name) = helper.path().get_ident().map(ToString::to_string) else {
+            unreachable!("a helper attribute is one word");
+        };
+        for other in more {
+            errors.at(other, format!("`#[{name}]` has settled what this function is: drop this"));
+        }
+        if name == "migrate" {
+            return match helper.parse_args_with(from) {
+                Ok(from) => Self::Migrate(from),
+                Err(_) => {
+                    errors.at(helper, "write `#[migrate(from = 1)]`");
+                    Self::Free
+                }
+            };
+        }
+        if helper.meta.require_path_only().is_err() {
+            errors.at(helper, format!("`#[{name}]` takes no arguments"));
+        }
+        match name.as_str() {
+            "init" => Self::Init,
+            "started" => Self::Started,
+            "terminate" => Self::Terminate,
+            "cast" if callable => Self::Method { cast: true },
+            "skip" if callable => Self::Free,
+            _ => {
+                errors.at(
+                    helper,
+                    format!(
+                        "`#[{name}]` goes on a callable method, a `pub fn` with `&self` or \
+                         `&mut self`; this one is none"
+                    ),
+                );
+                Self::Free
+            }
+        }
+    }
+}
+
+/// Input: `from = 1`
+fn from(input: ParseStream) -> syn::Result<LitInt> {
+    let name: Ident = input.parse()?;
+    if name != "from" {
+        return Err(syn::Error::new(name.span(), "expected `from`"));
+    }
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+impl<'a> Call<'a> {
+    fn of(sig: &'a Signature) -> Self {
+        Self { sig, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a Ident, &'a Type)> {
+        self.parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Field(ident, ty) => Some((*ident, *ty)),
+            Parameter::Context | Parameter::Reason => None,
+        })
+    }
+}
+
+impl<'a> Hook<'a> {
+    fn of(function: &'a Function) -> Self {
+        Self { call: Call::of(&function.sig), attrs: &function.attrs }
+    }
+}
+
+impl<'a> Parameter<'a> {
+    /// None for `self` and for what no rule lets pass.
+    fn of(input: &'a FnArg) -> Option<Self> {
+        let FnArg::Typed(parameter) = input else { return None };
+        match (borrowed(&parameter.ty), &*parameter.pat) {
+            (Some(reference), _) => {
+                let name = last_segment(&reference.elem)?;
+                match name.to_string().as_str() {
+                    "Context" => Some(Self::Context),
+                    "StopReason" => Some(Self::Reason),
+                    _ => None,
+                }
+            }
+            (None, Pat::Ident(pat)) => Some(Self::Field(&pat.ident, &parameter.ty)),
+            (None, _) => None,
+        }
+    }
+}
+
+/// Whether a method takes `&self`.
+pub(crate) fn reads(sig: &Signature) -> bool {
+    match sig.receiver().map(|receiver| &receiver.kind) {
+        Some(ReceiverKind::Reference(_, _, mutability)) => mutability.is_none(),
+        Some(ReceiverKind::Typed(_, ty)) => borrowed(ty).is_some_and(|ty| ty.mutability.is_none()),
+        _ => false,
+    }
+}
+
+/// `add_points` and `addPoints` to `AddPoints`; leading underscores stay.
+fn variant(method: &str) -> String {
+    let rest = method.trim_start_matches('_');
+    let mut variant = method[..method.len() - rest.len()].to_owned();
+    for word in rest.split('_') {
+        let mut chars = word.chars();
+        variant.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+        variant.push_str(chars.as_str());
+    }
+    if variant == "Self" {
+        variant.push('_');
+    }
+    variant
+}
+
+/// A type without the invisible groups and parentheses around it.
+pub(crate) fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        _ => ty,
+    }
+}
+
+pub(crate) fn borrowed(ty: &Type) -> Option<&TypeReference> {
+    match bare(ty) {
+        Type::Reference(reference) => Some(reference),
+        _ => None,
+    }
+}
+
+/// The last segment of a type that is a plain path.
+pub(crate) fn last_segment(ty: &Type) -> Option<&Ident> {
+    match bare(ty) {
+        Type::Path(ty) if ty.qself.is_none() => Some(&ty.path.segments.last()?.ident),
+        _ => None,
+    }
+}
+
+pub(crate) fn is_unit(output: &ReturnType) -> bool {
+    match output {
+        ReturnType::Default => true,
+        ReturnType::Type(_, ty) => matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty()),
+    }
+}
+
+pub(crate) fn cfgs(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
+}

@@ -1,0 +1,295 @@
+//! The attribute's arguments.
+
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    Ident, Lit, LitInt, LitStr, Path, Result, Token,
+    ext::IdentExt,
+    parenthesized,
+    parse::{Parse, ParseStream, Parser},
+};
+
+use crate::errors::Errors;
+
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_FACTOR: f64 = 2.0;
+
+/// Each option, and how to write it.
+const OPTIONS: [(&str, &str); 9] = [
+    ("name", "`name = \"Player\"`"),
+    ("version", "`version = 2`"),
+    ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
+    ("max_restarts", "`max_restarts(3, within = \"5s\")`"),
+    ("backoff", "`backoff(min = \"100ms\", max = \"10s\", factor = 2.0)`"),
+    ("idle_timeout", "`idle_timeout = \"60s\"` or `idle_timeout = never`"),
+    ("mailbox", "`mailbox = 1024`"),
+    ("call_timeout", "`call_timeout = \"5s\"`"),
+    ("crate", "`crate = ::persistent_runtime`"),
+];
+
+/// What the attribute sets; the rest is left open.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) version: Option<u32>,
+    /// The variant of `Restart`.
+    pub(crate) restart: Option<Ident>,
+    pub(crate) max_restarts: Option<(u32, Duration)>,
+    pub(crate) backoff: Option<Backoff>,
+    /// `Some(None)` is `never`.
+    pub(crate) idle_timeout: Option<Option<Duration>>,
+    pub(crate) mailbox: Option<usize>,
+    pub(crate) call_timeout: Option<Duration>,
+    /// The runtime's path.
+    pub(crate) root: Option<Path>,
+}
+
+pub(crate) struct Backoff {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+    pub(crate) factor: f64,
+}
+
+impl Options {
+    pub(crate) fn parse(arguments: TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        let mut seen = Vec::new();
+        for argument in split(arguments) {
+            let parser = |input: ParseStream| -> Result<_> {
+                Ok((input.call(Ident::parse_any)?, input.parse::<TokenStream>()?))
+            };
+            let Ok((name, value)) = parser.parse2(argument.clone()) else {
+                errors.at(argument, format!("expected one of the options {}", known()));
+                continue;
+            };
+            let Some((_, form)) = OPTIONS.iter().find(|(option, _)| name == option) else {
+                errors.at(&name, unknown(&name.to_string()));
+                continue;
+            };
+            if seen.contains(&name) {
+                errors.at(&name, format!("`{name}` is set twice"));
+            } else if (|input: ParseStream| options.set(&name, input, errors))
+                .parse2(value)
+                .is_err()
+            {
+                errors.at(argument, format!("write {form}"));
+            }
+            seen.push(name);
+        }
+        options
+    }
+
+    /// Reads what follows `name`. A wrong form is the result's error; a value
+    /// that breaks a rule goes to `errors` under its own token.
+    fn set(&mut self, name: &Ident, input: ParseStream, errors: &mut Errors) -> Result<()> {
+        match name.to_string().as_str() {
+            "name" => self.name = name_of(value(input)?, errors),
+            // A wrong version must not make the migrations wrong as well.
+            "version" => {
+                self.version = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
+            }
+            "restart" => self.restart = restart(&value(input)?, errors),
+            "max_restarts" => self.max_restarts = max_restarts(input, errors)?,
+            "backoff" => self.backoff = backoff(input, errors)?,
+            "idle_timeout" => {
+                input.parse::<Token![=]>()?;
+                self.idle_timeout = if input.peek(LitStr) {
+                    duration(&input.parse()?, errors).map(Some)
+                } else {
+                    input.parse::<keyword::never>()?;
+                    Some(None)
+                }
+            }
+            "mailbox" => self.mailbox = at_least_one(&value(input)?, errors),
+            "call_timeout" => {
+                let literal = value(input)?;
+                self.call_timeout = duration(&literal, errors);
+                if self.call_timeout == Some(Duration::ZERO) {
+                    errors.at(literal, "a call needs some time: more than zero");
+                }
+            }
+            "crate" => {
+                input.parse::<Token![=]>()?;
+                self.root = root(input.call(Path::parse_mod_style)?, errors);
+            }
+            _ => unreachable!("an option that is not in the table"),
+        }
+        Ok(())
+    }
+}
+
+mod keyword {
+    syn::custom_keyword!(never);
+    syn::custom_keyword!(within);
+}
+
+fn value<T: Parse>(input: ParseStream) -> Result<T> {
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+fn name_of(literal: LitStr, errors: &mut Errors) -> Option<LitStr> {
+    if literal.value().is_empty() {
+        errors.at(literal, "the stored name can't be empty");
+        return None;
+    }
+    Some(literal)
+}
+
+fn at_least_one<N>(literal: &LitInt, errors: &mut Errors) -> Option<N>
+where
+    N: std::str::FromStr<Err: std::fmt::Display> + Default + PartialEq,
+{
+    match literal.base10_parse::<N>() {
+        Ok(number) if number == N::default() => errors.at(literal, "this must be at least 1"),
+        Ok(number) => return Some(number),
+        Err(error) => errors.push(error),
+    }
+    None
+}
+
+fn restart(policy: &Ident, errors: &mut Errors) -> Option<Ident> {
+    let variant = match policy.to_string().as_str() {
+        "temporary" => "Temporary",
+        "transient" => "Transient",
+        "permanent" => "Permanent",
+        other => {
+            let policies = ["temporary", "transient", "permanent"];
+            let hint = did_you_mean(other, policies);
+            errors.at(
+                policy,
+                format!("a restart policy is `temporary`, `transient` or `permanent`{hint}"),
+            );
+            return None;
+        }
+    };
+    Some(Ident::new(variant, Span::call_site()))
+}
+
+/// Input: `(3, within = "5s")`
+fn max_restarts(input: ParseStream, errors: &mut Errors) -> Result<Option<(u32, Duration)>> {
+    let content;
+    parenthesized!(content in input);
+    let count: LitInt = content.parse()?;
+    content.parse::<Token![,]>()?;
+    content.parse::<keyword::within>()?;
+    let within = duration(&value(&content)?, errors);
+    content.parse::<Option<Token![,]>>()?;
+    content.is_empty().then_some(()).ok_or_else(|| content.error("unexpected"))?;
+    Ok(match count.base10_parse() {
+        Ok(count) => within.map(|within| (count, within)),
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    })
+}
+
+/// Input: `(min = "100ms", max = "10s", factor = 2.0)`, in any order
+fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
+    let (mut min, mut max, mut factor) = (None, None, None);
+    let content;
+    parenthesized!(content in input);
+    while !content.is_empty() {
+        let name: Ident = content.parse()?;
+        match name.to_string().as_str() {
+            "min" if min.is_none() => min = Some(value::<LitStr>(&content)?),
+            "max" if max.is_none() => max = Some(value::<LitStr>(&content)?),
+            "factor" if factor.is_none() => factor = Some(value::<Lit>(&content)?),
+            _ => return Err(content.error("no field of `backoff`")),
+        }
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    let shortest = min.ok_or_else(|| content.error("`min` is missing"))?;
+    let min = duration(&shortest, errors);
+    let max = max.map_or(Some(BACKOFF_MAX), |literal| duration(&literal, errors));
+    let factor = factor.map_or(Some(BACKOFF_FACTOR), |literal| growth(&literal, errors));
+    let (Some(min), Some(max), Some(factor)) = (min, max, factor) else { return Ok(None) };
+    if min > max {
+        let max = humantime::format_duration(max);
+        errors.at(shortest, format!("`min` is longer than `max`, which is {max} here"));
+        return Ok(None);
+    }
+    Ok(Some(Backoff { min, max, factor }))
+}
+
+fn growth(literal: &Lit, errors: &mut Errors) -> Option<f64> {
+    let factor = match literal {
+        Lit::Int(literal) => literal.base10_parse().ok(),
+        Lit::Float(literal) => literal.base10_parse().ok(),
+        _ => None,
+    };
+    let factor = factor.filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
+    if factor.is_none() {
+        errors.at(literal, "`factor` is a number of at least 1, as in `factor = 2.0`");
+    }
+    factor
+}
+
+fn duration(literal: &LitStr, errors: &mut Errors) -> Option<Duration> {
+    humantime::parse_duration(&literal.value())
+        .map_err(|error| {
+            errors.at(literal, format!("{error}; write a duration as in \"5s\" or \"1m 30s\""));
+        })
+        .ok()
+}
+
+/// The runtime's path must mean the same in every module.
+fn root(path: Path, errors: &mut Errors) -> Option<Path> {
+    if path.leading_colon.is_some() || path.segments.first()?.ident == "crate" {
+        return Some(path);
+    }
+    let written = path.to_token_stream().to_string().replace(' ', "");
+    errors
+        .at(path, format!("the path must be absolute: write `::{written}` or `crate::{written}`"));
+    None
+}
+
+/// The arguments between the commas, each to be parsed apart from the others'
+/// mistakes.
+fn split(arguments: TokenStream) -> Vec<TokenStream> {
+    let is_comma = |tree: &TokenTree| matches!(tree, TokenTree::Punct(p) if p.as_char() == ',');
+    arguments
+        .into_iter()
+        .collect::<Vec<_>>()
+        .split(is_comma)
+        .filter(|argument| !argument.is_empty())
+        .map(|argument| argument.iter().cloned().collect())
+        .collect()
+}
+
+fn unknown(name: &str) -> String {
+    let hint = did_you_mean(name, OPTIONS.map(|(option, _)| option));
+    format!("there is no option `{name}`{hint}; the options are {}", known())
+}
+
+fn known() -> String {
+    OPTIONS.map(|(option, _)| format!("`{option}`")).join(", ")
+}
+
+fn did_you_mean<const N: usize>(written: &str, known: [&str; N]) -> String {
+    known
+        .into_iter()
+        .map(|candidate| (distance(written, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| distance * 3 <= candidate.len())
+        .map_or_else(String::new, |(_, candidate)| format!(", did you mean `{candidate}`?"))
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

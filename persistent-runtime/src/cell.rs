@@ -1,0 +1,222 @@
+//! One address: its mailbox and, while it is in memory, its server.
+//!
+//! A cell is there for as long as somebody holds a client of it, it is in
+//! memory, or it has crashes to remember. So a message that meets an unloading
+//! server has nowhere wrong to go: it queues in the same cell, and the cell's
+//! task activates the server again. A cell leaves the registry under the
+//! registry's lock, when nobody can send to it any more.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    CallError, Server, ServerId, StopReason,
+    kind::Kind,
+    mailbox::{Envelope, Mailbox, Order, Phase},
+    options::Settings,
+    panic::caught,
+    restart::Crashes,
+    sweeper::Sweep,
+    task::{Instance, Task},
+};
+
+/// See the [module](self).
+pub(crate) struct Cell<S: Server> {
+    id: ServerId,
+    kind: Arc<Kind<S>>,
+    /// How many clients there are. It leaves 0 under the registry's lock only.
+    handles: AtomicUsize,
+    /// A permit a free place in the mailbox; fair, so that senders keep order.
+    room: Semaphore,
+    mailbox: Mutex<Mailbox<S>>,
+}
+
+impl<S: Server> Cell<S> {
+    pub(crate) fn new(kind: Arc<Kind<S>>, id: ServerId) -> Self {
+        let room = Semaphore::new(kind.settings().mailbox);
+        Self { id, kind, handles: AtomicUsize::new(0), room, mailbox: Mutex::new(Mailbox::new()) }
+    }
+
+    pub(crate) fn id(&self) -> &ServerId {
+        &self.id
+    }
+
+    pub(crate) fn key(&self) -> &Arc<str> {
+        self.id.shared_key()
+    }
+
+    pub(crate) fn kind(&self) -> &Arc<Kind<S>> {
+        &self.kind
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.kind.settings()
+    }
+
+    /// Nothing may be dropped under this lock that could hold a client.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<S>> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn held(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn let_go(&self) {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.kind.release(&self.id);
+        }
+    }
+
+    /// Whether the registry can do without this cell. The registry asks under
+    /// its lock, so that no client can appear meanwhile.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.handles.load(Ordering::Acquire) == 0 && {
+            let mailbox = self.lock();
+            matches!(mailbox.phase, Phase::Absent)
+                && mailbox.failed.is_none()
+                && mailbox.crashes.is_empty()
+        }
+    }
+
+    /// Queues `envelope`, waiting for room, and sees to it that it is handled.
+    ///
+    /// Cancel safe: a dropped call has queued nothing.
+    pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
+        self.admit(&envelope.order, &self.lock())?;
+        let Ok(permit) = self.room.acquire().await else { return Err(self.stopped()) };
+        let mut mailbox = self.lock();
+        if let Err(error) = self.admit(&envelope.order, &mailbox) {
+            drop(mailbox);
+            return Err(error);
+        }
+        // The task gives the permit back when it takes the message.
+        permit.forget();
+        mailbox.queue.push_back(envelope);
+        if matches!(mailbox.phase, Phase::Running) {
+            mailbox.wake();
+        } else {
+            let instance = mailbox.take_idle(Phase::Running);
+            mailbox.phase = Phase::Running;
+            drop(mailbox);
+            self.run(instance, None);
+        }
+        Ok(())
+    }
+
+    /// Whether an order may join the queue.
+    fn admit(&self, order: &Order<S>, mailbox: &Mailbox<S>) -> Result<(), CallError> {
+        if self.kind.is_stopping() {
+            return Err(self.stopped());
+        }
+        if let Some(by) = self.kind.name_taken_by() {
+            return Err(CallError::NameTaken { server: self.id.clone(), by });
+        }
+        match &mailbox.failed {
+            Some(panic) if !matches!(order, Order::Stop { .. }) => Err(self.limit_exceeded(panic)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next message, its place in the mailbox freed.
+    pub(crate) fn take(&self, mailbox: &mut Mailbox<S>) -> Option<Envelope<S>> {
+        let envelope = mailbox.queue.pop_front()?;
+        self.free(1);
+        Some(envelope)
+    }
+
+    /// Gives the places of `messages` taken messages back.
+    pub(crate) fn free(&self, messages: usize) {
+        self.room.add_permits(messages);
+    }
+
+    /// Ends the instance at once: no hook runs, nothing is stored.
+    pub(crate) fn kill(&self) {
+        let mut mailbox = self.lock();
+        mailbox.killed = matches!(mailbox.phase, Phase::Running);
+        mailbox.wake();
+        let instance = mailbox.take_idle(Phase::Absent);
+        drop(mailbox);
+        discard(instance);
+    }
+
+    /// Forgets the crashes and the failure.
+    pub(crate) fn reset(&self) {
+        let mut mailbox = self.lock();
+        mailbox.failed = None;
+        mailbox.crashes = Crashes::default();
+    }
+
+    /// Has the instance unloaded if it is at rest; if not, its task looks.
+    pub(crate) fn unload(self: &Arc<Self>, reason: StopReason) {
+        let mut mailbox = self.lock();
+        mailbox.wake();
+        let instance = mailbox.take_idle(Phase::Running);
+        drop(mailbox);
+        if instance.is_some() {
+            self.run(instance, Some(reason));
+        }
+    }
+
+    /// Drops everything at once: the runtime is gone.
+    pub(crate) fn halt(&self) {
+        self.room.close();
+        let queue = mem::take(&mut self.lock().queue);
+        drop(queue);
+        self.kill();
+    }
+
+    /// Never under the lock: a task that can't be spawned is dropped here, and
+    /// takes the lock to say so.
+    fn run(self: &Arc<Self>, instance: Option<Box<Instance<S>>>, unload: Option<StopReason>) {
+        self.kind.spawn(Task::new(self.clone(), instance).run(unload));
+    }
+
+    pub(crate) fn stopped(&self) -> CallError {
+        CallError::RuntimeStopped { server: self.id.clone() }
+    }
+
+    pub(crate) fn limit_exceeded(&self, panic: &str) -> CallError {
+        CallError::RestartLimit { server: self.id.clone(), panic: panic.to_owned() }
+    }
+}
+
+impl<S: Server> Sweep for Cell<S> {
+    fn sweep(self: Arc<Self>, now: Instant) -> Option<Instant> {
+        let mut mailbox = self.lock();
+        if mailbox.armed.is_none_or(|armed| armed > now) {
+            return None;
+        }
+        mailbox.armed = None;
+        let settings = self.settings();
+        let crashes = mailbox.crashes.forget_old(now, settings.within);
+        let deadline = match mailbox.phase {
+            Phase::Idle { since, .. } => since.checked_add(settings.idle_timeout),
+            Phase::Absent => crashes,
+            // Its task arms the sweeper again when it comes to rest.
+            Phase::Running => return None,
+        };
+        if deadline.is_some_and(|deadline| deadline > now) {
+            return mailbox.arm(deadline);
+        }
+        let instance = mailbox.take_idle(Phase::Running);
+        drop(mailbox);
+        match instance {
+            Some(_) => self.run(instance, Some(StopReason::Idle)),
+            None => self.kind.release(&self.id),
+        }
+        None
+    }
+}
+
+/// Drops an instance that no hook sees out; a panic in its own `Drop` ends here.
+pub(crate) fn discard<S: Server>(instance: Option<Box<Instance<S>>>) {
+    let _ = caught(|| drop(instance));
+}

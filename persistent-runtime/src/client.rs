@@ -1,0 +1,186 @@
+//! The caller's side: the generated client's core, and the controls.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use crate::{
+    Address, CallError, Server, StopReason,
+    cell::Cell,
+    mailbox::{Envelope, Order},
+    reply::{self, Answer},
+};
+
+/// The core that each generated client wraps: one server's cell, what to
+/// create it from, and a deadline.
+pub struct Handle<S: Server> {
+    cell: Arc<Cell<S>>,
+    init: Option<Arc<S::Init>>,
+    timeout: Duration,
+}
+
+impl<S: Server> Handle<S> {
+    /// A handle on `cell`, which the registry has counted already.
+    pub(crate) fn adopt(cell: Arc<Cell<S>>, init: Option<Arc<S::Init>>) -> Self {
+        let timeout = cell.settings().call_timeout;
+        Self { cell, init, timeout }
+    }
+
+    /// Sends `message` and waits for its handler's result.
+    ///
+    /// # Errors
+    /// Each of [`CallError`].
+    pub async fn call<R: Send + 'static>(&self, message: S::Message) -> Result<R, CallError> {
+        let (answer, reply) = reply::channel::<R>();
+        self.ask(Order::Message(message), answer, reply).await
+    }
+
+    /// Queues `message` and does not wait for its handler.
+    ///
+    /// # Errors
+    /// If it can't be queued: the mailbox is full until the deadline, the
+    /// restart limit is exceeded, the runtime has stopped.
+    pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
+        let order = Order::Message(message);
+        self.within_deadline(self.cell.send(Envelope {
+            order,
+            init: self.init.clone(),
+            answer: None,
+        }))
+        .await
+    }
+
+    /// Makes sure that the server runs.
+    pub(crate) async fn start(&self) -> Result<(), CallError> {
+        self.control(Order::Start).await
+    }
+
+    async fn control(&self, order: Order<S>) -> Result<(), CallError> {
+        let (mut answer, reply) = reply::channel::<()>();
+        answer.slot().set(());
+        self.ask(order, answer, reply).await
+    }
+
+    async fn ask<R>(
+        &self,
+        order: Order<S>,
+        answer: Answer,
+        reply: reply::Waiting<R>,
+    ) -> Result<R, CallError> {
+        self.within_deadline(async {
+            self.cell
+                .send(Envelope { order, init: self.init.clone(), answer: Some(answer) })
+                .await?;
+            reply.wait(self.cell.id()).await
+        })
+        .await
+    }
+
+    async fn within_deadline<R>(
+        &self,
+        work: impl Future<Output = Result<R, CallError>>,
+    ) -> Result<R, CallError> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                Err(CallError::Timeout { server: self.cell.id().clone(), after: self.timeout })
+            }
+        }
+    }
+}
+
+impl<S: Server> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        self.cell.held();
+        Self { cell: self.cell.clone(), init: self.init.clone(), timeout: self.timeout }
+    }
+}
+
+impl<S: Server> Drop for Handle<S> {
+    fn drop(&mut self) {
+        self.cell.let_go();
+    }
+}
+
+impl<S: Server> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(self.cell.id()).finish()
+    }
+}
+
+/// The controls of a client, apart from the server's own methods so that no
+/// name is taken from the user: a method of the server's that is named like a
+/// control wins, and the control stays reachable as `Client::stop(&client, …)`.
+///
+/// The server's type `S` is a parameter, not an associated type, so that a
+/// client may be more public than its server.
+pub trait Client<S: Server>: Clone + Send + Sync + 'static {
+    /// Wraps a handle; called by generated code and the runtime.
+    #[doc(hidden)]
+    fn from_handle(handle: Handle<S>) -> Self;
+
+    /// The wrapped handle.
+    #[doc(hidden)]
+    fn handle(&self) -> &Handle<S>;
+
+    /// The server's address: serializable, and good for a client at any time.
+    fn address(&self) -> Address<S> {
+        let Handle { cell, init, .. } = self.handle();
+        Address::from_parts(cell.key().clone(), init.clone())
+    }
+
+    /// This client with another deadline for each call, from the sending to
+    /// the commit. A zero timeout still lets a call through that needs no
+    /// waiting at all.
+    #[must_use]
+    fn with_timeout(&self, timeout: Duration) -> Self {
+        let mut handle = self.handle().clone();
+        handle.timeout = timeout;
+        Self::from_handle(handle)
+    }
+
+    /// Queues any message of the server's, `&mut self` methods and reads
+    /// alike, without waiting for its handler; a result is dropped.
+    ///
+    /// # Errors
+    /// If it can't be queued: the mailbox is full until the deadline, the
+    /// restart limit is exceeded, the runtime has stopped.
+    fn cast(&self, message: S::Message) -> impl Future<Output = Result<(), CallError>> + Send {
+        self.handle().cast(message)
+    }
+
+    /// Ends the server behind the messages sent before, and waits until that
+    /// is on disk. What becomes of its state is the restart policy's matter.
+    /// The next message starts it again.
+    ///
+    /// # Errors
+    /// If the store refuses the final state; the stop has happened all the
+    /// same, and the stored state is the one before. Or as for a call.
+    fn stop(
+        &self,
+        reason: impl Into<StopReason>,
+    ) -> impl Future<Output = Result<(), CallError>> + Send {
+        self.handle().control(Order::Stop { reason: reason.into(), wipe: false })
+    }
+
+    /// Ends the server normally and wipes its state, whatever the policy. Also
+    /// mends a server whose restart limit is exceeded or whose state can't be
+    /// read, at the price of the state.
+    ///
+    /// # Errors
+    /// As for [`stop`](Client::stop).
+    fn stop_and_wipe(&self) -> impl Future<Output = Result<(), CallError>> + Send {
+        self.handle().control(Order::Stop { reason: StopReason::Normal, wipe: true })
+    }
+
+    /// Ends the server without its `terminate` hook, as a crash does: memory
+    /// is dropped, stored state stays, the next message starts it again. The
+    /// message in progress, if any, is dropped at its next `.await` with
+    /// [`CallError::Killed`]; queued messages stay queued.
+    fn kill(&self) {
+        self.handle().cell.kill();
+    }
+
+    /// Gives a server whose restart limit is exceeded a new budget.
+    fn reset(&self) {
+        self.handle().cell.reset();
+    }
+}

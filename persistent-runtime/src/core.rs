@@ -1,0 +1,185 @@
+//! What all servers of one runtime share.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    future::Future,
+    mem,
+    pin::pin,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{runtime, sync::Notify, task::AbortHandle};
+
+use crate::{
+    Address, Options, Server, Storage,
+    client::Handle,
+    kind::{AnyKind, Kind},
+    options::Settings,
+    sweeper::Sweeper,
+};
+
+/// See the [module](self).
+pub(crate) struct Core {
+    storage: Arc<dyn Storage>,
+    tokio: runtime::Handle,
+    sweeper: Arc<Sweeper>,
+    sweeping: AbortHandle,
+    defaults: Options,
+    configured: HashMap<TypeId, Options>,
+    kinds: RwLock<Kinds>,
+    /// No new messages are taken.
+    stopping: AtomicBool,
+    /// Nothing goes on at all.
+    halted: AtomicBool,
+    active: AtomicUsize,
+    quiet: Notify,
+}
+
+#[derive(Default)]
+struct Kinds {
+    by_type: HashMap<TypeId, Arc<dyn AnyKind>>,
+    /// The type that came first with each stored name.
+    names: HashMap<&'static str, (TypeId, &'static str)>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        defaults: Options,
+        configured: HashMap<TypeId, Options>,
+    ) -> Self {
+        let tokio = runtime::Handle::current();
+        let sweeper = Arc::new(Sweeper::default());
+        let sweeping = tokio.spawn({
+            let sweeper = sweeper.clone();
+            async move { sweeper.run().await }
+        });
+        Self {
+            storage,
+            tokio,
+            sweeper,
+            sweeping: sweeping.abort_handle(),
+            defaults,
+            configured,
+            kinds: RwLock::default(),
+            stopping: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            quiet: Notify::new(),
+        }
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn sweeper(&self) -> &Sweeper {
+        &self.sweeper
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tokio.spawn(work);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
+    }
+
+    /// A client's core for any address.
+    pub(crate) fn handle<S: Server>(self: &Arc<Self>, address: &Address<S>) -> Handle<S> {
+        self.kind::<S>().handle(address)
+    }
+
+    /// The registry of a type, made at its first use.
+    pub(crate) fn kind<S: Server>(self: &Arc<Self>) -> Arc<Kind<S>> {
+        let of = TypeId::of::<S>();
+        let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner).get(of);
+        let kind: Arc<dyn Any + Send + Sync> = known.unwrap_or_else(|| {
+            let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
+            kinds.get(of).unwrap_or_else(|| {
+                let (owner, path) = *kinds.names.entry(S::NAME).or_insert((of, type_name::<S>()));
+                let taken_by = (owner != of).then_some(path);
+                let kind = Arc::new(Kind::<S>::new(self.clone(), self.settings::<S>(), taken_by));
+                kinds.by_type.insert(of, kind.clone());
+                kind
+            })
+        });
+        kind.downcast().expect("a kind is filed under its own type")
+    }
+
+    /// Every option of a type, each from the nearest layer that sets it.
+    fn settings<S: Server>(&self) -> Settings {
+        let configured = self.configured.get(&TypeId::of::<S>()).cloned().unwrap_or_default();
+        configured.over(&self.defaults).over(&S::options()).settle()
+    }
+
+    /// Has every server unloaded, and waits until the last one is.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for kind in self.kinds() {
+            kind.unload_all();
+        }
+        loop {
+            let mut quiet = pin!(self.quiet.notified());
+            quiet.as_mut().enable();
+            if self.active() == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    /// Ends everything as it is. Nothing acknowledged is lost.
+    pub(crate) fn halt(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.halted.store(true, Ordering::SeqCst);
+        self.sweeping.abort();
+        let kinds = mem::take(&mut *self.kinds.write().unwrap_or_else(PoisonError::into_inner));
+        for kind in kinds.by_type.values() {
+            kind.halt();
+        }
+    }
+
+    /// How many servers and tasks there are.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    fn kinds(&self) -> Vec<Arc<dyn AnyKind>> {
+        let kinds = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
+        kinds.by_type.values().cloned().collect()
+    }
+}
+
+impl Kinds {
+    fn get(&self, of: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
+        let kind: Arc<dyn AnyKind> = self.by_type.get(&of)?.clone();
+        Some(kind)
+    }
+}
+
+/// Something that a shutdown waits for.
+pub(crate) struct Active(Arc<Core>);
+
+impl Active {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        core.active.fetch_add(1, Ordering::SeqCst);
+        Self(core)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.quiet.notify_waiters();
+        }
+    }
+}

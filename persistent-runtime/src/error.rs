@@ -1,0 +1,266 @@
+//! One error type an operation.
+
+use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{DecodeError, EncodeError, ServerId};
+
+/// Why a call, cast, start or stop has no result.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Nothing is stored under the key, and the client has no init arguments
+    /// to create it from.
+    NotFound {
+        /// The server.
+        server: ServerId,
+    },
+    /// The deadline passed. The message may still run; see the cancel safety
+    /// section of the crate's documentation.
+    Timeout {
+        /// The server.
+        server: ServerId,
+        /// The time that the call had.
+        after: Duration,
+    },
+    /// The handler panicked. What this message changed is dropped; the next
+    /// message runs on the last state that a handler returned.
+    Crashed {
+        /// The server.
+        server: ServerId,
+        /// The panic's text.
+        panic: String,
+    },
+    /// The server crashed more often than its limit allows and takes no
+    /// messages until it is [reset](crate::Client::reset).
+    RestartLimit {
+        /// The server.
+        server: ServerId,
+        /// The text of the last panic.
+        panic: String,
+    },
+    /// The first life could not begin: `#[init]` failed or panicked. Nothing
+    /// is stored; the next message tries again.
+    Init {
+        /// The server.
+        server: ServerId,
+        /// The error's or panic's text.
+        reason: String,
+    },
+    /// The store refused to read or write. Nothing that this call changed is
+    /// in memory any more.
+    Storage {
+        /// The server.
+        server: ServerId,
+        /// What the store said.
+        source: StorageError,
+    },
+    /// The stored state is none of the server's type. It stays untouched.
+    Decode {
+        /// The server.
+        server: ServerId,
+        /// The version that it was stored with.
+        version: u32,
+        /// Where and why.
+        source: Arc<DecodeError>,
+    },
+    /// The new state has no stored form; the server is back at the one before.
+    Encode {
+        /// The server.
+        server: ServerId,
+        /// Why.
+        source: Arc<EncodeError>,
+    },
+    /// The server was [killed](crate::Client::kill) while it handled the call.
+    Killed {
+        /// The server.
+        server: ServerId,
+    },
+    /// The server dropped the call without an answer.
+    NoReply {
+        /// The server.
+        server: ServerId,
+    },
+    /// Another Rust type uses the same stored name in this runtime.
+    NameTaken {
+        /// The server.
+        server: ServerId,
+        /// The path of the type that came first.
+        by: &'static str,
+    },
+    /// The runtime is shut down, or was dropped.
+    RuntimeStopped {
+        /// The server.
+        server: ServerId,
+    },
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { server } => write!(f, "{server} does not exist"),
+            Self::Timeout { server, after } => {
+                write!(f, "{server} did not answer within {after:?}; the message may still run")
+            }
+            Self::Crashed { server, panic } => write!(f, "{server} panicked: {panic}"),
+            Self::RestartLimit { server, panic } => write!(
+                f,
+                "{server} crashed too often and waits for a `reset`; it last panicked: {panic}"
+            ),
+            Self::Init { server, reason } => write!(f, "{server} could not be created: {reason}"),
+            Self::Storage { server, source } => write!(f, "{server}: the store failed: {source}"),
+            Self::Decode { server, version, source } => write!(
+                f,
+                "the stored state of {server} (version {version}) can't be read and was left \
+                 as it is: {source}"
+            ),
+            Self::Encode { server, source } => {
+                write!(f, "the new state of {server} can't be stored and was dropped: {source}")
+            }
+            Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
+            Self::NoReply { server } => write!(f, "{server} gave no answer"),
+            Self::NameTaken { server, by } => write!(
+                f,
+                "{server}: the stored name is in use by `{by}`; give one of the two types a \
+                 `name = \"…\"` of its own"
+            ),
+            Self::RuntimeStopped { server } => {
+                write!(f, "{server} can't be reached: its runtime has stopped")
+            }
+        }
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Storage { source, .. } => Some(source),
+            Self::Decode { source, .. } => Some(&**source),
+            Self::Encode { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a runtime did not open.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another runtime has the database open.
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// Who holds it, as the holder wrote it.
+        holder: String,
+    },
+    /// The file is a database of some other program.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer release wrote the file.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its file format.
+        found: u32,
+        /// The newest file format that this release knows.
+        known: u32,
+    },
+    /// An option that can't be honoured.
+    Options {
+        /// The server type's stored name, or `defaults`.
+        kind: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The store did not open.
+    Storage(StorageError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, holder } => write!(
+                f,
+                "{} is in use by {holder}; stop that runtime or open another file",
+                path.display()
+            ),
+            Self::Foreign { path } => {
+                write!(f, "{} is a database of another program; open another file", path.display())
+            }
+            Self::Newer { path, found, known } => write!(
+                f,
+                "{} has file format {found}, this release knows up to {known}; upgrade",
+                path.display()
+            ),
+            Self::Options { kind, reason } => write!(f, "options of {kind}: {reason}"),
+            Self::Storage(source) => write!(f, "the store did not open: {source}"),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Storage(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// Why a [`Storage`](crate::Storage) refused.
+#[derive(Clone, Debug)]
+pub struct StorageError(Arc<dyn Error + Send + Sync>);
+
+impl StorageError {
+    /// An error of a storage's own.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::from(error.into()))
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+/// Not every server ended within the shutdown's deadline.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// How many were still at work. What they had acknowledged is stored.
+    pub unfinished: usize,
+}
+
+impl fmt::Display for ShutdownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} servers were still at work at the shutdown's deadline", self.unfinished)
+    }
+}
+
+impl Error for ShutdownError {}

@@ -1,0 +1,92 @@
+//! What waits for a server, and where the server itself is.
+
+use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
+
+use tokio::time::Instant;
+
+use crate::{Server, StopReason, reply::Answer, restart::Crashes, task::Instance};
+
+/// What a server can be asked to do, in the order in which it was asked.
+pub(crate) struct Envelope<S: Server> {
+    pub(crate) order: Order<S>,
+    /// What to create the server from when nothing is stored.
+    pub(crate) init: Option<Arc<S::Init>>,
+    pub(crate) answer: Option<Answer>,
+}
+
+pub(crate) enum Order<S: Server> {
+    /// Be active.
+    Start,
+    Message(S::Message),
+    Stop {
+        reason: StopReason,
+        wipe: bool,
+    },
+}
+
+/// A cell's content, under the cell's lock.
+pub(crate) struct Mailbox<S: Server> {
+    pub(crate) queue: VecDeque<Envelope<S>>,
+    pub(crate) phase: Phase<S>,
+    /// Wakes the task that runs the server, while it waits.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) killed: bool,
+    /// When the sweeper comes by. Entries of its heap for later are stale.
+    pub(crate) armed: Option<Instant>,
+    pub(crate) crashes: Crashes,
+    /// The last panic's text, once the restart limit is exceeded.
+    pub(crate) failed: Option<Arc<str>>,
+}
+
+/// Where the instance is.
+pub(crate) enum Phase<S: Server> {
+    /// Not in memory.
+    Absent,
+    /// In memory and at rest.
+    Idle { instance: Box<Instance<S>>, since: Instant },
+    /// With its task: being activated, at work, or being unloaded.
+    Running,
+}
+
+impl<S: Server> Mailbox<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            phase: Phase::Absent,
+            waker: None,
+            killed: false,
+            armed: None,
+            crashes: Crashes::default(),
+            failed: None,
+        }
+    }
+
+    /// Takes the instance if it is at rest; it is `then` afterwards.
+    pub(crate) fn take_idle(&mut self, then: Phase<S>) -> Option<Box<Instance<S>>> {
+        match mem::replace(&mut self.phase, then) {
+            Phase::Idle { instance, .. } => Some(instance),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Has the sweeper come by at `deadline`; returns what to arm it with,
+    /// unless it comes early enough as it is.
+    pub(crate) fn arm(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+        let deadline = deadline?;
+        if self.armed.is_some_and(|armed| armed <= deadline) {
+            return None;
+        }
+        self.armed = Some(deadline);
+        Some(deadline)
+    }
+
+    /// Has the task look again, if it waits.
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

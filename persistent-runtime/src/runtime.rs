@@ -1,0 +1,289 @@
+//! Opening, addressing, shutting down.
+
+use std::{any::TypeId, collections::HashMap, fmt, path::Path, sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    Address, CallError, Client, MemoryStorage, OpenError, Options, Restart, Server, ShutdownError,
+    SqliteStorage, Storage, StorageError,
+    core::{Active, Core},
+    kind::Kind,
+};
+
+/// A set of persistent servers on one storage.
+///
+/// Clones are the same runtime. Several runtimes live side by side, each on a
+/// database of its own.
+///
+/// [`shutdown`](Self::shutdown) ends it in order. Dropping the last clone ends
+/// it at once, as a kill of the process would: what was acknowledged is
+/// stored, `terminate` hooks don't run, and clients get
+/// [`CallError::RuntimeStopped`]. The drop waits for the commits in flight.
+#[derive(Clone)]
+pub struct Runtime(Arc<Owner>);
+
+/// Ends the runtime with its last clone.
+struct Owner(Arc<Core>);
+
+impl Runtime {
+    /// Opens the SQLite database at `path`, or creates it.
+    ///
+    /// The servers' tasks run on the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// If the file is in use, not ours, or can't be opened.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(path).await
+    }
+
+    /// A runtime whose servers are forgotten with it: for tests.
+    ///
+    /// # Errors
+    /// None; the result is that of every way to open a runtime.
+    pub async fn in_memory() -> Result<Self, OpenError> {
+        Self::builder().open_with(MemoryStorage::new()).await
+    }
+
+    /// A runtime with choices.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Makes sure that the server under `key` runs, created from `init` if
+    /// nothing is stored, and stored by then.
+    ///
+    /// # Errors
+    /// Each of [`CallError`] but those of a handler.
+    pub async fn start<S: Server>(
+        &self,
+        key: impl Into<Arc<str>>,
+        init: S::Init,
+    ) -> Result<S::Client, CallError> {
+        self.started::<S>(&Address::new(key, init)).await
+    }
+
+    /// A client of the server under `key`, without looking whether it exists:
+    /// the first message starts it, from `init` if nothing is stored.
+    #[must_use]
+    pub fn at<S: Server>(&self, key: impl Into<Arc<str>>, init: S::Init) -> S::Client {
+        self.client::<S>(&Address::new(key, init))
+    }
+
+    /// Makes sure that the server under `key` runs, if it exists. Its client
+    /// never creates it either.
+    ///
+    /// # Errors
+    /// [`CallError::NotFound`] if nothing is stored under `key`; else as
+    /// [`start`](Self::start).
+    pub async fn find<S: Server>(&self, key: impl Into<Arc<str>>) -> Result<S::Client, CallError> {
+        self.started::<S>(&Address::existing(key)).await
+    }
+
+    /// A client of the server that `address` leads to, without looking whether
+    /// it exists.
+    #[must_use]
+    pub fn client<S: Server>(&self, address: &Address<S>) -> S::Client {
+        S::Client::from_handle(self.core().handle(address))
+    }
+
+    /// How many servers of a type there are.
+    ///
+    /// # Errors
+    /// If the storage can't tell.
+    pub async fn count<S: Server>(&self) -> Result<Count, StorageError> {
+        let stored = self.core().storage().count(S::NAME).await?;
+        let kind = self.core().kind::<S>();
+        Ok(Count { live: kind.live(), stored, failed: kind.failed() })
+    }
+
+    /// Ends the runtime: takes no more messages, handles those that it has
+    /// taken, unloads every server with its `terminate` hook and its final
+    /// commit, and closes the storage.
+    ///
+    /// Dropping the future leaves a runtime that takes no more messages; call
+    /// this again to go on.
+    ///
+    /// # Errors
+    /// If servers are still at work at the `deadline`. They are ended then as
+    /// by a kill, and the storage is closed all the same.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
+        let core = self.core();
+        let stopped = tokio::time::timeout(deadline, core.stop()).await;
+        let unfinished = core.active();
+        core.halt();
+        let storage = core.storage().clone();
+        // A panic of a foreign storage must not keep the caller from going on.
+        let _ = tokio::task::spawn_blocking(move || storage.close()).await;
+        stopped.map_err(|_| ShutdownError { unfinished })
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.0.0
+    }
+
+    async fn started<S: Server>(&self, address: &Address<S>) -> Result<S::Client, CallError> {
+        let client = self.client(address);
+        client.handle().start().await?;
+        Ok(client)
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("active", &self.core().active()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.halt();
+        self.0.storage().close();
+    }
+}
+
+/// How many servers of a type there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Count {
+    /// In memory.
+    pub live: usize,
+    /// In the storage.
+    pub stored: u64,
+    /// Over their restart limit.
+    pub failed: usize,
+}
+
+/// The choices of a [`Runtime`].
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Options, Runtime};
+/// # use std::time::Duration;
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+/// # #[persistent_server] impl Player {}
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let runtime = Runtime::builder()
+///     .defaults(Options::new().idle_timeout(Duration::from_secs(10)))
+///     .configure::<Player>(Options::new().mailbox(64))
+///     .in_memory()
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    defaults: Options,
+    configured: HashMap<TypeId, (&'static str, Options)>,
+    revivals: Vec<fn(&Arc<Core>)>,
+}
+
+impl Builder {
+    /// Options for every type, over those of the attributes.
+    pub fn defaults(mut self, options: Options) -> Self {
+        self.defaults = options;
+        self
+    }
+
+    /// Options for one type, over the [`defaults`](Self::defaults) and those of
+    /// its attribute.
+    pub fn configure<S: Server>(mut self, options: Options) -> Self {
+        self.configured.insert(TypeId::of::<S>(), (S::NAME, options));
+        self
+    }
+
+    /// Has the stored servers of a type with [`Restart::Permanent`] revived
+    /// when the runtime opens, in the background. A server that can't be
+    /// revived says so at its next call.
+    pub fn register<S: Server>(mut self) -> Self {
+        self.revivals.push(revive::<S>);
+        self
+    }
+
+    /// As [`Runtime::open`].
+    ///
+    /// # Errors
+    /// As [`Runtime::open`], or if an option can't be honoured.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
+        self.check()?;
+        let path = path.as_ref().to_owned();
+        let storage = tokio::task::spawn_blocking(|| SqliteStorage::open(path))
+            .await
+            .map_err(StorageError::new)??;
+        self.open_with(storage).await
+    }
+
+    /// As [`Runtime::in_memory`].
+    ///
+    /// # Errors
+    /// If an option can't be honoured.
+    pub async fn in_memory(self) -> Result<Runtime, OpenError> {
+        self.open_with(MemoryStorage::new()).await
+    }
+
+    /// Opens a runtime on any storage.
+    ///
+    /// # Errors
+    /// If an option can't be honoured.
+    pub async fn open_with(self, storage: impl Storage) -> Result<Runtime, OpenError> {
+        self.check()?;
+        let configured =
+            self.configured.into_iter().map(|(of, (_, options))| (of, options)).collect();
+        let core = Arc::new(Core::new(Arc::new(storage), self.defaults, configured));
+        for revive in self.revivals {
+            revive(&core);
+        }
+        Ok(Runtime(Arc::new(Owner(core))))
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let layers = self.configured.values().map(|(kind, options)| (*kind, options));
+        for (kind, options) in layers.chain([("the builder's defaults", &self.defaults)]) {
+            options
+                .check()
+                .map_err(|reason| OpenError::Options { kind: kind.to_owned(), reason })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let configured: HashMap<_, _> =
+            self.configured.values().map(|(kind, options)| (kind, options)).collect();
+        f.debug_struct("Builder")
+            .field("defaults", &self.defaults)
+            .field("configured", &configured)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many servers are revived at once, and how many keys are listed at once.
+const REVIVED_AT_ONCE: usize = 64;
+
+/// Starts every stored server of a type, if its policy says so.
+fn revive<S: Server>(core: &Arc<Core>) {
+    let kind = core.kind::<S>();
+    if kind.settings().restart == Restart::Permanent {
+        core.spawn(revive_all(kind, Active::new(core.clone())));
+    }
+}
+
+async fn revive_all<S: Server>(kind: Arc<Kind<S>>, _active: Active) {
+    let mut after: Option<Arc<str>> = None;
+    loop {
+        let storage = kind.core().storage();
+        let Ok(keys) = storage.keys(S::NAME, after.as_deref(), REVIVED_AT_ONCE).await else {
+            return;
+        };
+        after = keys.last().cloned();
+        if after.is_none() || kind.is_stopping() {
+            return;
+        }
+        let mut starts = JoinSet::new();
+        for key in keys {
+            let handle = kind.handle(&Address::existing(key));
+            starts.spawn(async move { handle.start().await });
+        }
+        starts.join_all().await;
+    }
+}

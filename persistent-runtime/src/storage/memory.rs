@@ -1,0 +1,89 @@
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Change, Record, Storage, StorageFuture};
+use crate::ServerId;
+
+/// States in memory: for tests, and for servers that need not outlive the
+/// process.
+///
+/// Clones share their content, so a test can give one clone to a runtime, shut
+/// that down, and open the next on another clone, or look at what is stored.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, MemoryStorage, Runtime};
+/// # use std::time::Duration;
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+/// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = MemoryStorage::new();
+/// let first = Runtime::builder().open_with(storage.clone()).await?;
+/// first.at::<Counter>("a", ()).add().await?;
+/// first.shutdown(Duration::from_secs(1)).await?;
+/// let second = Runtime::builder().open_with(storage).await?;
+/// assert_eq!(second.at::<Counter>("a", ()).add().await?, 2);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryStorage(Arc<Mutex<BTreeMap<ServerId, Record>>>);
+
+impl MemoryStorage {
+    /// An empty storage.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is stored for a server.
+    #[must_use]
+    pub fn get(&self, id: &ServerId) -> Option<Record> {
+        self.lock().get(id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+        Box::pin(ready(Ok(self.get(id))))
+    }
+
+    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+        match change.record {
+            Some(record) => self.lock().insert(change.id, record),
+            None => self.lock().remove(&change.id),
+        };
+        Box::pin(ready(Ok(())))
+    }
+
+    fn keys<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        let from = match after {
+            Some(key) => Bound::Excluded(ServerId::new(kind, key)),
+            None => Bound::Included(ServerId::new(kind, "")),
+        };
+        let states = self.lock();
+        let keys = states
+            .range((from, Bound::Unbounded))
+            .take_while(|(id, _)| id.kind() == kind)
+            .take(limit)
+            .map(|(id, _)| Arc::from(id.key()))
+            .collect();
+        Box::pin(ready(Ok(keys)))
+    }
+
+    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
+        let count = self.lock().keys().filter(|id| id.kind() == kind).count();
+        Box::pin(ready(Ok(count as u64)))
+    }
+}

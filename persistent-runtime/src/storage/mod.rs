@@ -1,0 +1,94 @@
+//! Where states are kept: the seam between the runtime and a database.
+
+use std::{pin::Pin, sync::Arc};
+
+use crate::{ServerId, StorageError};
+
+mod memory;
+mod sqlite;
+
+pub use memory::MemoryStorage;
+pub use sqlite::SqliteStorage;
+
+/// What the methods of a [`Storage`] return.
+pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// One server's state as it is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The version of the state's shape, the attribute's `version`.
+    pub version: u32,
+    /// The encoding of `state`; a storage keeps it and makes nothing of it.
+    pub format: u32,
+    /// The encoded state.
+    pub state: Arc<[u8]>,
+}
+
+/// States may hold secrets: their size is all that is shown.
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("version", &self.version)
+            .field("format", &self.format)
+            .field("bytes", &self.state.len())
+            .finish()
+    }
+}
+
+/// What one commit does to one server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    /// The server.
+    pub id: ServerId,
+    /// Its new record, or `None` to wipe it.
+    pub record: Option<Record>,
+}
+
+impl Change {
+    /// Stores `record` for the server `id`, or wipes it.
+    #[must_use]
+    pub fn new(id: ServerId, record: Option<Record>) -> Self {
+        Self { id, record }
+    }
+
+    fn bytes(&self) -> usize {
+        self.record.as_ref().map_or(0, |record| record.state.len())
+    }
+}
+
+/// A place that keeps states.
+///
+/// The runtime has one; [`SqliteStorage`] and [`MemoryStorage`] are at hand,
+/// and tests put their own in to count, delay or refuse.
+///
+/// The runtime has at most one commit of a server in flight, and loads a
+/// server only when none is. It relies on this: **a commit whose future
+/// resolves to `Ok` is durable**, and a later `load` returns it. A commit that
+/// resolves to an error may or may not have happened, but never half; the
+/// runtime loads the server again. A panic in a method counts as its error.
+///
+/// Dropping a future early is allowed at any time; its commit may still happen.
+pub trait Storage: Send + Sync + 'static {
+    /// The record of one server, `None` when there is none.
+    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>>;
+
+    /// Makes one change durable, as a whole or not at all.
+    fn commit(&self, change: Change) -> StorageFuture<'_, ()>;
+
+    /// The next `limit` keys of a kind in ascending order of their bytes,
+    /// those behind `after`.
+    fn keys<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>>;
+
+    /// How many servers of a kind are stored.
+    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64>;
+
+    /// Finishes what was begun and lets go of files and locks; may block.
+    /// Every later call is an error. Called once at least, perhaps again.
+    fn close(&self) {}
+}

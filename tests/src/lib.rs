@@ -1,0 +1,11 @@
+//! Servers and a storage that the integration tests share.
+
+mod counter;
+mod faulty;
+mod probe;
+mod twins;
+
+pub use counter::{Counter, CounterClient, CounterMessage};
+pub use faulty::{Fault, FaultyStorage};
+pub use probe::{Probe, ProbeClient, ProbeMessage, events};
+pub use twins::{Twins, TwinsClient, TwinsMessage};

@@ -1,0 +1,369 @@
+//! Addressing, calls, casts, deadlines, values.
+
+use std::time::Duration;
+
+use persistent_runtime::{Address, CallError, Client, Options, Runtime, persistent_server};
+use persistent_tests::{Counter, CounterClient, CounterMessage, Fault, FaultyStorage};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn a_struct_behaves_the_same_plain_and_as_a_server() {
+    let mut plain = Counter::default();
+    assert_eq!((plain.value(), plain.increment()), (0, 1));
+    (0..3).for_each(|_| plain.bump());
+    assert_eq!(plain.value(), 4);
+
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    assert_eq!((server.value().await.unwrap(), server.increment().await.unwrap()), (0, 1));
+    for _ in 0..3 {
+        server.bump().await.unwrap();
+    }
+    assert_eq!(server.value().await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn casts_and_calls_of_one_client_keep_their_order() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Log>("a", ());
+    for n in 0..500 {
+        match n % 3 {
+            0 => server.note(n).await.unwrap(),
+            1 => Client::cast(&server, LogMessage::Note { n }).await.unwrap(),
+            _ => assert_eq!(server.note_and_count(n).await.unwrap(), n + 1),
+        }
+    }
+    assert_eq!(server.all().await.unwrap(), (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn concurrent_casts_all_count_and_survive_a_crash() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let casts: Vec<_> = (0..20)
+        .map(|task| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                for cast in 0..5 {
+                    tokio::time::sleep(Duration::from_micros(task * 37 % 11 * cast)).await;
+                    server.bump().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for cast in casts {
+        cast.await.unwrap();
+    }
+    assert_eq!(server.value().await.unwrap(), 100);
+    server.crash("now".into()).await.unwrap_err();
+    assert_eq!(server.value().await.unwrap(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_times_out_and_the_server_goes_on() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let hasty = server.with_timeout(Duration::from_millis(100));
+    let begin = Instant::now();
+    let error = hasty.increment_after(Duration::from_millis(500)).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::Timeout { after, .. } if after == begin.elapsed()),
+        "{error}"
+    );
+    // The late answer finds nobody, and the handler was not cut short.
+    assert_eq!(server.value().await.unwrap(), 1);
+    assert_eq!(begin.elapsed(), Duration::from_millis(500));
+    assert_eq!(server.increment().await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_deadline_covers_activation_queueing_handling_and_commit() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let timeout = Duration::from_millis(100);
+    let times_out = async |server: &CounterClient| {
+        let begin = Instant::now();
+        let result = server.increment().await;
+        assert!(matches!(result, Err(CallError::Timeout { .. })), "{result:?}");
+        assert_eq!(begin.elapsed(), timeout);
+    };
+
+    let server = runtime.at::<Counter>("activation", ()).with_timeout(timeout);
+    storage.on_load(Fault::Hang);
+    times_out(&server).await;
+    storage.on_load(Fault::None);
+
+    let server = runtime.at::<Counter>("commit", ()).with_timeout(timeout);
+    storage.on_commit(Fault::Hang);
+    times_out(&server).await;
+    storage.on_commit(Fault::None);
+
+    let server = runtime.at::<Counter>("queue", ()).with_timeout(timeout);
+    let busy = server.with_timeout(Duration::from_secs(60));
+    let other = tokio::spawn(async move { busy.value_after(Duration::from_secs(1)).await });
+    tokio::task::yield_now().await;
+    times_out(&server).await;
+    assert_eq!(other.await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_mailbox_makes_senders_wait_in_order_and_loses_nothing() {
+    let runtime = Runtime::builder()
+        .configure::<Counter>(Options::new().mailbox(2))
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let busy = server.clone();
+    let busy = tokio::spawn(async move { busy.value_after(Duration::from_secs(1)).await });
+    tokio::task::yield_now().await;
+    server.bump().await.unwrap();
+    server.bump().await.unwrap();
+    let full = server.with_timeout(Duration::from_millis(10)).bump().await;
+    assert!(matches!(full, Err(CallError::Timeout { .. })), "the third waits: {full:?}");
+    let begin = Instant::now();
+    server.bump().await.unwrap();
+    assert!(begin.elapsed() > Duration::from_millis(900), "until there is room");
+    assert_eq!(busy.await.unwrap().unwrap(), 0);
+    assert_eq!(server.value().await.unwrap(), 3, "the one that gave up was not queued");
+}
+
+#[tokio::test]
+async fn a_dropped_call_does_not_cut_its_handler_short() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.value().await.unwrap();
+    let call = server.clone();
+    let call = tokio::spawn(async move { call.increment_in_halves().await });
+    tokio::task::yield_now().await;
+    call.abort();
+    let value = server.value().await.unwrap();
+    assert!(value == 0 || value == 2, "half a message: {value}");
+}
+
+#[tokio::test]
+async fn types_and_keys_do_not_meet() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    assert_eq!(runtime.at::<Counter>("b", ()).value().await.unwrap(), 0);
+    runtime.at::<Log>("a", ()).note(7).await.unwrap();
+    assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), 1);
+    assert_eq!(runtime.at::<Log>("a", ()).all().await.unwrap(), [7]);
+}
+
+#[tokio::test]
+async fn two_types_with_one_stored_name_are_refused() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    let error = runtime.at::<impostor::Counter>("a", ()).get().await.unwrap_err();
+    assert!(matches!(error, CallError::NameTaken { .. }), "{error}");
+    assert!(
+        error.to_string().contains("Counter") && error.to_string().contains("name ="),
+        "{error}"
+    );
+    assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), 1);
+}
+
+mod impostor {
+    use super::{Deserialize, Serialize, persistent_server};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Counter;
+
+    #[persistent_server]
+    impl Counter {
+        pub fn get(&self) {}
+    }
+}
+
+#[tokio::test]
+async fn finding_an_unknown_key_creates_nothing_and_at_creates_at_the_first_message() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let error = runtime.find::<Counter>("a").await.unwrap_err();
+    assert!(matches!(error, CallError::NotFound { .. }), "{error}");
+    assert_eq!(error.to_string(), r#"Counter "a" does not exist"#);
+    assert_eq!(storage.writes(), 0);
+
+    let loads = storage.loads();
+    let server = runtime.at::<Counter>("a", ());
+    assert_eq!((storage.loads(), storage.writes()), (loads, 0), "`at` does no I/O");
+    assert_eq!(server.value().await.unwrap(), 0);
+    assert_eq!(runtime.find::<Counter>("a").await.unwrap().value().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_found_client_does_not_create_the_server_again() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    runtime.start::<Counter>("a", ()).await.unwrap();
+    let found = runtime.find::<Counter>("a").await.unwrap();
+    found.stop_and_wipe().await.unwrap();
+    assert!(matches!(found.increment().await, Err(CallError::NotFound { .. })));
+    assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 0);
+}
+
+#[tokio::test]
+async fn starting_twice_gives_the_same_instance() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let first = runtime.start::<Counter>("a", ()).await.unwrap();
+    first.increment().await.unwrap();
+    let second = runtime.start::<Counter>("a", ()).await.unwrap();
+    assert_eq!(second.increment().await.unwrap(), 2);
+    assert_eq!(first.value().await.unwrap(), 2);
+    assert_eq!(runtime.count::<Counter>().await.unwrap().live, 1);
+}
+
+#[tokio::test]
+async fn an_address_in_another_servers_state_leads_there_after_a_restart() {
+    let storage = FaultyStorage::default();
+    let first = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let counter = first.at::<Counter>("a", ());
+    counter.increment().await.unwrap();
+    first.at::<Fan>("fan", ()).follow(counter.address()).await.unwrap();
+    first.shutdown(Duration::from_secs(1)).await.unwrap();
+
+    let second = Runtime::builder().open_with(storage).await.unwrap();
+    let fan = second.at::<Fan>("fan", ());
+    assert_eq!(fan.cheer().await.unwrap(), 2, "through the handler's context");
+    let counter: CounterClient = second.client(&fan.idol().await.unwrap().unwrap());
+    assert_eq!(counter.increment().await.unwrap(), 3);
+    assert_eq!(second.at::<Counter>("a", ()).value().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn an_address_of_one_type_does_not_read_as_one_of_another() {
+    let stored = serde_json_like(&Address::<Counter>::new("a", ()));
+    let error = read::<Address<Log>>(&stored).unwrap_err();
+    assert!(error.contains("address of a Counter, not of a Log"), "{error}");
+    assert_eq!(read::<Address<Counter>>(&stored).unwrap().key(), "a");
+}
+
+fn serde_json_like<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    persistent_runtime::__private::encode(value, &mut buffer).unwrap();
+    buffer
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    persistent_runtime::__private::decode(bytes).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn empty_and_large_states_survive_as_they_are() {
+    let storage = FaultyStorage::default();
+    for (size, text) in [(0, ""), (10_000, "x"), (1, &*"é".repeat(2_500_000))] {
+        let numbers: Vec<u64> = (0..size).collect();
+        let value = Some((numbers, text.to_owned()));
+        for next in [value, None] {
+            let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+            let server = runtime.at::<Cupboard>("a", ());
+            assert_eq!(server.put(next.clone()).await.unwrap(), ());
+            runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+            let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+            assert_eq!(runtime.at::<Cupboard>("a", ()).get().await.unwrap(), next);
+            runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+        }
+    }
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    runtime.at::<Unit>("a", ()).poke().await.unwrap();
+    runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    runtime.find::<Unit>("a").await.unwrap().poke().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_key_is_found_exactly_as_it_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let large = "k".repeat(100_000);
+    let keys =
+        ["", " ", "\0", "a\0b", "a", "A", "ä", "a\u{308}", "💾", "'; DROP TABLE servers", &large];
+    let runtime = Runtime::open(&path).await.unwrap();
+    for (n, key) in (1..).zip(keys) {
+        let server = runtime.at::<Log>(key, ());
+        server.note(n).await.unwrap();
+        server.all().await.unwrap();
+    }
+    runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+    let runtime = Runtime::open(&path).await.unwrap();
+    for (n, key) in (1..).zip(keys) {
+        assert_eq!(runtime.find::<Log>(key).await.unwrap().all().await.unwrap(), [n], "{key:.9?}");
+    }
+    assert_eq!(runtime.count::<Log>().await.unwrap().stored, keys.len() as u64);
+    assert!(runtime.find::<Log>("a\0").await.is_err());
+}
+
+#[tokio::test]
+async fn messages_are_plain_values() {
+    let message = CounterMessage::IncrementAfter { wait: Duration::from_secs(1) };
+    assert_eq!(format!("{message:?}"), "IncrementAfter { wait: 1s }");
+    let copy: CounterMessage = read(&serde_json_like(&message)).unwrap();
+    assert_eq!(format!("{copy:?}"), format!("{message:?}"));
+}
+
+/// Remembers numbers in order.
+#[derive(Default, Serialize, Deserialize)]
+struct Log(Vec<u64>);
+
+#[persistent_server]
+impl Log {
+    #[cast]
+    pub fn note(&mut self, n: u64) {
+        self.0.push(n);
+    }
+
+    pub fn note_and_count(&mut self, n: u64) -> u64 {
+        self.0.push(n);
+        self.0.len() as u64
+    }
+
+    pub fn all(&self) -> Vec<u64> {
+        self.0.clone()
+    }
+}
+
+/// Knows another server by its address.
+#[derive(Default, Serialize, Deserialize)]
+struct Fan {
+    idol: Option<Address<Counter>>,
+}
+
+#[persistent_server]
+impl Fan {
+    pub fn follow(&mut self, idol: Address<Counter>) {
+        self.idol = Some(idol);
+    }
+
+    pub async fn cheer(&self, context: &persistent_runtime::Context<Self>) -> u64 {
+        context.client_of(self.idol.as_ref().unwrap()).increment().await.unwrap()
+    }
+
+    pub fn idol(&self) -> Option<Address<Counter>> {
+        self.idol.clone()
+    }
+}
+
+/// Holds anything.
+#[derive(Default, Serialize, Deserialize)]
+struct Cupboard(Option<(Vec<u64>, String)>);
+
+#[persistent_server]
+impl Cupboard {
+    pub fn put(&mut self, value: Option<(Vec<u64>, String)>) {
+        self.0 = value;
+    }
+
+    pub fn get(&self) -> Option<(Vec<u64>, String)> {
+        self.0.clone()
+    }
+}
+
+/// Holds nothing.
+#[derive(Default, Serialize, Deserialize)]
+struct Unit;
+
+#[persistent_server]
+impl Unit {
+    pub fn poke(&mut self) {}
+}

@@ -1,0 +1,111 @@
+//! Real processes and SIGKILL.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use persistent_runtime::{OpenError, Runtime};
+use persistent_tests::Twins;
+
+struct Writer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Writer {
+    fn spawn(database: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_writer"))
+            .arg(database)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Kills it and returns what it printed and nobody has read yet.
+    fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+/// A child under load is killed at 60 random moments. Every change that it had
+/// acknowledged is there, none is there by half, and none that nobody asked for.
+#[test]
+fn an_acknowledged_write_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kill.db");
+    let mut acknowledged: HashMap<String, u64> = HashMap::new();
+    let (mut random, mut changes) = (0x2545_F491_4F6C_DD1D_u64, 0);
+    for round in 0..60 {
+        let mut writer = Writer::spawn(&path);
+        assert_eq!(writer.line(), "open\n", "round {round}: a killed holder's lock is free");
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // The pipe holds what the child prints meanwhile, or makes it wait.
+        let moment = Instant::now() + Duration::from_micros(random % 60_000);
+        while Instant::now() < moment {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        for line in writer.kill().lines() {
+            let (key, value) = line.split_once(' ').unwrap();
+            let value: u64 = value.parse().unwrap();
+            let last = acknowledged.entry(key.to_owned()).or_default();
+            *last = value.max(*last);
+            changes += 1;
+        }
+        check(&path, &mut acknowledged, round);
+    }
+    assert!(changes > 1000, "the rounds were not empty: {changes}");
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, round: u32) {
+    let runtime = Runtime::open(path).await.unwrap();
+    for (key, last) in acknowledged {
+        let server = runtime.find::<Twins>(&**key).await.unwrap();
+        let (first, second) = server.both().await.unwrap();
+        assert_eq!(first, second, "round {round}, {key}: half a change");
+        assert!(first >= *last, "round {round}, {key}: {last} was acknowledged, {first} is stored");
+        // Two writers a key, each with one call in flight.
+        assert!(first <= *last + 2, "round {round}, {key}: {first} out of {last}");
+        *last = first;
+    }
+    runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("held.db");
+    let mut holder = Writer::spawn(&path);
+    assert_eq!(holder.line(), "open\n");
+    let expected = format!("process {}", holder.child.id());
+
+    let error = Runtime::open(&path).await.unwrap_err();
+    assert!(matches!(&error, OpenError::Locked { holder, .. } if *holder == expected), "{error}");
+    assert!(error.to_string().contains("held.db is in use by process"), "{error}");
+
+    let mut second = Writer::spawn(&path);
+    assert!(second.line().contains(&expected), "a process is told as well");
+    second.child.wait().unwrap();
+
+    holder.kill();
+    let runtime = Runtime::open(&path).await.unwrap();
+    assert!(runtime.count::<Twins>().await.unwrap().stored <= 4);
+}

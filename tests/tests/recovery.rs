@@ -1,0 +1,646 @@
+//! Panics, failing stores, states that can't be read: what is kept, and what
+//! callers are told.
+
+use std::time::Duration;
+
+use persistent_runtime::{
+    Backoff, CallError, Client, MemoryStorage, Options, Record, Restart, Runtime, ServerId,
+    Storage, persistent_server,
+};
+use persistent_tests::{Counter, Fault, FaultyStorage, Probe};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    let error = server.crash("the text of it".into()).await.unwrap_err();
+    assert!(matches!(&error, CallError::Crashed { panic, .. } if panic == "the text of it"));
+    assert_eq!(error.to_string(), r#"Counter "a" panicked: the text of it"#);
+    assert_eq!(server.value().await.unwrap(), 1);
+    let error = server.crash_oddly().await.unwrap_err();
+    assert_eq!(error.to_string(), r#"Counter "a" panicked: a panic without a text"#);
+    assert_eq!(server.increment().await.unwrap(), 2);
+}
+
+/// The library that came before lost the update in 999 of 1000 trials.
+#[tokio::test]
+async fn an_update_is_kept_when_the_very_next_message_panics() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    for n in 0..1000 {
+        let server = runtime.at::<Counter>(n.to_string(), ());
+        // No answer is waited for between the two.
+        server.bump().await.unwrap();
+        server.crash("next".into()).await.unwrap_err();
+        assert_eq!(server.value().await.unwrap(), 1, "round {n}");
+    }
+}
+
+#[tokio::test]
+async fn messages_queued_behind_a_panic_run_on_the_last_good_state() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.bump().await.unwrap();
+    let messages = [0, 1, 0, 1, 0].map(|crash| {
+        let server = server.clone();
+        async move {
+            if crash == 1 {
+                server.crash("queued".into()).await.unwrap_err();
+                0
+            } else {
+                server.increment().await.unwrap()
+            }
+        }
+    });
+    let mut results = Vec::new();
+    let tasks = messages.map(tokio::spawn);
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    assert_eq!(results, [2, 0, 3, 0, 4]);
+}
+
+#[tokio::test]
+async fn state_survives_crash_after_crash() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    for _ in 0..5 {
+        server.crash("again".into()).await.unwrap_err();
+    }
+    assert_eq!(server.value().await.unwrap(), 0);
+    for round in 1..=1000 {
+        assert_eq!(server.increment().await.unwrap(), round);
+        assert_eq!(server.value().await.unwrap(), round);
+        server.crash("again".into()).await.unwrap_err();
+    }
+    assert_eq!(server.value().await.unwrap(), 1000);
+}
+
+/// An update, then each way to go; a killed process has tests of its own.
+#[tokio::test(start_paused = true)]
+async fn state_survives_each_kind_of_end() {
+    let storage = FaultyStorage::default();
+    let mut expected = 0;
+    for end in ["panic", "custom stop", "kill", "idle", "shutdown", "dropped runtime"] {
+        let runtime = Runtime::builder()
+            .defaults(Options::new().idle_timeout(SECOND))
+            .open_with(storage.clone())
+            .await
+            .unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        expected += 1;
+        assert_eq!(server.increment().await.unwrap(), expected, "before {end}");
+        match end {
+            "panic" => server.crash("an end".into()).await.unwrap_err().to_string().truncate(0),
+            "custom stop" => server.stop("an end").await.unwrap(),
+            "kill" => server.kill(),
+            "idle" => tokio::time::sleep(2 * SECOND).await,
+            "shutdown" => runtime.shutdown(SECOND).await.unwrap(),
+            _ => drop(runtime),
+        }
+    }
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), expected);
+}
+
+/// The tokio runtime that runs the servers goes away under them.
+#[test]
+fn state_survives_an_aborted_task() {
+    let storage = MemoryStorage::new();
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = build();
+    let runtime = home.block_on(Runtime::builder().open_with(storage.clone())).unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let call = home.block_on(async {
+        server.increment().await.unwrap();
+        let server = server.clone();
+        let call = tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
+        tokio::task::yield_now().await;
+        call
+    });
+    drop(home);
+    drop(call);
+    let elsewhere = build();
+    elsewhere.block_on(async {
+        let error = server.increment().await.unwrap_err();
+        assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
+        let runtime = Runtime::builder().open_with(storage).await.unwrap();
+        assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), 1);
+    });
+}
+
+#[tokio::test]
+async fn reads_and_writes_that_change_nothing_write_nothing() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.start::<Counter>("a", ()).await.unwrap();
+    assert_eq!(storage.writes(), 1, "the first life");
+    for _ in 0..100 {
+        server.value().await.unwrap();
+        server.touch().await.unwrap();
+    }
+    assert_eq!(storage.writes(), 1);
+    server.increment().await.unwrap();
+    assert_eq!(storage.writes(), 2);
+    server.kill();
+    server.value().await.unwrap();
+    server.touch().await.unwrap();
+    server.stop("other").await.unwrap();
+    assert_eq!((storage.writes(), storage.wipes()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_refused_write_is_an_error_and_memory_goes_back() {
+    for fault in [Fault::Refuse, Fault::Panic] {
+        let storage = FaultyStorage::default();
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        server.increment().await.unwrap();
+        storage.on_commit(fault);
+        let error = server.increment().await.unwrap_err();
+        assert!(matches!(error, CallError::Storage { .. }), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+        assert_eq!(server.value().await.unwrap(), 1, "memory equals the store");
+        storage.on_commit(Fault::None);
+        assert_eq!(server.increment().await.unwrap(), 2, "as soon as the store works again");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_failed_though_it_was_done_is_what_memory_goes_to() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    storage.on_commit(Fault::RefuseThoughDone);
+    server.increment().await.unwrap_err();
+    assert_eq!(server.value().await.unwrap(), 2);
+}
+
+/// Messages handled on top of a change whose commit fails fail with it.
+#[tokio::test(start_paused = true)]
+async fn what_saw_a_lost_change_fails_with_it() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    storage.on_commit(Fault::Slow(SECOND));
+    let call = |read: bool| {
+        let server = server.clone();
+        tokio::spawn(
+            async move { if read { server.value().await } else { server.increment().await } },
+        )
+    };
+    let good = call(false);
+    tokio::time::sleep(SECOND / 10).await;
+    storage.on_commit(Fault::Refuse);
+    let lost: Vec<_> = [false, true, false, true].map(call).into();
+    assert_eq!(good.await.unwrap().unwrap(), 2, "was in flight before");
+    for call in lost {
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Storage { .. }), "{error}");
+    }
+    storage.on_commit(Fault::None);
+    assert_eq!(server.value().await.unwrap(), 2);
+}
+
+/// The output gate: an answer leaves after the commits that it depends on,
+/// reads included.
+#[tokio::test(start_paused = true)]
+async fn no_answer_leaves_before_the_commits_that_it_depends_on() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    storage.on_commit(Fault::Slow(SECOND));
+    let begin = Instant::now();
+    let call = |read: bool| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let value = if read { server.value().await } else { server.increment().await };
+            (value.unwrap(), begin.elapsed())
+        })
+    };
+    let mut answers = Vec::new();
+    for call in [false, true, false, false, true].map(call) {
+        answers.push(call.await.unwrap());
+    }
+    // The first commit takes a second; the two changes that were made
+    // meanwhile share the next.
+    let after = |seconds| seconds * SECOND;
+    assert_eq!(
+        answers,
+        [(2, after(1)), (2, after(1)), (3, after(2)), (4, after(2)), (4, after(2))]
+    );
+    assert_eq!(storage.writes(), 4, "the first life, the first change, and two commits for four");
+}
+
+/// A long handler does not keep back the answer of the message before it.
+#[tokio::test(start_paused = true)]
+async fn answers_leave_while_a_later_handler_waits() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.start::<Counter>("a", ()).await.unwrap();
+    storage.on_commit(Fault::Slow(Duration::from_millis(10)));
+    let begin = Instant::now();
+    let quick = server.clone();
+    let quick = tokio::spawn(async move { quick.increment().await });
+    let long = tokio::spawn(async move { server.increment_after(2 * SECOND).await });
+    assert_eq!(quick.await.unwrap().unwrap(), 1);
+    assert_eq!(begin.elapsed(), Duration::from_millis(10));
+    assert_eq!(long.await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_read_error_is_an_error_and_no_fresh_server() {
+    for fault in [Fault::Refuse, Fault::Panic] {
+        let storage = FaultyStorage::default();
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        server.increment().await.unwrap();
+        server.kill();
+        storage.on_load(fault);
+        for _ in 0..3 {
+            let error = server.value().await.unwrap_err();
+            assert!(matches!(error, CallError::Storage { .. }), "{error}");
+        }
+        storage.on_load(Fault::None);
+        assert_eq!(server.value().await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
+    let storage = MemoryStorage::new();
+    let id = ServerId::new("Inventory", "ada");
+    let put = async |version, format, state: &[u8]| {
+        let record = Record { version, format, state: state.into() };
+        storage.commit(persistent_runtime::Change::new(id.clone(), Some(record))).await.unwrap();
+    };
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Inventory>("ada", ());
+
+    // {"items": [{"name": "rope"}, {"name": 7}]}
+    let bytes = b"\x81\xa5items\x92\x81\xa4name\xa4rope\x81\xa4name\x07";
+    put(1, 1, bytes).await;
+    for _ in 0..5 {
+        let error = server.count().await.unwrap_err().to_string();
+        for word in [r#"Inventory "ada""#, "version 1", "`items[1].name`", "left as it is"] {
+            assert!(error.contains(word), "{word} is missing: {error}");
+        }
+    }
+    assert_eq!(&storage.get(&id).unwrap().state[..], bytes);
+
+    for (version, format, state, word) in [
+        (1, 1, &b"\x81\xa5items\x90\x00\x00"[..], "2 bytes are left over"),
+        (1, 1, b"", "at `.`"),
+        (1, 1, b"\xc1\xff\x00", "at `"),
+        (2, 1, b"\x81\xa5items\x90", "newer than this program's 1"),
+        (0, 1, b"\x81\xa5items\x90", "#[migrate(from = 0)]"),
+        (1, 9, b"\x81\xa5items\x90", "encoding 9"),
+    ] {
+        put(version, format, state).await;
+        let error = server.count().await.unwrap_err();
+        assert!(matches!(error, CallError::Decode { .. }), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+        let record = storage.get(&id).unwrap();
+        assert_eq!((record.version, record.format, &record.state[..]), (version, format, state));
+    }
+
+    put(1, 1, b"\x81\xa5items\x90").await;
+    assert_eq!(server.count().await.unwrap(), 0, "mended from outside, and the server works");
+    put(1, 1, b"").await;
+    server.kill();
+    server.stop_and_wipe().await.unwrap();
+    assert_eq!(server.count().await.unwrap(), 0, "or wiped");
+}
+
+/// Holds things.
+#[derive(Default, Serialize, Deserialize)]
+struct Inventory {
+    items: Vec<Item>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    #[expect(dead_code, reason = "decoded and encoded only")]
+    name: String,
+}
+
+#[persistent_server]
+impl Inventory {
+    pub fn count(&self) -> usize {
+        self.items.len()
+    }
+}
+
+/// Three programs in a row: a field added, one removed, all reordered; then a
+/// new version with a migration.
+#[tokio::test]
+async fn state_survives_a_change_of_its_type() {
+    let storage = MemoryStorage::new();
+    let open = || Runtime::builder().open_with(storage.clone());
+    let runtime = open().await.unwrap();
+    runtime.at::<first::Profile>("ada", ()).set("Ada".into(), 36).await.unwrap();
+
+    let runtime = open().await.unwrap();
+    let server = runtime.at::<second::Profile>("ada", ());
+    assert_eq!(server.get().await.unwrap(), (36, vec![]));
+    server.tag("countess".into()).await.unwrap();
+
+    let runtime = open().await.unwrap();
+    let server = runtime.at::<third::Profile>("ada", ());
+    assert_eq!(server.get().await.unwrap(), "36 countess");
+    assert_eq!(storage.get(&ServerId::new("profile", "ada")).unwrap().version, 1);
+    server.grow().await.unwrap();
+    let record = storage.get(&ServerId::new("profile", "ada")).unwrap();
+    assert_eq!(record.version, 2, "stored in the new shape at the next change");
+
+    let runtime = open().await.unwrap();
+    assert_eq!(runtime.at::<third::Profile>("ada", ()).get().await.unwrap(), "37 countess");
+    let runtime = open().await.unwrap();
+    let error = runtime.at::<second::Profile>("ada", ()).get().await.unwrap_err();
+    assert!(error.to_string().contains("run the newer program"), "{error}");
+}
+
+mod first {
+    use super::{Deserialize, Serialize, persistent_server};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Profile {
+        name: String,
+        age: u32,
+    }
+
+    #[persistent_server(name = "profile")]
+    impl Profile {
+        pub fn set(&mut self, name: String, age: u32) {
+            *self = Self { name, age };
+        }
+    }
+}
+
+mod second {
+    use super::{Deserialize, Serialize, persistent_server};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Profile {
+        #[serde(default)]
+        tags: Vec<String>,
+        age: u32,
+    }
+
+    #[persistent_server(name = "profile")]
+    impl Profile {
+        pub fn tag(&mut self, tag: String) {
+            self.tags.push(tag);
+        }
+
+        pub fn get(&self) -> (u32, Vec<String>) {
+            (self.age, self.tags.clone())
+        }
+    }
+}
+
+mod third {
+    use super::{Deserialize, Serialize, persistent_server};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Profile {
+        years: u32,
+        title: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Old {
+        tags: Vec<String>,
+        age: u32,
+    }
+
+    #[persistent_server(name = "profile", version = 2)]
+    impl Profile {
+        #[migrate(from = 1)]
+        fn from_tags(old: Old) -> Self {
+            Self { years: old.age, title: old.tags.join(" ") }
+        }
+
+        pub fn grow(&mut self) {
+            self.years += 1;
+        }
+
+        pub fn get(&self) -> String {
+            format!("{} {}", self.years, self.title)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Picky>("a", ());
+    server.set(1).await.unwrap();
+    let error = server.set(13).await.unwrap_err();
+    assert!(matches!(error, CallError::Encode { .. }), "{error}");
+    assert!(error.to_string().contains("13 can't be stored"), "{error}");
+    assert_eq!(server.get().await.unwrap(), 1);
+    let error = server.set(666).await.unwrap_err();
+    assert!(matches!(error, CallError::Crashed { .. }), "{error}");
+    assert_eq!(server.get().await.unwrap(), 1);
+}
+
+/// Can't be stored at 13, and panics at 666.
+#[derive(Default, Deserialize)]
+struct Picky(u64);
+
+impl Serialize for Picky {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            13 => Err(serde::ser::Error::custom("13 can't be stored")),
+            666 => panic!("666 panics"),
+            n => serializer.serialize_newtype_struct("Picky", &n),
+        }
+    }
+}
+
+#[persistent_server]
+impl Picky {
+    pub fn set(&mut self, n: u64) {
+        self.0 = n;
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_restart_limit_callers_get_an_error_at_once_and_others_notice_nothing() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Probe>("limit", 1);
+    let bystander = runtime.at::<Probe>("bystander", 2);
+    bystander.seed().await.unwrap();
+    // The default: 3 within 5 s.
+    for _ in 0..3 {
+        assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
+        assert_eq!(server.seed().await.unwrap(), 1);
+    }
+    assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
+    let begin = Instant::now();
+    for _ in 0..3 {
+        let error = server.seed().await.unwrap_err();
+        assert!(
+            matches!(&error, CallError::RestartLimit { panic, .. } if panic == "crash"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("reset"), "{error}");
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(bystander.seed().await.unwrap(), 2);
+    assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 1);
+    // It stays failed, also for clients that come later.
+    drop(server);
+    tokio::time::sleep(3600 * SECOND).await;
+    let server = runtime.at::<Probe>("limit", 1);
+    assert!(matches!(server.seed().await, Err(CallError::RestartLimit { .. })));
+    server.reset();
+    assert_eq!(server.seed().await.unwrap(), 1);
+    assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 0);
+}
+
+#[tokio::test]
+async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().max_restarts(0, SECOND))
+        .configure::<Counter>(Options::new().max_restarts(0, SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let calls: Vec<_> = (0..10)
+        .map(|n| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                if n == 0 {
+                    server.crash("fatal".into()).await.map(|()| 0)
+                } else {
+                    server.increment().await
+                }
+            })
+        })
+        .collect();
+    for (n, call) in (0..).zip(calls) {
+        let error = call.await.unwrap().unwrap_err();
+        match error {
+            CallError::Crashed { .. } => assert_eq!(n, 0),
+            CallError::RestartLimit { panic, .. } => assert_eq!(panic, "fatal"),
+            error => panic!("{error}"),
+        }
+    }
+    server.stop_and_wipe().await.unwrap();
+    assert_eq!(server.value().await.unwrap(), 0, "a wipe mends it too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn crashes_out_of_the_window_do_not_count() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    for _ in 0..20 {
+        // A client of its own each time: the count is the server's.
+        let server = runtime.at::<Probe>("slow-crashes", 1);
+        assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
+        drop(server);
+        tokio::time::sleep(2 * SECOND).await;
+    }
+    for _ in 0..4 {
+        let server = runtime.at::<Probe>("fast-crashes", 1);
+        assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
+    }
+    let server = runtime.at::<Probe>("fast-crashes", 1);
+    assert!(matches!(server.crash().await, Err(CallError::RestartLimit { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_server_rests_longer_each_time_and_messages_wait() {
+    let backoff = Backoff { min: SECOND, max: 3 * SECOND, factor: 2.0 };
+    for policy in [Restart::Transient, Restart::Permanent] {
+        let runtime = Runtime::builder()
+            .defaults(Options::new().restart(policy).backoff(backoff))
+            .configure::<Counter>(Options::new().max_restarts(9, 3600 * SECOND))
+            .in_memory()
+            .await
+            .unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        for rest in [1, 2, 3, 3] {
+            server.crash("now".into()).await.unwrap_err();
+            let begin = Instant::now();
+            server.value().await.unwrap();
+            assert_eq!(begin.elapsed(), rest * SECOND, "{policy:?}");
+        }
+        server.crash("now".into()).await.unwrap_err();
+        let begin = Instant::now();
+        runtime.shutdown(60 * SECOND).await.unwrap();
+        assert_eq!(begin.elapsed(), Duration::ZERO, "a shutdown does not wait for it");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_hook_counts_as_a_crash() {
+    let storage = MemoryStorage::new();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Fragile>("a", ());
+    server.set_fragile(true).await.unwrap();
+    server.kill();
+    let error = server.set_fragile(false).await.unwrap_err();
+    assert!(matches!(error, CallError::Crashed { .. }), "{error}");
+    assert_eq!(error.to_string(), r#"Fragile "a" panicked: too fragile to start"#);
+}
+
+/// Panics at the start of a later life.
+#[derive(Default, Serialize, Deserialize)]
+struct Fragile {
+    fragile: bool,
+}
+
+#[persistent_server]
+impl Fragile {
+    #[started]
+    fn started(&self) {
+        assert!(!self.fragile, "too fragile to start");
+    }
+
+    pub fn set_fragile(&mut self, fragile: bool) {
+        self.fragile = fragile;
+    }
+}
+
+#[tokio::test]
+async fn what_started_changes_is_stored_before_the_first_answer() {
+    let storage = MemoryStorage::new();
+    for life in 1..=3 {
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        assert_eq!(runtime.at::<Cat>("a", ()).lives().await.unwrap(), life);
+        drop(runtime);
+    }
+}
+
+/// Counts its lives.
+#[derive(Default, Serialize, Deserialize)]
+struct Cat {
+    lives: u32,
+}
+
+#[persistent_server]
+impl Cat {
+    #[started]
+    async fn started(&mut self) {
+        self.lives += 1;
+    }
+
+    pub fn lives(&self) -> u32 {
+        self.lives
+    }
+}
