@@ -1,0 +1,108 @@
+//! Which games are played, and what must come of them.
+
+use std::{error::Error, sync::Arc};
+
+use cozy_chess::{Board, GameStatus, util::parse_san_move};
+
+use crate::pgn::{self, Record};
+
+/// How many games there are beside the famous ones.
+const OPENINGS: usize = 5_000;
+
+/// One game to be played.
+#[derive(Clone)]
+pub(crate) struct Fixture {
+    /// The key of its server.
+    pub(crate) key: String,
+    /// Where its moves come from.
+    pub(crate) record: Arc<Record>,
+    /// How many half-moves of them are played.
+    pub(crate) plies: usize,
+    /// The position after each half-move, the initial one first: played by
+    /// plain `cozy-chess`, with no server involved, for the servers to match.
+    pub(crate) positions: Arc<[Board]>,
+}
+
+impl Fixture {
+    /// Whether this is a whole game and not just its opening.
+    pub(crate) fn is_famous(&self) -> bool {
+        self.plies == self.record.moves.len()
+    }
+}
+
+/// The famous games, played to their ends, and thousands that follow one of
+/// them through its opening. Each process of the example computes the same.
+///
+/// # Errors
+/// If the file of games is malformed or has an illegal move.
+pub(crate) fn program() -> Result<Vec<Fixture>, Box<dyn Error + Send + Sync>> {
+    let mut games = Vec::new();
+    for record in pgn::parse(include_str!("games.pgn"))? {
+        let [white, black] = ["White", "Black"].map(|tag| record.tag(tag).split(',').next());
+        let key = format!("{}-{} {}", white.unwrap_or("?"), black.unwrap_or("?"), record.year());
+        let positions = replay(&record)?.into();
+        games.push(Fixture { key, plies: record.moves.len(), record: record.into(), positions });
+    }
+    let famous = games.clone();
+    games.extend(famous.iter().cycle().take(OPENINGS).enumerate().map(|(number, game)| Fixture {
+        key: format!("opening {number}"),
+        plies: 5 + number % 8,
+        ..game.clone()
+    }));
+    Ok(games)
+}
+
+/// The position after each half-move.
+///
+/// A move must be legal, and must be written with `+` or `#` exactly where it
+/// gives check or mate: so whoever wrote it down had the same position.
+fn replay(record: &Record) -> Result<Vec<Board>, String> {
+    let mut positions = vec![Board::default()];
+    for (ply, san) in record.moves.iter().enumerate() {
+        let mut board = positions[ply].clone();
+        let wrong = |problem: &str| {
+            let [white, black] = ["White", "Black"].map(|tag| record.tag(tag));
+            format!("{white} - {black}: {} {problem} in {}", numbered(ply, san), positions[ply])
+        };
+        board.play(parse_san_move(&board, san).map_err(|_| wrong("is illegal"))?);
+        let mate = board.status() == GameStatus::Won;
+        let check = !board.checkers().is_empty() && !mate;
+        if (san.ends_with('+'), san.ends_with('#')) != (check, mate) {
+            return Err(wrong("has a wrong sign for check or mate"));
+        }
+        positions.push(board);
+    }
+    Ok(positions)
+}
+
+/// The half-move that follows `ply` others, as players write it: `7. Nd5#`,
+/// `7... Ke7`.
+pub(crate) fn numbered(ply: usize, san: &str) -> String {
+    let dots = if ply.is_multiple_of(2) { "." } else { "..." };
+    format!("{}{dots} {san}", ply / 2 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use cozy_chess::GameStatus;
+
+    use super::program;
+
+    /// `program` itself refuses an illegal move.
+    #[test]
+    fn the_famous_mates_are_mates() {
+        let program = program().unwrap();
+        for key in [
+            "Legal-Saint-Brie 1750",
+            "Anderssen-Kieseritzky 1851",
+            "Anderssen-Dufresne 1852",
+            "Morphy-Duke of Brunswick and Count Isouard 1858",
+            "Réti-Tartakower 1910",
+            "Lasker-Thomas 1912",
+            "Byrne-Fischer 1956",
+        ] {
+            let game = program.iter().find(|game| game.key == key).unwrap();
+            assert_eq!(game.positions[game.plies].status(), GameStatus::Won, "{key}");
+        }
+    }
+}
