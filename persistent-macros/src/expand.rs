@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use proc_macro2::{Group, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Attribute, Expr, ExprLit, GenericParam, Ident, Lit, LitStr, Meta, ReturnType};
-use syn::{ext::IdentExt, spanned::Spanned};
+use syn::{
+    Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, ReturnType, ext::IdentExt, spanned::Spanned,
+};
 
 use crate::{
     model::{Call, Hook, Init, Method, Migration, Parameter, Server, cfgs, reads},
-    options::Options,
+    options::{Idle, Options},
 };
 
 /// What most items name.
@@ -66,7 +67,7 @@ pub(crate) fn expand(server: &Server) -> TokenStream {
 fn message(names: &Names) -> TokenStream {
     let Names { server, root, message, params, bounds, .. } = names;
     let serde = quote!(#root::__private::serde);
-    let serde_path = path_string(&serde, Span::call_site());
+    let serde_path = path_string(&serde);
     // serde would put bounds on each parameter, where the block's own suffice.
     let serde_bound = has_params(server).then(|| quote!(bound(serialize = "", deserialize = "")));
     let doc = format!("The messages of a `{}`: one variant a method.", server.ident);
@@ -95,16 +96,19 @@ fn message(names: &Names) -> TokenStream {
 fn variant(method: &Method, Names { server, root, .. }: &Names) -> TokenStream {
     let variant = variant_ident(method);
     let cfgs = cfgs(method.attrs);
+    let private = path_string(&quote!(#root::__private));
     let docs: Vec<_> = method.attrs.iter().filter(|attr| is_doc(attr)).collect();
-    let summary = docs.iter().take_while(|attr| !is_blank(attr));
+    let summary = docs.iter().skip_while(|attr| is_blank(attr)).take_while(|attr| !is_blank(attr));
     let fallback = docs.is_empty().then(|| doc_of(method, server));
     let fields = method.call.fields().map(|(ident, ty)| {
         let doc = format!("The argument `{}`.", ident.unraw());
+        let span = ty.span();
         let (ident, ty) = (generated(ident), names_self(ty.to_token_stream(), server));
-        let with = path_string(&quote!(#root::__private::Argument), ty.span());
+        let [serialize, deserialize] = ["serialize", "deserialize"]
+            .map(|name| LitStr::new(&format!("{private}::{name}::<{ty}, _>"), span));
         quote! {
             #[doc = #doc]
-            #[serde(with = #with)]
+            #[serde(serialize_with = #serialize, deserialize_with = #deserialize)]
             #ident: #ty
         }
     });
@@ -149,17 +153,16 @@ fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -
         is_doc(attr) || ["cfg", "deprecated"].iter().any(|name| attr.path().is_ident(name))
     });
     let fallback = (!method.attrs.iter().any(is_doc)).then(|| doc_of(method, server));
-    let errors = format!(
-        "A [`CallError`]({}::CallError) if the message got no answer.",
-        path_string(root, Span::call_site()).value()
-    );
+    let errors =
+        format!("A [`CallError`]({}::CallError) if the message got no answer.", path_string(root));
     let fields: Vec<_> = method.call.fields().map(|(ident, _)| generated(ident)).collect();
     let types = method.call.fields().map(|(_, ty)| names_self(ty.to_token_stream(), server));
     let output = match &sig.output {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, ty) => names_self(ty.to_token_stream(), server),
     };
-    let send = if method.cast { quote!(cast) } else { quote!(call::<#output>) };
+    let value = quote_spanned!(output.span()=> #root::__private::value::<#output>());
+    let send = if method.cast { quote!(cast) } else { quote!(call) };
     quote! {
         #(#carried)*
         #fallback
@@ -170,6 +173,7 @@ fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -
             &self,
             #(#fields: #types),*
         ) -> ::core::result::Result<#output, #root::CallError> {
+            #value;
             self.handle.#send(#message::#variant { #(#fields),* }).await
         }
     }
@@ -359,7 +363,7 @@ fn handle(names: &Names) -> TokenStream {
         let (cfgs, variant) = (cfgs(method.attrs), variant_ident(method));
         let fields = method.call.fields().map(|(ident, _)| generated(ident));
         let result = invoke(&method.call, names);
-        // The one lint that looks into expansions and means the user's callers.
+        // Unlike other lints this one looks into expansions.
         let deprecated = method.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
         let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
         quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #reply.set(#result),)
@@ -424,7 +428,8 @@ fn invoke(call: &Call, Names { root, context, reason, .. }: &Names) -> TokenStre
     let arguments = receiver.into_iter().chain(parameters.map(ToTokens::into_token_stream));
     let value = quote_spanned!(ident.span()=> Self::#ident(#(#arguments),*));
     if call.sig.asyncness.is_some() {
-        quote!(#root::__private::sendable(#value).await)
+        let root = respanned(root.clone(), ident.span());
+        quote_spanned!(ident.span()=> #root::__private::sendable(#value).await)
     } else {
         value
     }
@@ -444,10 +449,10 @@ fn options(options: &Options, root: &TokenStream) -> TokenStream {
         let factor = Literal::f64_unsuffixed(backoff.factor);
         calls.push(quote!(backoff(#root::Backoff { min: #min, max: #max, factor: #factor })));
     }
-    if let Some(timeout) = options.idle_timeout {
-        let timeout = match timeout {
-            Some(timeout) => duration(timeout),
-            None => quote!(::core::option::Option::None),
+    if let Some(idle) = &options.idle_timeout {
+        let timeout = match idle {
+            Idle::After(timeout) => duration(*timeout),
+            Idle::Never => quote!(::core::option::Option::None),
         };
         calls.push(quote!(idle_timeout(#timeout)));
     }
@@ -521,8 +526,8 @@ fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
 }
 
 /// A path in the string form that serde's attributes and links take.
-fn path_string(path: &TokenStream, span: Span) -> LitStr {
-    LitStr::new(&path.to_string().replace(' ', ""), span)
+fn path_string(path: &TokenStream) -> String {
+    path.to_string().replace(' ', "")
 }
 
 fn has_params(server: &Server) -> bool {
@@ -530,7 +535,7 @@ fn has_params(server: &Server) -> bool {
 }
 
 fn has_types(server: &Server) -> bool {
-    server.generics.params.iter().any(|param| matches!(param, GenericParam::Type(_)))
+    server.generics.type_params().next().is_some()
 }
 
 fn is_doc(attr: &Attribute) -> bool {

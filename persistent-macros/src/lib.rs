@@ -10,34 +10,106 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use proc_macro::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
 
 use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 
-/// TODO
+/// Makes a persistent server of a type: put it on one inherent impl block.
+///
+/// ```ignore
+/// #[derive(Serialize, Deserialize)]
+/// struct Player { name: String, score: u64 }
+///
+/// #[persistent_server(restart = transient, idle_timeout = "60s")]
+/// impl Player {
+///     #[init]
+///     fn new(name: String) -> Self { Self { name, score: 0 } }
+///
+///     /// Adds `points` and returns the new score.
+///     pub fn add(&mut self, points: u64) -> u64 { self.score += points; self.score }
+///
+///     /// A read: it writes nothing.
+///     pub fn score(&self) -> u64 { self.score }
+///
+///     /// Fire and forget.
+///     #[cast]
+///     pub fn reset(&mut self) { self.score = 0 }
+///
+///     fn helper(&self) {} // not `pub`: not callable
+/// }
+/// ```
+///
+/// It adds two types beside the block, and nothing else enters your namespace:
+///
+/// - `PlayerClient`, with an `async` method for each callable method. What a
+///   method returns comes back as `Result<_, CallError>`. The client's controls
+///   (`stop`, `address`, `with_timeout`, …) are on the trait `Client`, so that
+///   no name is taken from your methods.
+/// - `PlayerMessage`, an enum with one variant for each callable method
+///   (`add_points` makes `AddPoints`) and the arguments as named fields.
+///
+/// # What can be called
+///
+/// Each method that is exactly `pub` and takes `&self` or `&mut self`, `async`
+/// or not. A `&self` method is a read: its state is not written. Arguments and
+/// results own what they hold and have `Serialize` and `Deserialize`; arguments
+/// have `Debug` too. A parameter `&Context<Self>` is the server's context and
+/// no part of the message. Other functions are left alone.
+///
+/// # Attributes in the block
+///
+/// | attribute | on | meaning |
+/// |---|---|---|
+/// | `#[cast]` | a callable method without a result | callers don't wait for it |
+/// | `#[skip]` | a `pub` method | it is not callable |
+/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, E>` | makes the state when nothing is stored; without it `Default` does. Its parameters are what `start` and `at` take, those of several as a tuple |
+/// | `#[started]` | `fn(&mut self)` | runs after each activation, before the first message |
+/// | `#[terminate]` | `fn(&mut self, &StopReason)` | runs once at each orderly end of an activation |
+/// | `#[migrate(from = 1)]` | `fn(old: Old) -> Self` | reads a state that was stored with `version = 1` |
+///
+/// All but `#[migrate]` may be `async`. `#[init]`, `#[started]` and
+/// `#[terminate]` may also take `&Context<Self>`; `#[terminate]` may do without
+/// the reason. These four are never callable, also when they are `pub`.
+///
+/// # Options
+///
+/// All are optional, and what is open can be set at run time.
+///
+/// | option | default | meaning |
+/// |---|---|---|
+/// | `name = "Player"` | the type's name | what states are stored under. Set it before you rename the type; the instances of a generic type need blocks and names of their own |
+/// | `version = 2` | 1 | the version of the state's shape; raise it with a `#[migrate]` from each earlier one |
+/// | `restart = transient` | `transient` | what becomes of the state at a stop or crash: `temporary`, `transient` or `permanent` |
+/// | `max_restarts(3, within = "5s")` | 3 within 5 s | how many crashes the server recovers from before it needs a reset |
+/// | `backoff(min = "100ms", max = "10s", factor = 2.0)` | no rest | how long it rests after a crash: `min`, then `factor` times as long each time, up to `max`. Without them `max` is 30 s and `factor` 2 |
+/// | `idle_timeout = "60s"` | 60 s | how long it stays in memory without a message; `never` keeps it there |
+/// | `mailbox = 1024` | 1024 | how many messages may queue; further senders wait |
+/// | `call_timeout = "5s"` | 5 s | a call's deadline, activation, queueing, handling and commit together |
+/// | `crate = ::path` | `::persistent_runtime` | where the runtime is found, as an absolute path |
+///
+/// Durations are written as in `"1m 30s"`.
 #[proc_macro_attribute]
-pub fn persistent_server(arguments: TokenStream, input: TokenStream) -> TokenStream {
-    persistent_server2(arguments.into(), input.into()).into()
+pub fn persistent_server(
+    arguments: proc_macro::TokenStream,
+    input: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    server(arguments.into(), &input.into()).into()
 }
 
-/// The user's block, what is generated from it, and what is wrong with it:
-/// mistakes don't keep the rest from being generated.
-fn persistent_server2(
-    arguments: proc_macro2::TokenStream,
-    input: proc_macro2::TokenStream,
-) -> proc_macro2::TokenStream {
+/// The user's block, what is generated from it, and what is wrong with it.
+/// A mistake keeps no more from being generated than what it stands in.
+fn server(arguments: TokenStream, input: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let Some(block) = Block::parse(input.clone()) else {
+    let Some(Block { item, functions }) = Block::parse(input) else {
         errors.push(syn::Error::new(
-            proc_macro2::Span::call_site(),
+            Span::call_site(),
             "`#[persistent_server]` goes on an inherent impl block: `impl Player { … }`",
         ));
         return quote!(#input #errors);
     };
     let options = Options::parse(arguments, &mut errors);
-    let generated =
-        Server::read(&block, options, &mut errors).map(|server| expand::expand(&server));
-    let block = block.item.to_token_stream();
-    quote!(#block #generated #errors)
+    let server = Server::read(&item, &functions, options, &mut errors);
+    let generated = server.as_ref().map(expand::expand);
+    quote!(#item #generated #errors)
 }

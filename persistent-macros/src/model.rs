@@ -1,16 +1,11 @@
 //! What is to be generated, in the user's own tokens.
 
 use syn::{
-    Attribute, FnArg, Generics, Ident, LitInt, Pat, ReceiverKind, ReturnType, Signature, Token,
-    Type, TypeReference, Visibility, ext::IdentExt, parse::ParseStream,
+    Attribute, FnArg, Generics, Ident, ItemImpl, LitInt, Pat, ReceiverKind, ReturnType, Signature,
+    Token, Type, TypeReference, Visibility, ext::IdentExt, parse::ParseStream,
 };
 
-use crate::{
-    check,
-    errors::Errors,
-    options::Options,
-    parse::{Block, Function},
-};
+use crate::{check, errors::Errors, options::Options, parse::Function};
 
 /// A block that is a server.
 pub(crate) struct Server<'a> {
@@ -82,15 +77,20 @@ enum Role {
 
 impl<'a> Server<'a> {
     /// None if the block can't be a server at all.
-    pub(crate) fn read(block: &'a Block, options: Options, errors: &mut Errors) -> Option<Self> {
-        if !errors.none_from(|errors| check::check_block(&block.item, errors)) {
+    pub(crate) fn read(
+        item: &'a ItemImpl,
+        functions: &'a [Function],
+        options: Options,
+        errors: &mut Errors,
+    ) -> Option<Self> {
+        if !errors.none_from(|errors| check::check_block(item, errors)) {
             return None;
         }
         let mut server = Self {
-            self_ty: &block.item.self_ty,
-            ident: last_segment(&block.item.self_ty)?,
-            generics: &block.item.generics,
-            cfgs: cfgs(&block.item.attrs).collect(),
+            self_ty: &item.self_ty,
+            ident: last_segment(&item.self_ty)?,
+            generics: &item.generics,
+            cfgs: cfgs(&item.attrs).collect(),
             options,
             methods: Vec::new(),
             init: Init::Default,
@@ -98,7 +98,7 @@ impl<'a> Server<'a> {
             terminate: None,
             migrations: Vec::new(),
         };
-        for function in &block.functions {
+        for function in functions {
             server.add(function, errors);
         }
         Some(server)

@@ -38,12 +38,16 @@ pub(crate) struct Options {
     pub(crate) restart: Option<Ident>,
     pub(crate) max_restarts: Option<(u32, Duration)>,
     pub(crate) backoff: Option<Backoff>,
-    /// `Some(None)` is `never`.
-    pub(crate) idle_timeout: Option<Option<Duration>>,
+    pub(crate) idle_timeout: Option<Idle>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
     /// The runtime's path.
     pub(crate) root: Option<Path>,
+}
+
+pub(crate) enum Idle {
+    Never,
+    After(Duration),
 }
 
 pub(crate) struct Backoff {
@@ -96,10 +100,10 @@ impl Options {
             "idle_timeout" => {
                 input.parse::<Token![=]>()?;
                 self.idle_timeout = if input.peek(LitStr) {
-                    duration(&input.parse()?, errors).map(Some)
+                    duration(&input.parse()?, errors).map(Idle::After)
                 } else {
                     input.parse::<keyword::never>()?;
-                    Some(None)
+                    Some(Idle::Never)
                 }
             }
             "mailbox" => self.mailbox = at_least_one(&value(input)?, errors),

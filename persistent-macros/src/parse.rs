@@ -32,8 +32,8 @@ pub(crate) struct Function {
 
 impl Block {
     /// Input: any item. None unless it is an impl block.
-    pub(crate) fn parse(input: TokenStream) -> Option<Self> {
-        let mut tokens: Vec<TokenTree> = input.into_iter().collect();
+    pub(crate) fn parse(input: &TokenStream) -> Option<Self> {
+        let mut tokens: Vec<TokenTree> = input.clone().into_iter().collect();
         let Some(TokenTree::Group(body)) = tokens.pop() else { return None };
         let mut empty = Group::new(body.delimiter(), TokenStream::new());
         empty.set_span(body.span());

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, marker::PhantomData};
 pub use std::{string::String, vec::Vec};
 
 pub use serde;
-use serde::{Deserializer, Serializer};
+use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::Value;
 pub use crate::{
@@ -13,29 +13,43 @@ pub use crate::{
     codec::{decode, encode},
 };
 
-/// The serde code of a message's field (`#[serde(with = …)]`), so that a type
-/// that can't travel is one error instead of serde's several.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't travel to a persistent server",
-    label = "an argument is owned, `Send`, and both `Serialize` and `Deserialize`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or convert it to a type \
-            that has them; `#[skip]` on the method takes it out of the server's interface"
-)]
-pub trait Argument: Value {
-    fn serialize<S: Serializer>(argument: &Self, serializer: S) -> Result<S::Ok, S::Error>;
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+/// A type by another name: rustc blames the type that the caller wrote for an
+/// unmet bound on `T`, not the argument, where a parameter is an alias of `T`.
+pub trait Alias {
+    type Of: ?Sized;
 }
 
-#[diagnostic::do_not_recommend]
-impl<T: Value> Argument for T {
-    fn serialize<S: Serializer>(argument: &Self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde::Serialize::serialize(argument, serializer)
-    }
-
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde::Deserialize::deserialize(deserializer)
-    }
+impl<T: ?Sized> Alias for T {
+    type Of = T;
 }
+
+/// What serde writes a message's field with; the field's type is blamed for
+/// what is missing, once.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<T, S>(field: &<T as Alias>::Of, serializer: S) -> Result<S::Ok, S::Error>
+where
+    T: Serialize + Alias<Of = T>,
+    S: Serializer,
+{
+    field.serialize(serializer)
+}
+
+/// What serde reads a message's field with, as for [`serialize`].
+///
+/// # Errors
+/// The deserializer's.
+pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer)
+}
+
+/// Requires that a result can travel.
+pub fn value<T: Value>() {}
 
 /// The state of a server without `#[init]`.
 #[diagnostic::on_unimplemented(
@@ -47,7 +61,6 @@ pub trait DefaultState {
     fn default_state() -> Self;
 }
 
-#[diagnostic::do_not_recommend]
 impl<T: Default> DefaultState for T {
     fn default_state() -> Self {
         T::default()

@@ -1,0 +1,9 @@
+#[persistent_server]
+impl<T: Value, const N: usize> Stack<T, N>
+where
+    Vec<T>: Debug,
+{
+    pub fn push(&mut self, items: [T; N]) {}
+
+    pub fn swap(&mut self, other: Self) -> [u8; Self::SIZE] {}
+}

@@ -1,0 +1,35 @@
+#[persistent_server(
+    name = "team",
+    version = 3,
+    restart = permanent,
+    max_restarts(3, within = "5s"),
+    backoff(min = "100ms"),
+    idle_timeout = never,
+    mailbox = 16,
+    call_timeout = "1s 500ms",
+    crate = crate::runtime
+)]
+#[cfg(unix)]
+impl sports::Team {
+    #[init]
+    async fn found(name: String, size: u8, context: &Context<Self>) -> Result<Self, Error> {
+        Ok(Self::new(name, size))
+    }
+
+    #[started]
+    fn started(&mut self) {}
+
+    #[terminate]
+    async fn ended(&mut self, context: &Context<Self>, reason: &StopReason) {}
+
+    #[migrate(from = 1)]
+    fn from_first(old: FirstTeam) -> Self {
+        old.into()
+    }
+
+    #[cfg(feature = "second")]
+    #[migrate(from = 2)]
+    fn from_second(old: SecondTeam) -> Self {
+        old.into()
+    }
+}

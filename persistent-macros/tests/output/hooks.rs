@@ -1,0 +1,125 @@
+#[cfg(unix)]
+impl sports::Team {
+    async fn found(name: String, size: u8, context: &Context<Self>) -> Result<Self, Error> {
+        Ok(Self::new(name, size))
+    }
+    fn started(&mut self) {}
+    async fn ended(&mut self, context: &Context<Self>, reason: &StopReason) {}
+    fn from_first(old: FirstTeam) -> Self {
+        old.into()
+    }
+    #[cfg(feature = "second")]
+    fn from_second(old: SecondTeam) -> Self {
+        old.into()
+    }
+}
+#[cfg(unix)]
+#[doc = "The messages of a `Team`: one variant a method."]
+#[derive(
+    :: core :: fmt :: Debug,
+    crate :: runtime :: __private :: serde :: Serialize,
+    crate :: runtime :: __private :: serde :: Deserialize,
+)]
+#[serde(crate = "crate::runtime::__private::serde")]
+pub enum TeamMessage {}
+#[cfg(unix)]
+#[doc = "A client of one `Team`; cheap to clone."]
+pub struct TeamClient {
+    handle: crate::runtime::__private::Handle<sports::Team>,
+}
+#[cfg(unix)]
+impl TeamClient {}
+#[cfg(unix)]
+impl ::core::clone::Clone for TeamClient {
+    fn clone(&self) -> Self {
+        Self { handle: ::core::clone::Clone::clone(&self.handle) }
+    }
+}
+#[cfg(unix)]
+impl ::core::fmt::Debug for TeamClient {
+    fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        formatter.debug_tuple("TeamClient").field(&self.handle).finish()
+    }
+}
+#[cfg(unix)]
+impl crate::runtime::Client<sports::Team> for TeamClient {
+    fn from_handle(handle: crate::runtime::__private::Handle<sports::Team>) -> Self {
+        Self { handle }
+    }
+    fn handle(&self) -> &crate::runtime::__private::Handle<sports::Team> {
+        &self.handle
+    }
+}
+#[cfg(unix)]
+impl crate::runtime::Server for sports::Team {
+    type Message = TeamMessage;
+    type Client = TeamClient;
+    type Init = (String, u8);
+    const NAME: &'static str = "team";
+    const VERSION: u32 = 3;
+    fn options() -> crate::runtime::Options {
+        crate::runtime::Options::new()
+            .restart(crate::runtime::Restart::Permanent)
+            .max_restarts(3, ::core::time::Duration::new(5, 0))
+            .backoff(crate::runtime::Backoff {
+                min: ::core::time::Duration::new(0, 100000000),
+                max: ::core::time::Duration::new(30, 0),
+                factor: 2.0,
+            })
+            .idle_timeout(::core::option::Option::None)
+            .mailbox(16)
+            .call_timeout(::core::time::Duration::new(1, 500000000))
+    }
+    async fn init(
+        (name, size): Self::Init,
+        context: &crate::runtime::Context<Self>,
+    ) -> ::core::result::Result<Self, crate::runtime::__private::String> {
+        <Result<Self, Error> as crate::runtime::InitOutput<Self>>::into_state(
+            crate::runtime::__private::sendable(Self::found(name, size, context)).await,
+        )
+    }
+    const STARTED_WRITES: bool = true;
+    async fn started(&mut self, context: &crate::runtime::Context<Self>) {
+        Self::started(self)
+    }
+    const TERMINATE_WRITES: bool = true;
+    async fn terminate(
+        &mut self,
+        reason: &crate::runtime::StopReason,
+        context: &crate::runtime::Context<Self>,
+    ) {
+        crate::runtime::__private::sendable(Self::ended(self, context, reason)).await
+    }
+    fn is_read(message: &Self::Message) -> bool {
+        match *message {}
+    }
+    async fn handle(
+        &mut self,
+        message: Self::Message,
+        context: &crate::runtime::Context<Self>,
+        reply: crate::runtime::ReplySlot<'_>,
+    ) {
+        match message {}
+    }
+    fn encode(
+        &self,
+        buffer: &mut crate::runtime::__private::Vec<u8>,
+    ) -> ::core::result::Result<(), crate::runtime::EncodeError> {
+        crate::runtime::__private::encode::<sports::Team>(self, buffer)
+    }
+    fn decode(
+        version: u32,
+        bytes: &[u8],
+    ) -> ::core::result::Result<Self, crate::runtime::DecodeError> {
+        match version {
+            3 => crate::runtime::__private::decode::<sports::Team>(bytes),
+            1 => crate::runtime::__private::decode::<FirstTeam>(bytes).map(Self::from_first),
+            #[cfg(feature = "second")]
+            2 => crate::runtime::__private::decode::<SecondTeam>(bytes).map(Self::from_second),
+            stored => ::core::result::Result::Err(crate::runtime::DecodeError::Version {
+                stored,
+                current: 3,
+            }),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+impl Player {
+    #[doc = " Adds `points` and returns the new score."]
+    #[doc = ""]
+    #[doc = " A paragraph more."]
+    pub fn add(&mut self, points: u64) -> u64 {
+        self.score += points;
+        self.score
+    }
+    pub async fn rival(&self, context: &Context<Self>) -> Option<Self> {
+        None
+    }
+    #[cfg(feature = "cheats")]
+    pub fn set(&mut self, r#type: Kind, mut value: Vec<Self>) {}
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    fn helper(&self) {}
+}
+#[doc = "The messages of a `Player`: one variant a method."]
+#[derive(
+    :: core :: fmt :: Debug,
+    :: persistent_runtime :: __private :: serde :: Serialize,
+    :: persistent_runtime :: __private :: serde :: Deserialize,
+)]
+#[serde(crate = "::persistent_runtime::__private::serde")]
+pub enum PlayerMessage {
+    #[doc = " Adds `points` and returns the new score."]
+    Add {
+        #[doc = "The argument `points`."]
+        #[serde(
+            serialize_with = "::persistent_runtime::__private::serialize::<u64, _>",
+            deserialize_with = "::persistent_runtime::__private::deserialize::<u64, _>"
+        )]
+        points: u64,
+    },
+    #[doc = "Calls `Player::rival`."]
+    Rival,
+    #[cfg(feature = "cheats")]
+    #[doc = "Calls `Player::set`."]
+    Set {
+        #[doc = "The argument `type`."]
+        #[serde(
+            serialize_with = "::persistent_runtime::__private::serialize::<Kind, _>",
+            deserialize_with = "::persistent_runtime::__private::deserialize::<Kind, _>"
+        )]
+        r#type: Kind,
+        #[doc = "The argument `value`."]
+        #[serde(
+            serialize_with = "::persistent_runtime::__private::serialize::<Vec < Player >, _>",
+            deserialize_with = "::persistent_runtime::__private::deserialize::<Vec < Player >, _>"
+        )]
+        value: Vec<Player>,
+    },
+}
+#[doc = "A client of one `Player`; cheap to clone."]
+pub struct PlayerClient {
+    handle: ::persistent_runtime::__private::Handle<Player>,
+}
+impl PlayerClient {
+    #[doc = " Adds `points` and returns the new score."]
+    #[doc = ""]
+    #[doc = " A paragraph more."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn add(
+        &self,
+        points: u64,
+    ) -> ::core::result::Result<u64, ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<u64>();
+        self.handle.call(PlayerMessage::Add { points }).await
+    }
+    #[doc = "Calls `Player::rival`."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn rival(
+        &self,
+    ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<Option<Player>>();
+        self.handle.call(PlayerMessage::Rival {}).await
+    }
+    #[cfg(feature = "cheats")]
+    #[doc = "Calls `Player::set`."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn set(
+        &self,
+        r#type: Kind,
+        value: Vec<Player>,
+    ) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<()>();
+        self.handle.cast(PlayerMessage::Set { r#type, value }).await
+    }
+}
+impl ::core::clone::Clone for PlayerClient {
+    fn clone(&self) -> Self {
+        Self { handle: ::core::clone::Clone::clone(&self.handle) }
+    }
+}
+impl ::core::fmt::Debug for PlayerClient {
+    fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        formatter.debug_tuple("PlayerClient").field(&self.handle).finish()
+    }
+}
+impl ::persistent_runtime::Client<Player> for PlayerClient {
+    fn from_handle(handle: ::persistent_runtime::__private::Handle<Player>) -> Self {
+        Self { handle }
+    }
+    fn handle(&self) -> &::persistent_runtime::__private::Handle<Player> {
+        &self.handle
+    }
+}
+impl ::persistent_runtime::Server for Player {
+    type Message = PlayerMessage;
+    type Client = PlayerClient;
+    type Init = ();
+    const NAME: &'static str = "Player";
+    const VERSION: u32 = 1;
+    fn options() -> ::persistent_runtime::Options {
+        ::persistent_runtime::Options::new()
+    }
+    async fn init(
+        (): Self::Init,
+        context: &::persistent_runtime::Context<Self>,
+    ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
+        ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Player>())
+    }
+    fn is_read(message: &Self::Message) -> bool {
+        match *message {
+            PlayerMessage::Add { .. } => false,
+            PlayerMessage::Rival { .. } => true,
+            #[cfg(feature = "cheats")]
+            PlayerMessage::Set { .. } => false,
+        }
+    }
+    async fn handle(
+        &mut self,
+        message: Self::Message,
+        context: &::persistent_runtime::Context<Self>,
+        reply: ::persistent_runtime::ReplySlot<'_>,
+    ) {
+        match message {
+            PlayerMessage::Add { points } => reply.set(Self::add(self, points)),
+            PlayerMessage::Rival {} => reply
+                .set(::persistent_runtime::__private::sendable(Self::rival(self, context)).await),
+            #[cfg(feature = "cheats")]
+            PlayerMessage::Set { r#type, value } => reply.set(Self::set(self, r#type, value)),
+        }
+    }
+    fn encode(
+        &self,
+        buffer: &mut ::persistent_runtime::__private::Vec<u8>,
+    ) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
+        ::persistent_runtime::__private::encode::<Player>(self, buffer)
+    }
+    fn decode(
+        version: u32,
+        bytes: &[u8],
+    ) -> ::core::result::Result<Self, ::persistent_runtime::DecodeError> {
+        match version {
+            1 => ::persistent_runtime::__private::decode::<Player>(bytes),
+            stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
+                stored,
+                current: 1,
+            }),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+use persistent_runtime::persistent_server;
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+struct Player {
+    score: u64,
+}
+
+#[persistent_server(restrat = permanent, persist = on_stop, 5, mailbox = 10, mailbox = 20)]
+impl Player {}
+
+fn main() {}
