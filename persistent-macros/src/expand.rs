@@ -389,7 +389,7 @@ fn unused_arm(Names { server, message, .. }: &Names) -> Option<TokenStream> {
 }
 
 fn decode(names: &Names) -> TokenStream {
-    let Names { server, root, .. } = names;
+    let Names { server, root, context, .. } = names;
     let self_ty = server.self_ty;
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#root::__private::decode);
@@ -403,6 +403,7 @@ fn decode(names: &Names) -> TokenStream {
         fn decode(
             version: u32,
             bytes: &[u8],
+            #context: &#root::Context<Self>,
         ) -> ::core::result::Result<Self, #root::DecodeError> {
             match version {
                 #current => #own(bytes),

@@ -17,11 +17,13 @@ use std::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    CallError, Server, ServerId, StopReason,
+    CallError, Event, Server, ServerId, StopReason,
+    kept::Kept,
     kind::Kind,
     mailbox::{Envelope, Mailbox, Order, Phase},
     options::Settings,
     panic::caught,
+    reply::{Answer, Outbox},
     restart::Crashes,
     sweeper::Sweep,
     task::{Instance, Task},
@@ -56,6 +58,7 @@ impl<S: Server> Cell<S> {
         &self.kind
     }
 
+    /// The settings of servers that nobody has set options for.
     pub(crate) fn settings(&self) -> &Settings {
         self.kind.settings()
     }
@@ -83,6 +86,7 @@ impl<S: Server> Cell<S> {
             matches!(mailbox.phase, Phase::Absent)
                 && mailbox.failed.is_none()
                 && mailbox.crashes.is_empty()
+                && mailbox.kept.is_empty()
         }
     }
 
@@ -144,7 +148,23 @@ impl<S: Server> Cell<S> {
         mailbox.wake();
         let instance = mailbox.take_idle(Phase::Absent);
         drop(mailbox);
-        discard(instance);
+        if instance.is_some() {
+            discard(instance);
+            self.forget_kept();
+            self.tell(&Event::Killed);
+        }
+    }
+
+    /// Drops the kept values.
+    pub(crate) fn forget_kept(&self) {
+        let kept = mem::take(&mut self.lock().kept);
+        let _ = caught(|| drop(kept));
+    }
+
+    /// Tells all who watch.
+    pub(crate) fn tell(&self, event: &Event) {
+        self.kind.core().observe(|observer| observer.on_event(&self.id, event));
+        self.lock().watchers.tell(event);
     }
 
     /// Forgets the crashes and the failure.
@@ -168,9 +188,13 @@ impl<S: Server> Cell<S> {
     /// Drops everything at once: the runtime is gone.
     pub(crate) fn halt(&self) {
         self.room.close();
-        let queue = mem::take(&mut self.lock().queue);
-        drop(queue);
         self.kill();
+        let mut mailbox = self.lock();
+        let queue = mem::take(&mut mailbox.queue);
+        let watchers = mem::take(&mut mailbox.watchers);
+        drop(mailbox);
+        drop((queue, watchers));
+        self.forget_kept();
     }
 
     /// Never under the lock: a task that can't be spawned is dropped here, and
@@ -195,24 +219,54 @@ impl<S: Server> Sweep for Cell<S> {
             return None;
         }
         mailbox.armed = None;
-        let settings = self.settings();
-        let crashes = mailbox.crashes.forget_old(now, settings.within);
-        let deadline = match mailbox.phase {
-            Phase::Idle { since, .. } => since.checked_add(settings.idle_timeout),
-            Phase::Absent => crashes,
+        let crashes = mailbox.crashes.forget_old(now, self.settings().within);
+        let (deadline, unload) = match &mailbox.phase {
             // Its task arms the sweeper again when it comes to rest.
             Phase::Running => return None,
+            Phase::Absent => (crashes, None),
+            Phase::Idle { instance, since } => {
+                let idle = instance.idle_deadline(*since);
+                let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
+                (earliest(idle, instance.flush_deadline()), unload)
+            }
         };
-        if deadline.is_some_and(|deadline| deadline > now) {
-            return mailbox.arm(deadline);
-        }
-        let instance = mailbox.take_idle(Phase::Running);
+        let kept = match mailbox.kept_until {
+            Some(until) if until <= now => mem::take(&mut mailbox.kept),
+            _ => Kept::default(),
+        };
+        let rearmed = match deadline {
+            Some(deadline) if deadline > now => mailbox.arm(Some(deadline)),
+            _ => None,
+        };
+        let instance = if rearmed.is_none() { mailbox.take_idle(Phase::Running) } else { None };
         drop(mailbox);
-        match instance {
-            Some(_) => self.run(instance, Some(StopReason::Idle)),
-            None => self.kind.release(&self.id),
+        let _ = caught(|| drop(kept));
+        if instance.is_some() {
+            // To be unloaded, or else to save what is due.
+            self.run(instance, unload);
+        } else if rearmed.is_none() {
+            self.kind.release(&self.id);
         }
-        None
+        rearmed
+    }
+}
+
+/// The earlier of two deadlines, if there are any.
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+impl<S: Server> Outbox for Cell<S> {
+    fn post(&self, answer: Answer) {
+        let mut mailbox = self.lock();
+        if matches!(mailbox.phase, Phase::Running) {
+            mailbox.outbox.push(answer);
+            mailbox.wake();
+        } else {
+            // At rest every commit is settled.
+            drop(mailbox);
+            answer.release(Ok(()));
+        }
     }
 }
 

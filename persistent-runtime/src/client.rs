@@ -3,17 +3,17 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    Address, CallError, Server, StopReason,
+    Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch,
     cell::Cell,
-    mailbox::{Envelope, Order},
+    mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
 };
 
-/// The core that each generated client wraps: one server's cell, what to
-/// create it from, and a deadline.
+/// The core that each generated client wraps: one server's cell, what the
+/// client asks of each message, and a deadline.
 pub struct Handle<S: Server> {
     cell: Arc<Cell<S>>,
-    init: Option<Arc<S::Init>>,
+    terms: Arc<Terms<S>>,
     timeout: Duration,
 }
 
@@ -21,7 +21,7 @@ impl<S: Server> Handle<S> {
     /// A handle on `cell`, which the registry has counted already.
     pub(crate) fn adopt(cell: Arc<Cell<S>>, init: Option<Arc<S::Init>>) -> Self {
         let timeout = cell.settings().call_timeout;
-        Self { cell, init, timeout }
+        Self { cell, terms: Arc::new(Terms { init, ..Terms::default() }), timeout }
     }
 
     /// Sends `message` and waits for its handler's result.
@@ -39,13 +39,21 @@ impl<S: Server> Handle<S> {
     /// If it can't be queued: the mailbox is full until the deadline, the
     /// restart limit is exceeded, the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
-        let order = Order::Message(message);
-        self.within_deadline(self.cell.send(Envelope {
-            order,
-            init: self.init.clone(),
-            answer: None,
-        }))
-        .await
+        self.within_deadline(self.send(Order::Message(message), None)).await
+    }
+
+    /// Runs `work` on the state as a message of its own.
+    pub(crate) async fn run<R: Send + 'static>(
+        &self,
+        reads: bool,
+        work: impl FnOnce(&mut S) -> R + Send + 'static,
+    ) -> Result<R, CallError> {
+        let (answer, reply) = reply::channel::<R>();
+        let work = Box::new(|state: &mut S, answer: &mut Option<Answer>| {
+            let result = work(state);
+            ReplySlot(answer).set(result);
+        });
+        self.ask(Order::Run(Job { reads, work }), answer, reply).await
     }
 
     /// Makes sure that the server runs.
@@ -53,9 +61,15 @@ impl<S: Server> Handle<S> {
         self.control(Order::Start).await
     }
 
+    /// Has the earliest durable timer handled, if it is due.
+    pub(crate) async fn remind(&self) -> Result<(), CallError> {
+        self.control(Order::Remind).await
+    }
+
+    /// An order that has no result but to be done.
     async fn control(&self, order: Order<S>) -> Result<(), CallError> {
         let (mut answer, reply) = reply::channel::<()>();
-        answer.slot().set(());
+        answer.set(());
         self.ask(order, answer, reply).await
     }
 
@@ -66,12 +80,20 @@ impl<S: Server> Handle<S> {
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
         self.within_deadline(async {
-            self.cell
-                .send(Envelope { order, init: self.init.clone(), answer: Some(answer) })
-                .await?;
+            self.send(order, Some(answer)).await?;
             reply.wait(self.cell.id()).await
         })
         .await
+    }
+
+    async fn send(&self, order: Order<S>, answer: Option<Answer>) -> Result<(), CallError> {
+        self.cell.send(Envelope { order, terms: self.terms.clone(), answer }).await
+    }
+
+    fn with_terms(&self, change: impl FnOnce(&mut Terms<S>)) -> Self {
+        let mut handle = self.clone();
+        change(Arc::make_mut(&mut handle.terms));
+        handle
     }
 
     async fn within_deadline<R>(
@@ -90,7 +112,7 @@ impl<S: Server> Handle<S> {
 impl<S: Server> Clone for Handle<S> {
     fn clone(&self) -> Self {
         self.cell.held();
-        Self { cell: self.cell.clone(), init: self.init.clone(), timeout: self.timeout }
+        Self { cell: self.cell.clone(), terms: self.terms.clone(), timeout: self.timeout }
     }
 }
 
@@ -123,8 +145,8 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
 
     /// The server's address: serializable, and good for a client at any time.
     fn address(&self) -> Address<S> {
-        let Handle { cell, init, .. } = self.handle();
-        Address::from_parts(cell.key().clone(), init.clone())
+        let Handle { cell, terms, .. } = self.handle();
+        Address::from_parts(cell.key().clone(), terms.init.clone())
     }
 
     /// This client with another deadline for each call, from the sending to
@@ -135,6 +157,48 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         let mut handle = self.handle().clone();
         handle.timeout = timeout;
         Self::from_handle(handle)
+    }
+
+    /// This client with a persist level for each message of its own, over the
+    /// server's: `EveryMessage` asks a server under a weaker level for a commit
+    /// of all that it has not saved yet, reads included; a weaker level than
+    /// the server's lets a change wait for the next commit.
+    #[must_use]
+    fn with_persist(&self, level: Persist) -> Self {
+        Self::from_handle(self.handle().with_terms(|terms| terms.persist = Some(level)))
+    }
+
+    /// This client with options over all other layers. They count for
+    /// activations that a message of this client causes; `mailbox` and
+    /// `call_timeout` are settled before that and stay as they are.
+    ///
+    /// # Errors
+    /// [`OpenError::Options`] if one can't be honoured.
+    fn with_options(&self, options: Options) -> Result<Self, OpenError> {
+        options.check().map_err(|reason| {
+            let kind = self.handle().cell.id().kind().to_owned();
+            OpenError::Options { kind, reason }
+        })?;
+        Ok(Self::from_handle(self.handle().with_terms(|terms| terms.options = options)))
+    }
+
+    /// The server's events, from now on.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Event, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+    /// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let counter = runtime.at::<Counter>("a", ());
+    /// let mut events = counter.watch();
+    /// counter.add().await?;
+    /// assert_eq!(events.next().await, Some(Event::Started));
+    /// # Ok(()) }
+    /// ```
+    fn watch(&self) -> Watch {
+        let client = Box::new(self.handle().clone());
+        self.handle().cell.lock().watchers.add(client)
     }
 
     /// Queues any message of the server's, `&mut self` methods and reads

@@ -35,6 +35,11 @@ pub enum DecodeError {
         /// The version that this program writes.
         current: u32,
     },
+    /// The `#[restore]` function refused what was stored.
+    Restore {
+        /// Its error's text.
+        reason: String,
+    },
     /// The state has an encoding that this release can't read.
     Format {
         /// The encoding that the state was stored with.
@@ -69,6 +74,7 @@ impl fmt::Display for DecodeError {
                 "the state has version {stored}, this program writes {current}; \
                  add `#[migrate(from = {stored})]`"
             ),
+            Self::Restore { reason } => write!(f, "it can't be restored: {reason}"),
             Self::Format { stored } => {
                 write!(f, "the state has encoding {stored}, this release reads {FORMAT}")
             }

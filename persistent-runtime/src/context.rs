@@ -1,14 +1,38 @@
-//! What a handler knows of its own server.
+//! What a handler knows of its own server, and what it can have done.
 
 use std::{
+    any::Any,
+    collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    future::poll_fn,
+    mem,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
+    time::{Duration, SystemTime},
 };
 
-use crate::{Address, Client, Server, StopReason, kind::Kind};
+use futures_core::Stream;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+
+use crate::{
+    Address, Client, EncodeError, Event, Server, Source, StopReason, When,
+    cell::Cell,
+    codec,
+    kind::Kind,
+    mailbox::{Envelope, Order},
+    reminder::Reminders,
+    reply::Outbox,
+    source::Origin,
+};
 
 /// A server's view of itself, for handlers and hooks that take
 /// `&Context<Self>`. It is no field of the message.
+///
+/// What a handler asks for here happens only if it returns: a panic takes it
+/// back with the rest of its message.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, Context, Runtime, StopReason};
@@ -30,13 +54,40 @@ use crate::{Address, Client, Server, StopReason, kind::Kind};
 /// ```
 pub struct Context<S: Server> {
     kind: Arc<Kind<S>>,
+    /// Weak, for the cell holds the instance that holds this.
+    cell: Weak<Cell<S>>,
     address: Address<S>,
-    stop: Mutex<Option<StopReason>>,
+    life: Arc<()>,
+    sources: Mutex<Option<JoinSet<()>>>,
+    effects: Mutex<Effects<S>>,
+}
+
+/// What is to happen once the message in progress has returned.
+struct Effects<S: Server> {
+    stop: Option<StopReason>,
+    then: VecDeque<S::Message>,
+    reminders: Reminders,
+    /// Whether `reminders` differ from what was last staged.
+    reminded: bool,
+    trouble: Option<EncodeError>,
 }
 
 impl<S: Server> Context<S> {
-    pub(crate) fn new(kind: Arc<Kind<S>>, address: Address<S>) -> Self {
-        Self { kind, address, stop: Mutex::new(None) }
+    pub(crate) fn new(cell: &Arc<Cell<S>>, address: Address<S>, reminders: Reminders) -> Self {
+        Self {
+            kind: cell.kind().clone(),
+            cell: Arc::downgrade(cell),
+            address,
+            life: Arc::new(()),
+            sources: Mutex::new(None),
+            effects: Mutex::new(Effects {
+                stop: None,
+                then: VecDeque::new(),
+                reminders,
+                reminded: false,
+                trouble: None,
+            }),
+        }
     }
 
     /// The server's key.
@@ -67,13 +118,266 @@ impl<S: Server> Context<S> {
 
     /// Ends the server behind the message in progress, whose answer is
     /// released with the final commit. Messages queued meanwhile start it
-    /// again. A message that panics stops nothing.
+    /// again. In `#[init]` and `#[started]` it waits for the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
+        self.effects().stop = Some(reason.into());
+    }
+
+    /// Handles `message` next, before anything that is queued; several in the
+    /// order in which they were asked for. A server that stops or crashes
+    /// first does not handle them.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Import { lines: Vec<String>, done: usize }
+    /// #[persistent_server]
+    /// impl Import {
+    ///     /// Returns at once; the work goes on, and each step is stored.
+    ///     pub fn start(&mut self, lines: Vec<String>, context: &Context<Self>) {
+    ///         self.lines = lines;
+    ///         context.then(ImportMessage::Step);
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn step(&mut self, context: &Context<Self>) {
+    ///         if self.lines.pop().is_some() {
+    ///             self.done += 1;
+    ///             context.then(ImportMessage::Step);
+    ///         }
+    ///     }
+    ///
+    ///     pub fn done(&self) -> usize { self.done }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let import = runtime.at::<Import>("a", ());
+    /// import.start(vec!["x".into(), "y".into()]).await?;
+    /// assert_eq!(import.done().await?, 2);
+    /// # Ok(()) }
+    /// ```
+    pub fn then(&self, message: S::Message) {
+        self.effects().then.push_back(message);
+    }
+
+    /// Sends `message` to this server after `wait`, if it is in memory all the
+    /// while. For a timer that outlives that, see [`remind`](Self::remind).
+    ///
+    /// The message queues like any other, behind a full mailbox if need be. A
+    /// timer that waits does not keep an idle server in memory.
+    pub fn send_after(&self, wait: Duration, message: S::Message) -> Source {
+        self.source(|send| async move {
+            sleep(wait).await;
+            send.send(message).await;
+        })
+    }
+
+    /// Sends a message every `period`, the first after one, until the server
+    /// leaves memory. Ticks that a busy server misses are skipped; each one
+    /// counts as a message for the idle timeout.
+    ///
+    /// # Panics
+    /// If `period` is zero: it costs the message in progress, like any panic.
+    pub fn interval(
+        &self,
+        period: Duration,
+        message: impl Fn() -> S::Message + Send + 'static,
+    ) -> Source {
+        assert!(!period.is_zero(), "an interval's period must be longer than zero");
+        self.source(move |send| async move {
+            let first = Instant::now().checked_add(period);
+            let Some(first) = first else { return };
+            let mut ticks = interval_at(first, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                send.send(message()).await;
+            }
+        })
+    }
+
+    /// Sends each item of `stream` to this server, until the stream ends or the
+    /// server leaves memory. A full mailbox holds the stream back.
+    pub fn attach(&self, stream: impl Stream<Item = S::Message> + Send + 'static) -> Source {
+        self.source(|send| async move {
+            let mut stream = pin!(stream);
+            while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+                send.send(message).await;
+            }
+        })
+    }
+
+    /// Watches another server: sends this one the message that `message` makes
+    /// of each [`Event`], until this one leaves memory.
+    pub fn watch<T: Server>(
+        &self,
+        other: &T::Client,
+        message: impl Fn(Event) -> S::Message + Send + 'static,
+    ) -> Source
+    where
+        T::Client: Client<T>,
+    {
+        let mut events = other.watch();
+        self.source(|send| async move {
+            while let Some(event) = events.next().await {
+                send.send(message(event)).await;
+            }
+        })
+    }
+
+    /// Has `message` handled when it is due, whatever happens until then: the
+    /// timer is stored in the commit of the message in progress, survives the
+    /// process, and wakes a server that is not in memory. A timer of the same
+    /// name is replaced.
+    ///
+    /// It fires once: it is deleted in the commit of what it caused. A process
+    /// that dies in between fires it again when the runtime opens; one that is
+    /// overdue then fires at once. As with every message, a panic costs it. It
+    /// is precise to the millisecond at best, and never early.
+    ///
+    /// After a restart a type's timers begin to fire when its first client is
+    /// made, or when the runtime opens if the type is
+    /// [registered](crate::Builder::register).
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Trial { over: bool }
+    /// #[persistent_server]
+    /// impl Trial {
+    ///     pub fn begin(&mut self, days: u64, context: &Context<Self>) {
+    ///         context.remind("end", Duration::from_secs(days * 86_400), TrialMessage::End);
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn end(&mut self) { self.over = true; }
+    ///
+    ///     pub fn is_over(&self) -> bool { self.over }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let trial = runtime.at::<Trial>("ada", ());
+    /// trial.begin(30).await?;
+    /// assert!(!trial.is_over().await?);
+    /// # Ok(()) }
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "like every message that is sent")]
+    pub fn remind(&self, name: &str, when: impl Into<When>, message: S::Message) {
+        let due = self.kind.core().clock().millis(when.into());
+        let mut bytes = Vec::new();
+        let encoded = codec::encode(&message, &mut bytes);
+        let mut effects = self.effects();
+        match encoded {
+            Ok(()) => {
+                effects.reminders.set(name, due, bytes);
+                effects.reminded = true;
+            }
+            Err(error) => effects.trouble = Some(error),
+        }
+    }
+
+    /// Deletes a durable timer; whether there was one.
+    pub fn cancel_reminder(&self, name: &str) -> bool {
+        let mut effects = self.effects();
+        let cancelled = effects.reminders.cancel(name);
+        effects.reminded |= cancelled;
+        cancelled
+    }
+
+    /// The durable timers and when each is due, the earliest first.
+    #[must_use]
+    pub fn reminders(&self) -> Vec<(String, SystemTime)> {
+        self.effects().reminders.list()
+    }
+
+    /// Keeps a value that is not stored and yet outlives a panic: a connection,
+    /// a cache, an index. It goes when the server is unloaded, stopped, killed
+    /// or wiped. A value of the same name and type is replaced.
+    ///
+    /// Unlike all else here, a panic does not take it back.
+    pub fn keep<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
+        let value = Arc::new(value);
+        let replaced =
+            self.cell.upgrade().and_then(|cell| cell.lock().kept.put(name, value.clone()));
+        drop(replaced);
+        value
+    }
+
+    /// The value of that name and type, if one is [kept](Self::keep).
+    #[must_use]
+    pub fn kept<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
+        self.cell.upgrade()?.lock().kept.get(name)
+    }
+
+    /// Takes a kept value out.
+    pub fn unkeep<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
+        self.cell.upgrade()?.lock().kept.take(name)
+    }
+
+    fn source<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        run: impl FnOnce(Sender<S>) -> F,
+    ) -> Source {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let sender = Sender {
+            cell: self.cell.clone(),
+            life: Arc::downgrade(&self.life),
+            cancelled: cancelled.clone(),
+        };
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = sources.get_or_insert_default();
+        // Those that are done take no room.
+        while sources.try_join_next().is_some() {}
+        Source::new(cancelled, sources.spawn_on(run(sender), self.kind.core().tokio()))
+    }
+
+    fn effects(&self) -> MutexGuard<'_, Effects<S>> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn outbox(&self) -> Weak<dyn Outbox> {
+        self.cell.clone()
     }
 
     pub(crate) fn take_stop(&self) -> Option<StopReason> {
-        self.stop.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.effects().stop.take()
+    }
+
+    pub(crate) fn next_then(&self) -> Option<S::Message> {
+        self.effects().then.pop_front()
+    }
+
+    pub(crate) fn take_trouble(&self) -> Option<EncodeError> {
+        self.effects().trouble.take()
+    }
+
+    pub(crate) fn is_reminded(&self) -> bool {
+        self.effects().reminded
+    }
+
+    /// Whether the durable timers have changed since this was last asked.
+    pub(crate) fn take_reminded(&self) -> bool {
+        mem::take(&mut self.effects().reminded)
+    }
+
+    pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {
+        read(&self.effects().reminders)
+    }
+}
+
+/// A source's way to its server.
+struct Sender<S: Server> {
+    cell: Weak<Cell<S>>,
+    life: Weak<()>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl<S: Server> Sender<S> {
+    async fn send(&self, message: S::Message) {
+        let Some(cell) = self.cell.upgrade() else { return };
+        let origin = Origin { life: self.life.clone(), cancelled: self.cancelled.clone() };
+        // Refused means that the server has failed or the runtime stops:
+        // nobody is there to be told.
+        let _ = cell.send(Envelope::own(Order::Info(message, origin))).await;
     }
 }
 

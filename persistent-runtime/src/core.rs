@@ -15,10 +15,11 @@ use std::{
 use tokio::{runtime, sync::Notify, task::AbortHandle};
 
 use crate::{
-    Address, Options, Server, Storage,
+    Address, Observer, Options, Server, Storage,
     client::Handle,
     kind::{AnyKind, Kind},
-    options::Settings,
+    panic::caught,
+    reminder::Clock,
     sweeper::Sweeper,
 };
 
@@ -28,8 +29,11 @@ pub(crate) struct Core {
     tokio: runtime::Handle,
     sweeper: Arc<Sweeper>,
     sweeping: AbortHandle,
+    clock: Clock,
     defaults: Options,
     configured: HashMap<TypeId, Options>,
+    listeners: Listeners,
+    observers: Vec<Arc<dyn Observer>>,
     kinds: RwLock<Kinds>,
     /// No new messages are taken.
     stopping: AtomicBool,
@@ -38,6 +42,9 @@ pub(crate) struct Core {
     active: AtomicUsize,
     quiet: Notify,
 }
+
+/// `Vec<Arc<dyn Listener<S>>>` by the type `S`.
+pub(crate) type Listeners = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 #[derive(Default)]
 struct Kinds {
@@ -51,6 +58,8 @@ impl Core {
         storage: Arc<dyn Storage>,
         defaults: Options,
         configured: HashMap<TypeId, Options>,
+        listeners: Listeners,
+        observers: Vec<Arc<dyn Observer>>,
     ) -> Self {
         let tokio = runtime::Handle::current();
         let sweeper = Arc::new(Sweeper::default());
@@ -63,8 +72,11 @@ impl Core {
             tokio,
             sweeper,
             sweeping: sweeping.abort_handle(),
+            clock: Clock::start(),
             defaults,
             configured,
+            listeners,
+            observers,
             kinds: RwLock::default(),
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
@@ -79,6 +91,25 @@ impl Core {
 
     pub(crate) fn sweeper(&self) -> &Sweeper {
         &self.sweeper
+    }
+
+    pub(crate) fn tokio(&self) -> &runtime::Handle {
+        &self.tokio
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
+    /// Has each observer called; their panics end here.
+    pub(crate) fn observe(&self, call: impl Fn(&dyn Observer)) {
+        for observer in &self.observers {
+            let _ = caught(|| call(&**observer));
+        }
     }
 
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -107,7 +138,11 @@ impl Core {
             kinds.get(of).unwrap_or_else(|| {
                 let (owner, path) = *kinds.names.entry(S::NAME).or_insert((of, type_name::<S>()));
                 let taken_by = (owner != of).then_some(path);
-                let kind = Arc::new(Kind::<S>::new(self.clone(), self.settings::<S>(), taken_by));
+                let settings = self.options::<S>().settle();
+                let listeners = self.listeners.get(&of).and_then(|of| of.downcast_ref());
+                let listeners = listeners.cloned().unwrap_or_default();
+                let kind = Arc::new(Kind::<S>::new(self.clone(), settings, taken_by, listeners));
+                kind.begin();
                 kinds.by_type.insert(of, kind.clone());
                 kind
             })
@@ -116,9 +151,9 @@ impl Core {
     }
 
     /// Every option of a type, each from the nearest layer that sets it.
-    fn settings<S: Server>(&self) -> Settings {
+    pub(crate) fn options<S: Server>(&self) -> Options {
         let configured = self.configured.get(&TypeId::of::<S>()).cloned().unwrap_or_default();
-        configured.over(&self.defaults).over(&S::options()).settle()
+        configured.over(&self.defaults).over(&S::options())
     }
 
     /// Has every server unloaded, and waits until the last one is.

@@ -29,6 +29,10 @@ pub enum CallError {
         server: ServerId,
         /// The panic's text.
         panic: String,
+        /// Whether the server had handled no message well since it was
+        /// activated: then this message, or the stored state, is to blame, and
+        /// sending it again is likely to crash it again.
+        poison: bool,
     },
     /// The server crashed more often than its limit allows and takes no
     /// messages until it is [reset](crate::Client::reset).
@@ -101,7 +105,12 @@ impl fmt::Display for CallError {
             Self::Timeout { server, after } => {
                 write!(f, "{server} did not answer within {after:?}; the message may still run")
             }
-            Self::Crashed { server, panic } => write!(f, "{server} panicked: {panic}"),
+            Self::Crashed { server, panic, poison: false } => {
+                write!(f, "{server} panicked: {panic}")
+            }
+            Self::Crashed { server, panic, poison: true } => {
+                write!(f, "{server} panicked at its first message: {panic}")
+            }
             Self::RestartLimit { server, panic } => write!(
                 f,
                 "{server} crashed too often and waits for a `reset`; it last panicked: {panic}"

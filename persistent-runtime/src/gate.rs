@@ -1,5 +1,4 @@
-//! The output gate: a server's commits in order, and the answers that wait for
-//! them.
+//! The output gate: a server's commits in order, and what waits for them.
 //!
 //! A handler never waits for the disk. Its answer does, and so does each later
 //! answer of that server, which may have seen the change. At most one commit
@@ -15,7 +14,9 @@ use std::{
 };
 
 use crate::{
-    CallError, Change, ServerId, Storage, StorageError, panic::poll_caught, reply::Answer,
+    CallError, Change, ServerId, Storage, StorageError,
+    panic::{caught, poll_caught},
+    reply::Answer,
 };
 
 /// See the [module](self).
@@ -23,17 +24,22 @@ pub(crate) struct Gate {
     server: ServerId,
     storage: Arc<dyn Storage>,
     in_flight: Option<InFlight>,
-    /// Answers that the commit in flight releases.
+    /// What the commit in flight releases.
     riding: Vec<Held>,
     /// The next commit.
     staged: Option<Change>,
-    /// Answers that the next commit releases.
+    /// What the next commit releases.
     waiting: Vec<Held>,
     failure: Option<StorageError>,
 }
 
 type InFlight = Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>;
-type Held = (Answer, Result<(), CallError>);
+
+enum Held {
+    Answer(Answer, Result<(), CallError>),
+    /// Something to do once the commit is done, and only then.
+    Notice(Box<dyn FnOnce() + Send>),
+}
 
 impl Gate {
     pub(crate) fn new(server: ServerId, storage: Arc<dyn Storage>) -> Self {
@@ -55,17 +61,27 @@ impl Gate {
 
     /// Releases `answer` with `outcome` once all that was staged is durable.
     pub(crate) fn hold(&mut self, answer: Option<Answer>, outcome: Result<(), CallError>) {
-        let Some(answer) = answer else { return };
-        if self.staged.is_some() {
-            self.waiting.push((answer, outcome));
-        } else if self.in_flight.is_some() {
-            self.riding.push((answer, outcome));
-        } else {
-            answer.release(outcome);
+        if let Some(answer) = answer {
+            self.push(Held::Answer(answer, outcome));
         }
     }
 
-    /// How many answers wait here.
+    /// Calls `notice` once all that was staged is durable; never, if that fails.
+    pub(crate) fn then(&mut self, notice: impl FnOnce() + Send + 'static) {
+        self.push(Held::Notice(Box::new(notice)));
+    }
+
+    fn push(&mut self, held: Held) {
+        if self.staged.is_some() {
+            self.waiting.push(held);
+        } else if self.in_flight.is_some() {
+            self.riding.push(held);
+        } else {
+            held.release();
+        }
+    }
+
+    /// How much waits here.
     pub(crate) fn held(&self) -> usize {
         self.riding.len() + self.waiting.len()
     }
@@ -83,11 +99,7 @@ impl Gate {
                 };
                 self.in_flight = None;
                 match outcome.unwrap_or_else(|panic| Err(StorageError::new(panic))) {
-                    Ok(()) => {
-                        for (answer, outcome) in self.riding.drain(..) {
-                            answer.release(outcome);
-                        }
-                    }
+                    Ok(()) => self.riding.drain(..).for_each(Held::release),
                     Err(error) => self.fail(error),
                 }
             }
@@ -98,23 +110,35 @@ impl Gate {
         }
     }
 
-    /// Waits until all is settled, and says what failed since it was last asked.
-    pub(crate) async fn settle(&mut self) -> Option<StorageError> {
+    /// Waits until all is settled.
+    pub(crate) async fn settle(&mut self) {
         poll_fn(|cx| self.poll(cx)).await;
-        self.take_failure()
     }
 
+    /// What failed since this was last asked.
     pub(crate) fn take_failure(&mut self) -> Option<StorageError> {
         self.failure.take()
     }
 
     fn fail(&mut self, error: StorageError) {
         self.staged = None;
-        for (answer, outcome) in self.riding.drain(..).chain(self.waiting.drain(..)) {
-            answer.release(outcome.and_then(|()| {
-                Err(CallError::Storage { server: self.server.clone(), source: error.clone() })
-            }));
+        for held in self.riding.drain(..).chain(self.waiting.drain(..)) {
+            if let Held::Answer(answer, outcome) = held {
+                let server = self.server.clone();
+                let source = error.clone();
+                answer.release(outcome.and(Err(CallError::Storage { server, source })));
+            }
         }
         self.failure = Some(error);
+    }
+}
+
+impl Held {
+    fn release(self) {
+        match self {
+            Self::Answer(answer, outcome) => answer.release(outcome),
+            // A listener's panic harms nobody.
+            Self::Notice(notice) => drop(caught(notice)),
+        }
     }
 }

@@ -3,19 +3,23 @@
 use std::{
     any::Any,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use dashmap::DashMap;
+use tokio::task::AbortHandle;
 
 use crate::{
     Address, Server, ServerId, StopReason,
     cell::Cell,
     client::Handle,
     core::{Active, Core},
+    listener::Listener,
     options::Settings,
+    panic::caught,
+    reminder::{self, Bell},
 };
 
 /// See the [module](self).
@@ -27,10 +31,18 @@ pub(crate) struct Kind<S: Server> {
     taken_by: Option<&'static str>,
     cells: DashMap<Arc<str>, Arc<Cell<S>>>,
     live: AtomicUsize,
+    listeners: Vec<Arc<dyn Listener<S>>>,
+    bell: Bell,
+    ringer: OnceLock<AbortHandle>,
 }
 
 impl<S: Server> Kind<S> {
-    pub(crate) fn new(core: Arc<Core>, settings: Settings, taken_by: Option<&'static str>) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        settings: Settings,
+        taken_by: Option<&'static str>,
+        listeners: Vec<Arc<dyn Listener<S>>>,
+    ) -> Self {
         Self {
             core,
             name: S::NAME.into(),
@@ -38,6 +50,32 @@ impl<S: Server> Kind<S> {
             taken_by,
             cells: DashMap::new(),
             live: AtomicUsize::new(0),
+            listeners,
+            bell: Bell::new(),
+            ringer: OnceLock::new(),
+        }
+    }
+
+    /// Begins to wake the servers whose durable timers are due.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        if self.taken_by.is_none() {
+            let ringer = self.core.tokio().spawn(reminder::ring(self.clone()));
+            let _ = self.ringer.set(ringer.abort_handle());
+        }
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(crate) fn listeners(&self) -> &[Arc<dyn Listener<S>>] {
+        &self.listeners
+    }
+
+    /// Has each listener called; their panics end here.
+    pub(crate) fn listen(&self, call: impl Fn(&dyn Listener<S>)) {
+        for listener in &self.listeners {
+            let _ = caught(|| call(&**listener));
         }
     }
 
@@ -117,6 +155,9 @@ impl<S: Server> AnyKind for Kind<S> {
     }
 
     fn halt(&self) {
+        if let Some(ringer) = self.ringer.get() {
+            ringer.abort();
+        }
         // What the cells drop may hold clients of this kind: not under its lock.
         let cells = self.snapshot();
         self.cells.clear();

@@ -4,13 +4,15 @@ use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
-use crate::{Server, StopReason, reply::Answer, restart::Crashes, task::Instance};
+use crate::{
+    Options, Persist, Server, StopReason, event::Watchers, kept::Kept, reply::Answer,
+    restart::Crashes, source::Origin, task::Instance,
+};
 
 /// What a server can be asked to do, in the order in which it was asked.
 pub(crate) struct Envelope<S: Server> {
     pub(crate) order: Order<S>,
-    /// What to create the server from when nothing is stored.
-    pub(crate) init: Option<Arc<S::Init>>,
+    pub(crate) terms: Arc<Terms<S>>,
     pub(crate) answer: Option<Answer>,
 }
 
@@ -18,10 +20,54 @@ pub(crate) enum Order<S: Server> {
     /// Be active.
     Start,
     Message(S::Message),
+    /// A message from one of the server's own sources.
+    Info(S::Message, Origin),
+    /// Handle the earliest durable timer, if it is due.
+    Remind,
+    /// Anything to be done with the state.
+    Run(Job<S>),
     Stop {
         reason: StopReason,
         wipe: bool,
     },
+}
+
+/// Code that a client brings along.
+pub(crate) struct Job<S: Server> {
+    /// Whether it leaves the state alone.
+    pub(crate) reads: bool,
+    pub(crate) work: Work<S>,
+}
+
+type Work<S> = Box<dyn FnOnce(&mut S, &mut Option<Answer>) + Send>;
+
+/// What a client asks of each message of its own.
+pub(crate) struct Terms<S: Server> {
+    /// What to create the server from when nothing is stored.
+    pub(crate) init: Option<Arc<S::Init>>,
+    /// Over all other options, if the message activates the server.
+    pub(crate) options: Options,
+    /// Over the server's own level.
+    pub(crate) persist: Option<Persist>,
+}
+
+impl<S: Server> Clone for Terms<S> {
+    fn clone(&self) -> Self {
+        Self { init: self.init.clone(), options: self.options.clone(), persist: self.persist }
+    }
+}
+
+impl<S: Server> Default for Terms<S> {
+    fn default() -> Self {
+        Self { init: None, options: Options::new(), persist: None }
+    }
+}
+
+impl<S: Server> Envelope<S> {
+    /// An order of the server's own, which nobody waits for.
+    pub(crate) fn own(order: Order<S>) -> Self {
+        Self { order, terms: Arc::default(), answer: None }
+    }
 }
 
 /// A cell's content, under the cell's lock.
@@ -36,6 +82,12 @@ pub(crate) struct Mailbox<S: Server> {
     pub(crate) crashes: Crashes,
     /// The last panic's text, once the restart limit is exceeded.
     pub(crate) failed: Option<Arc<str>>,
+    /// Deferred answers that were sent while the task was at work.
+    pub(crate) outbox: Vec<Answer>,
+    pub(crate) kept: Kept,
+    /// When a server that is not in memory loses its kept values.
+    pub(crate) kept_until: Option<Instant>,
+    pub(crate) watchers: Watchers,
 }
 
 /// Where the instance is.
@@ -58,6 +110,10 @@ impl<S: Server> Mailbox<S> {
             armed: None,
             crashes: Crashes::default(),
             failed: None,
+            outbox: Vec::new(),
+            kept: Kept::default(),
+            kept_until: None,
+            watchers: Watchers::default(),
         }
     }
 

@@ -38,6 +38,21 @@ impl Backoff {
     pub const NONE: Self = Self { min: Duration::ZERO, max: Duration::ZERO, factor: 1.0 };
 }
 
+/// When a change is committed, and so what a kill or a panic can lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Persist {
+    /// Each change is committed before its message is answered: nothing that
+    /// was acknowledged is lost.
+    #[default]
+    EveryMessage,
+    /// A change is committed within this time: at most that much is lost.
+    Every(Duration),
+    /// Changes are committed at an orderly end, the idle unload and the
+    /// shutdown included: a kill or a panic loses all since the last one.
+    OnStop,
+}
+
 /// Choices for one server type, each of which may be left open.
 ///
 /// The attribute sets some, the runtime's builder may set others; a choice
@@ -56,6 +71,7 @@ pub struct Options {
     idle_timeout: Option<Duration>,
     mailbox: Option<usize>,
     call_timeout: Option<Duration>,
+    persist: Option<Persist>,
 }
 
 impl Options {
@@ -105,6 +121,12 @@ impl Options {
         self
     }
 
+    /// When changes are committed.
+    pub fn persist(mut self, level: Persist) -> Self {
+        self.persist = Some(level);
+        self
+    }
+
     /// These choices, and `base`'s where they are open.
     pub(crate) fn over(self, base: &Self) -> Self {
         Self {
@@ -114,6 +136,7 @@ impl Options {
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
             mailbox: self.mailbox.or(base.mailbox),
             call_timeout: self.call_timeout.or(base.call_timeout),
+            persist: self.persist.or(base.persist),
         }
     }
 
@@ -128,6 +151,7 @@ impl Options {
             idle_timeout: self.idle_timeout.unwrap_or(Duration::from_mins(1)),
             mailbox: self.mailbox.unwrap_or(1024),
             call_timeout: self.call_timeout.unwrap_or(Duration::from_secs(5)),
+            persist: self.persist.unwrap_or_default(),
         }
     }
 
@@ -159,6 +183,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) mailbox: usize,
     pub(crate) call_timeout: Duration,
+    pub(crate) persist: Persist,
 }
 
 /// Why an activation of a server ends.

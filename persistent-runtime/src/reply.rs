@@ -1,10 +1,10 @@
 //! The way back from a handler to the caller who waits for it.
 
-use std::any::Any;
+use std::{any::Any, fmt, marker::PhantomData, sync::Weak};
 
 use tokio::sync::oneshot;
 
-use crate::{CallError, ReplySlot, ServerId};
+use crate::{CallError, ServerId};
 
 /// A place for one handler's result, and the caller who waits for it.
 pub(crate) fn channel<R: Send + 'static>() -> (Answer, Waiting<R>) {
@@ -16,8 +16,11 @@ pub(crate) fn channel<R: Send + 'static>() -> (Answer, Waiting<R>) {
 pub(crate) struct Answer(Box<dyn ErasedPlace>);
 
 impl Answer {
-    pub(crate) fn slot(&mut self) -> ReplySlot<'_> {
-        ReplySlot(Some(self.0.slot()))
+    /// Puts `value` in the caller's place, if that is of its type.
+    pub(crate) fn set<R: Send + 'static>(&mut self, value: R) {
+        if let Some(place) = self.0.value().downcast_mut::<Option<R>>() {
+            *place = Some(value);
+        }
     }
 
     /// Lets the caller have the result, or `outcome`'s error in its place.
@@ -27,7 +30,7 @@ impl Answer {
 }
 
 trait ErasedPlace: Send {
-    fn slot(&mut self) -> &mut (dyn Any + Send);
+    fn value(&mut self) -> &mut dyn Any;
     fn release(self: Box<Self>, outcome: Result<(), CallError>);
 }
 
@@ -37,7 +40,7 @@ struct Place<R> {
 }
 
 impl<R: Send + 'static> ErasedPlace for Place<R> {
-    fn slot(&mut self) -> &mut (dyn Any + Send) {
+    fn value(&mut self) -> &mut dyn Any {
         &mut self.value
     }
 
@@ -59,5 +62,96 @@ impl<R> Waiting<R> {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(CallError::RuntimeStopped { server: server.clone() }),
         }
+    }
+}
+
+/// Takes answers that are given outside of their own handler.
+pub(crate) trait Outbox: Send + Sync {
+    fn post(&self, answer: Answer);
+}
+
+/// A caller to be answered later: a method that takes a `Reply<T>` returns
+/// nothing, and its call returns what the reply is sent.
+///
+/// Keep it where nothing is stored, in a `#[serde(skip)]` field say, or move it
+/// to a task. Like every answer, this one leaves after the commits that it may
+/// depend on: sent in a handler, it shares that handler's fate, its panic or
+/// failed commit included. The call's deadline goes on all the while.
+///
+/// Dropping it unsent, as a crash or the end of the server does, answers the
+/// caller with [`CallError::NoReply`].
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Reply, Runtime};
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Gate {
+///     opened: u32,
+///     #[serde(skip)]
+///     waiting: Vec<Reply<u32>>,
+/// }
+///
+/// #[persistent_server]
+/// impl Gate {
+///     /// Waits until the gate opens.
+///     pub fn pass(&mut self, reply: Reply<u32>) {
+///         self.waiting.push(reply);
+///     }
+///
+///     #[cast]
+///     pub fn open(&mut self) {
+///         self.opened += 1;
+///         for reply in self.waiting.drain(..) {
+///             reply.send(self.opened);
+///         }
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::in_memory().await?;
+/// let gate = runtime.at::<Gate>("north", ());
+/// let traveller = tokio::spawn({
+///     let gate = gate.clone();
+///     async move { gate.pass().await }
+/// });
+/// # tokio::task::yield_now().await;
+/// gate.open().await?;
+/// assert_eq!(traveller.await??, 1);
+/// # Ok(()) }
+/// ```
+#[must_use = "a caller waits for it"]
+pub struct Reply<T> {
+    answer: Option<Answer>,
+    outbox: Weak<dyn Outbox>,
+    value: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static> Reply<T> {
+    pub(crate) fn new(answer: Option<Answer>, outbox: Weak<dyn Outbox>) -> Self {
+        Self { answer, outbox, value: PhantomData }
+    }
+
+    /// Answers the caller. One who gave up, or did not wait in the first
+    /// place, is no error.
+    pub fn send(mut self, value: T) {
+        let Some(mut answer) = self.answer.take() else { return };
+        answer.set(value);
+        match self.outbox.upgrade() {
+            Some(outbox) => outbox.post(answer),
+            // A server that is gone has nothing left to commit.
+            None => answer.release(Ok(())),
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            answer.release(Ok(()));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
     }
 }

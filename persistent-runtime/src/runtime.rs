@@ -5,9 +5,9 @@ use std::{any::TypeId, collections::HashMap, fmt, path::Path, sync::Arc, time::D
 use tokio::task::JoinSet;
 
 use crate::{
-    Address, CallError, Client, MemoryStorage, OpenError, Options, Restart, Server, ShutdownError,
-    SqliteStorage, Storage, StorageError,
-    core::{Active, Core},
+    Address, CallError, Client, Listener, MemoryStorage, Observer, OpenError, Options, Restart,
+    Server, ShutdownError, SqliteStorage, Storage, StorageError,
+    core::{Active, Core, Listeners},
     kind::Kind,
 };
 
@@ -174,6 +174,8 @@ pub struct Count {
 pub struct Builder {
     defaults: Options,
     configured: HashMap<TypeId, (&'static str, Options)>,
+    listeners: Listeners,
+    observers: Vec<Arc<dyn Observer>>,
     revivals: Vec<fn(&Arc<Core>)>,
 }
 
@@ -191,9 +193,46 @@ impl Builder {
         self
     }
 
-    /// Has the stored servers of a type with [`Restart::Permanent`] revived
-    /// when the runtime opens, in the background. A server that can't be
-    /// revived says so at its next call.
+    /// Has `listener` hear of every server of one type.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Address, Listener, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Stock(u32);
+    /// # #[persistent_server] impl Stock { pub fn take(&mut self) { self.0 -= 1; } pub fn put(&mut self, n: u32) { self.0 += n; } }
+    /// struct Alarm;
+    ///
+    /// impl Listener<Stock> for Alarm {
+    ///     fn on_state_changed(&self, address: &Address<Stock>, old: Option<&Stock>, new: &Stock) {
+    ///         if new.0 == 0 && old.is_some() {
+    ///             println!("{} has run out", address.key());
+    ///         }
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().listener(Alarm).in_memory().await?;
+    /// runtime.at::<Stock>("ink", ()).put(1).await?;
+    /// runtime.at::<Stock>("ink", ()).take().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn listener<S: Server>(mut self, listener: impl Listener<S>) -> Self {
+        let of = self.listeners.entry(TypeId::of::<S>());
+        let listeners = of.or_insert_with(|| Box::new(Vec::<Arc<dyn Listener<S>>>::new()));
+        if let Some(listeners) = listeners.downcast_mut::<Vec<Arc<dyn Listener<S>>>>() {
+            listeners.push(Arc::new(listener));
+        }
+        self
+    }
+
+    /// Has `observer` hear of every server of the runtime.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Makes a type known when the runtime opens, not at its first client: its
+    /// durable timers fire from then on, and if its policy is
+    /// [`Restart::Permanent`] its stored servers are revived, in the
+    /// background. One that can't be revived says so at its next call.
     pub fn register<S: Server>(mut self) -> Self {
         self.revivals.push(revive::<S>);
         self
@@ -224,11 +263,14 @@ impl Builder {
     ///
     /// # Errors
     /// If an option can't be honoured.
+    #[expect(clippy::unused_async, reason = "opened as every runtime is, inside of tokio")]
     pub async fn open_with(self, storage: impl Storage) -> Result<Runtime, OpenError> {
         self.check()?;
         let configured =
             self.configured.into_iter().map(|(of, (_, options))| (of, options)).collect();
-        let core = Arc::new(Core::new(Arc::new(storage), self.defaults, configured));
+        let core =
+            Core::new(Arc::new(storage), self.defaults, configured, self.listeners, self.observers);
+        let core = Arc::new(core);
         for revive in self.revivals {
             revive(&core);
         }

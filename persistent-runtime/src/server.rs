@@ -1,14 +1,13 @@
 //! What the attribute generates: one [`Server`] impl per annotated block.
 
 use std::{
-    any::Any,
     fmt::{Debug, Display},
     future::Future,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Client, Context, DecodeError, EncodeError, Options, StopReason};
+use crate::{Client, Context, DecodeError, EncodeError, Options, Reply, StopReason, reply::Answer};
 
 /// A type whose values live as persistent servers.
 ///
@@ -85,7 +84,7 @@ pub trait Server: Sized + Send + 'static {
     ///
     /// # Errors
     /// If the bytes are not such a state, or of a version with no migration.
-    fn decode(version: u32, bytes: &[u8]) -> Result<Self, DecodeError>;
+    fn decode(version: u32, bytes: &[u8], context: &Context<Self>) -> Result<Self, DecodeError>;
 }
 
 /// What can travel in a message: an argument or a result of a server's method.
@@ -130,15 +129,20 @@ impl<S: Server, E: Display> InitOutput<S> for Result<S, E> {
 
 /// Where a handler's result goes: the waiting caller's place, or nowhere when
 /// nobody waits.
-pub struct ReplySlot<'a>(pub(crate) Option<&'a mut (dyn Any + Send)>);
+pub struct ReplySlot<'a>(pub(crate) &'a mut Option<Answer>);
 
 impl ReplySlot<'_> {
     /// Puts `value` in the caller's place. A caller that waits for another
     /// type gets [`CallError::NoReply`](crate::CallError::NoReply); generated
     /// code never mixes them up.
     pub fn set<R: Send + 'static>(self, value: R) {
-        if let Some(place) = self.0.and_then(|place| place.downcast_mut::<Option<R>>()) {
-            *place = Some(value);
+        if let Some(answer) = self.0 {
+            answer.set(value);
         }
+    }
+
+    /// Takes the caller away, to be answered later.
+    pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
+        Reply::new(self.0.take(), context.outbox())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -22,6 +22,9 @@ pub(crate) struct Sweeper {
     heap: Mutex<BinaryHeap<Entry>>,
     earlier: Notify,
 }
+
+/// How many are swept before other tasks have their turn.
+const BATCH: usize = 256;
 
 struct Entry {
     deadline: Instant,
@@ -55,21 +58,25 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps the first that is due.
+    /// Sweeps what is due, up to a batch.
     fn sweep(&self) {
         let now = Instant::now();
         let mut heap = self.lock();
-        if heap.peek().is_none_or(|entry| entry.deadline > now) {
-            return;
+        let mut due = Vec::new();
+        while due.len() < BATCH
+            && let Some(entry) = heap.peek_mut()
+            && entry.deadline <= now
+        {
+            due.push(PeekMut::pop(entry).target);
         }
-        let entry = heap.pop();
         // A target takes locks of its own: never under ours.
         drop(heap);
-        if let Some(Entry { target, .. }) = entry
-            && let Some(strong) = target.upgrade()
-            && let Some(deadline) = strong.sweep(now)
-        {
-            self.lock().push(Entry { deadline, target });
+        for target in due {
+            if let Some(strong) = target.upgrade()
+                && let Some(deadline) = strong.sweep(now)
+            {
+                self.lock().push(Entry { deadline, target });
+            }
         }
     }
 

@@ -13,15 +13,17 @@ use std::{
 use tokio::{task::coop::consume_budget, time::Instant};
 
 use crate::{
-    Address, CallError, Change, Context, DecodeError, Record, ReplySlot, Restart, Server, ServerId,
-    StopReason, StorageError,
-    cell::{Cell, discard},
+    Address, CallError, Change, Context, DecodeError, Event, Persist, Record, ReplySlot, Restart,
+    Server, ServerId, StopReason, StorageError,
+    cell::{Cell, discard, earliest},
     codec,
     core::Active,
     gate::Gate,
     kind::Live,
-    mailbox::{Envelope, Order, Phase},
+    mailbox::{Envelope, Job, Order, Phase, Terms},
+    options::Settings,
     panic::{caught, poll_caught},
+    reminder::Reminders,
     reply::Answer,
     restart::{End, Verdict},
 };
@@ -32,8 +34,25 @@ pub(crate) struct Instance<S: Server> {
     /// The stored form of `state` as it was last loaded or staged; none when
     /// the next one must be written in any case.
     saved: Option<Arc<[u8]>>,
+    /// Whether `state` may differ from `saved`.
+    unsaved: bool,
+    /// When it is to be saved at the latest.
+    flush_at: Option<Instant>,
+    /// Whether it has handled a message well.
+    proven: bool,
+    settings: Settings,
     context: Context<S>,
     _live: Live<S>,
+}
+
+impl<S: Server> Instance<S> {
+    pub(crate) fn idle_deadline(&self, since: Instant) -> Option<Instant> {
+        since.checked_add(self.settings.idle_timeout)
+    }
+
+    pub(crate) fn flush_deadline(&self) -> Option<Instant> {
+        self.flush_at
+    }
 }
 
 /// See the [module](self). There is one at most per cell: it begins when the
@@ -42,6 +61,8 @@ pub(crate) struct Task<S: Server> {
     cell: Arc<Cell<S>>,
     instance: Option<Box<Instance<S>>>,
     gate: Gate,
+    /// Those of the current or the last activation.
+    settings: Settings,
     rests: bool,
     _active: Active,
 }
@@ -50,8 +71,27 @@ enum Step<S: Server> {
     Handle(Envelope<S>),
     /// The restart limit is exceeded.
     Refuse(Envelope<S>, Arc<str>),
+    /// What a handler asked to be handled next.
+    Then(S::Message),
+    Save,
+    Killed,
     Unload,
     Rest,
+}
+
+/// What a handler is given.
+enum Work<S: Server> {
+    Message(S::Message),
+    Job(Job<S>),
+}
+
+/// How a message ended.
+#[derive(PartialEq)]
+enum Fate {
+    Handled,
+    Crashed,
+    /// Nothing of it is left, through no fault of its own.
+    Lost,
 }
 
 /// How the server's own code, or the storage's, went.
@@ -61,18 +101,24 @@ enum Driven<T> {
     Killed,
 }
 
-/// Why a server is not in memory after all.
+/// Why a message was not handled well.
 enum Trouble {
     Error(CallError),
     /// It counts as a crash.
-    Panic(String),
+    Panic {
+        text: String,
+        /// Whether nothing had gone well before it in this activation.
+        poison: bool,
+    },
 }
 
 impl<S: Server> Task<S> {
     pub(crate) fn new(cell: Arc<Cell<S>>, instance: Option<Box<Instance<S>>>) -> Self {
         let core = cell.kind().core();
+        let settings = instance.as_ref().map_or(*cell.settings(), |instance| instance.settings);
         Self {
             gate: Gate::new(cell.id().clone(), core.storage().clone()),
+            settings,
             rests: false,
             _active: Active::new(core.clone()),
             instance,
@@ -91,6 +137,9 @@ impl<S: Server> Task<S> {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
                 }
+                Step::Then(message) => self.then(message).await,
+                Step::Save => self.flush().await,
+                Step::Killed => self.killed(),
                 Step::Unload => self.unload(StopReason::Shutdown).await,
                 Step::Rest => return,
             }
@@ -107,21 +156,30 @@ impl<S: Server> Task<S> {
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if mem::take(&mut mailbox.killed) {
-            drop(mailbox);
-            discard(self.instance.take());
-            mailbox = cell.lock();
+            return Poll::Ready(Step::Killed);
+        }
+        for answer in mailbox.outbox.drain(..) {
+            self.gate.hold(Some(answer), Ok(()));
         }
         // Answers wait for the disk in bounded numbers.
-        if self.gate.held() < cell.settings().mailbox
-            && let Some(envelope) = cell.take(&mut mailbox)
-        {
+        if self.gate.held() < cell.settings().mailbox {
             let failed = mailbox.failed.clone();
-            return Poll::Ready(match failed {
-                Some(panic) if !matches!(envelope.order, Order::Stop { .. }) => {
-                    Step::Refuse(envelope, panic)
+            if let Some(instance) = &self.instance {
+                if instance.flush_at.is_some_and(|flush_at| flush_at <= Instant::now()) {
+                    return Poll::Ready(Step::Save);
                 }
-                _ => Step::Handle(envelope),
-            });
+                if let Some(message) = instance.context.next_then() {
+                    return Poll::Ready(Step::Then(message));
+                }
+            }
+            if let Some(envelope) = cell.take(&mut mailbox) {
+                return Poll::Ready(match failed {
+                    Some(panic) if !matches!(envelope.order, Order::Stop { .. }) => {
+                        Step::Refuse(envelope, panic)
+                    }
+                    _ => Step::Handle(envelope),
+                });
+            }
         }
         if !settled {
             mailbox.waker = Some(cx.waker().clone());
@@ -131,12 +189,18 @@ impl<S: Server> Task<S> {
             return Poll::Ready(Step::Unload);
         }
         let now = Instant::now();
-        let settings = cell.settings();
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
-                (Phase::Idle { instance, since: now }, now.checked_add(settings.idle_timeout))
+                let deadline = earliest(instance.idle_deadline(now), instance.flush_at);
+                (Phase::Idle { instance, since: now }, deadline)
             }
-            None => (Phase::Absent, mailbox.crashes.forget_old(now, settings.within)),
+            None => {
+                mailbox.kept_until = now
+                    .checked_add(self.settings.idle_timeout)
+                    .filter(|_| !mailbox.kept.is_empty());
+                let crashes = mailbox.crashes.forget_old(now, cell.settings().within);
+                (Phase::Absent, earliest(crashes, mailbox.kept_until))
+            }
         };
         let absent = matches!(phase, Phase::Absent);
         mailbox.phase = phase;
@@ -154,10 +218,17 @@ impl<S: Server> Task<S> {
         Poll::Ready(Step::Rest)
     }
 
-    async fn handle(&mut self, Envelope { order, init, answer }: Envelope<S>) {
+    async fn handle(&mut self, Envelope { order, terms, answer }: Envelope<S>) {
         match order {
-            Order::Message(message) => self.message(message, init, answer).await,
-            Order::Start => match self.instance(init).await {
+            Order::Message(message) => self.serve(Work::Message(message), &terms, answer).await,
+            Order::Run(job) => self.serve(Work::Job(job), &terms, answer).await,
+            Order::Info(message, origin) if origin.is_current() => {
+                self.serve(Work::Message(message), &terms, answer).await;
+            }
+            // Its activation is over, or somebody has cancelled it.
+            Order::Info(..) => {}
+            Order::Remind => self.remind(&terms, answer).await,
+            Order::Start => match self.ready(&terms).await {
                 Ok(instance) => {
                     self.instance = Some(instance);
                     self.gate.hold(answer, Ok(()));
@@ -171,33 +242,133 @@ impl<S: Server> Task<S> {
         }
     }
 
-    /// Runs one message. The instance is put back only when its state is one
-    /// that a handler returned and that is staged.
-    async fn message(
-        &mut self,
-        message: S::Message,
-        init: Option<Arc<S::Init>>,
-        mut answer: Option<Answer>,
-    ) {
-        let mut instance = match self.instance(init).await {
+    /// Handles work of a client's, activating the server if need be.
+    async fn serve(&mut self, work: Work<S>, terms: &Terms<S>, answer: Option<Answer>) {
+        match self.ready(terms).await {
+            Ok(instance) => {
+                self.work(instance, work, terms.persist, answer).await;
+            }
+            Err(trouble) => self.decline(trouble, answer).await,
+        }
+    }
+
+    /// Handles what a handler asked to be handled next.
+    async fn then(&mut self, message: S::Message) {
+        if let Some(instance) = self.instance.take() {
+            self.work(instance, Work::Message(message), None, None).await;
+        }
+    }
+
+    /// The instance, activated if need be, with nothing to be handled first.
+    async fn ready(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
+        loop {
+            let instance = match self.instance.take() {
+                Some(instance) => instance,
+                None => self.activate(terms).await?,
+            };
+            let Some(message) = instance.context.next_then() else { return Ok(instance) };
+            self.work(instance, Work::Message(message), None, None).await;
+            let failed = self.cell.lock().failed.clone();
+            if let Some(panic) = failed {
+                return Err(Trouble::Error(self.cell.limit_exceeded(&panic)));
+            }
+        }
+    }
+
+    /// Handles the earliest durable timer if it is due. It is deleted in the
+    /// commit of what it causes, and by a crash as any message is.
+    async fn remind(&mut self, terms: &Terms<S>, answer: Option<Answer>) {
+        let instance = match self.ready(terms).await {
             Ok(instance) => instance,
             Err(trouble) => return self.decline(trouble, answer).await,
         };
-        let reads = S::is_read(&message);
-        let reply = answer.as_mut().map_or(ReplySlot(None), Answer::slot);
+        let now = self.cell.kind().core().clock().now();
+        let due = instance.context.with_reminders(|reminders| reminders.first_due(now));
+        let message = due.as_ref().map(|(_, message)| codec::decode(message)).transpose();
+        match (due, message) {
+            (Some((name, _)), Ok(Some(message))) => {
+                instance.context.cancel_reminder(&name);
+                if self.work(instance, Work::Message(message), None, answer).await == Fate::Crashed
+                {
+                    self.drop_reminder(&name).await;
+                }
+            }
+            (_, Err(source)) => {
+                self.instance = Some(instance);
+                let version = S::VERSION;
+                let error = CallError::Decode { server: self.id(), version, source: source.into() };
+                self.gate.hold(answer, Err(error));
+            }
+            _ => {
+                self.instance = Some(instance);
+                self.gate.hold(answer, Ok(()));
+            }
+        }
+    }
+
+    /// Deletes a durable timer whose message crashed the server, which is back
+    /// at a state that still has it.
+    async fn drop_reminder(&mut self, name: &str) {
+        if let Some(mut instance) = self.instance.take() {
+            instance.context.cancel_reminder(name);
+            let _ = self.save(&mut instance);
+            self.instance = Some(instance);
+        } else if let Ok(Some(mut record)) = self.load().await
+            && let Ok(mut reminders) = Reminders::read(&record.reminders)
+            && reminders.cancel(name)
+            && let Ok(bytes) = reminders.write()
+        {
+            record.reminders = bytes;
+            record.due = reminders.due();
+            self.stage(Some(record));
+        }
+    }
+
+    /// Runs one message. The instance is put back only when its state is one
+    /// that a handler returned.
+    async fn work(
+        &mut self,
+        mut instance: Box<Instance<S>>,
+        work: Work<S>,
+        persist: Option<Persist>,
+        mut answer: Option<Answer>,
+    ) -> Fate {
         let Instance { state, context, .. } = &mut *instance;
-        let driven = self.drive(S::handle(state, message, context, reply)).await;
-        let saved = match driven {
+        let (reads, driven) = match work {
+            Work::Message(message) => {
+                let reads = S::is_read(&message);
+                let reply = ReplySlot(&mut answer);
+                (reads, self.drive(S::handle(state, message, context, reply)).await)
+            }
+            Work::Job(Job { reads, work }) => {
+                (reads, self.drive(async { work(state, &mut answer) }).await)
+            }
+        };
+        let outcome = match driven {
             // A commit failed meanwhile: this state stands on one that is lost.
             _ if let Some(source) = self.gate.take_failure() => Err(self.storage_trouble(source)),
-            Driven::Done(()) if reads => Ok(()),
-            Driven::Done(()) => self.save(&mut instance),
-            Driven::Panicked(panic) => Err(Trouble::Panic(panic)),
-            Driven::Killed => Err(Trouble::Error(CallError::Killed { server: self.id() })),
+            Driven::Done(()) => {
+                instance.unsaved |= !reads;
+                self.keep(&mut instance, persist)
+            }
+            Driven::Panicked(text) => Err(Trouble::Panic { text, poison: !instance.proven }),
+            Driven::Killed => Err(self.kill_trouble()),
         };
-        if let Err(trouble) = saved {
+        let posted = mem::take(&mut self.cell.lock().outbox);
+        if let Err(trouble) = outcome {
             discard(Some(instance));
-            return self.decline(trouble, answer).await;
+            let fate =
+                if matches!(trouble, Trouble::Panic { .. }) { Fate::Crashed } else { Fate::Lost };
+            let error = self.error(&trouble);
+            for answer in posted {
+                self.gate.hold(Some(answer), Err(error.clone()));
+            }
+            self.decline(trouble, answer).await;
+            return fate;
+        }
+        instance.proven = true;
+        for answer in posted {
+            self.gate.hold(Some(answer), Ok(()));
         }
         match instance.context.take_stop() {
             None => {
@@ -206,49 +377,63 @@ impl<S: Server> Task<S> {
             }
             Some(reason) => self.stop(Some(instance), &reason, false, answer).await,
         }
+        Fate::Handled
     }
 
-    /// The instance, activated if need be.
-    async fn instance(&mut self, init: Option<Arc<S::Init>>) -> Result<Box<Instance<S>>, Trouble> {
-        match self.instance.take() {
-            Some(instance) => Ok(instance),
-            None => self.activate(init).await,
-        }
-    }
-
-    async fn activate(&mut self, init: Option<Arc<S::Init>>) -> Result<Box<Instance<S>>, Trouble> {
-        // What was acknowledged or staged so far must be what is loaded.
-        self.gate.settle().await;
-        let id = self.id();
+    async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
         let kind = self.cell.kind().clone();
-        let storage = kind.core().storage().clone();
-        let record = match self.drive(storage.load(&id)).await {
-            Driven::Done(Ok(record)) => record,
-            Driven::Done(Err(source)) => return Err(self.storage_trouble(source)),
-            Driven::Panicked(panic) => return Err(self.storage_trouble(StorageError::new(panic))),
-            Driven::Killed => return Err(Trouble::Error(CallError::Killed { server: id })),
+        self.settings = terms.options.clone().over(&kind.core().options::<S>()).settle();
+        let record = self.load().await?;
+        let init = &terms.init;
+        let reminders = match &record {
+            Some(record) => Reminders::read(&record.reminders)
+                .map_err(|source| self.decode_trouble(record.version, source))?,
+            None => Reminders::default(),
         };
-        let context =
-            Context::new(kind.clone(), Address::from_parts(self.cell.key().clone(), init.clone()));
-        let stored = record.is_some();
-        let (state, saved) = match (record, init) {
+        let address = Address::from_parts(self.cell.key().clone(), init.clone());
+        let context = Context::new(&self.cell, address, reminders);
+        let (state, saved, stored) = match (record, init) {
             (Some(record), _) => {
-                (self.decode(&record)?, (record.version == S::VERSION).then_some(record.state))
+                let state = self.decode(&record, &context)?;
+                let saved = (record.version == S::VERSION).then_some(record.state);
+                (state, saved, true)
             }
-            (None, Some(init)) => (self.init(&init, &context).await?, None),
-            (None, None) => return Err(Trouble::Error(CallError::NotFound { server: id })),
+            (None, Some(init)) => (self.init(init, &context).await?, None, false),
+            (None, None) => return Err(Trouble::Error(CallError::NotFound { server: self.id() })),
         };
-        let mut instance = Box::new(Instance { state, saved, context, _live: Live::new(kind) });
+        let mut instance = Box::new(Instance {
+            state,
+            saved,
+            unsaved: !stored || S::STARTED_WRITES,
+            flush_at: None,
+            proven: false,
+            settings: self.settings,
+            context,
+            _live: Live::new(kind),
+        });
         let Instance { state, context, .. } = &mut *instance;
         match self.drive(S::started(state, context)).await {
             Driven::Done(()) => {}
-            Driven::Panicked(panic) => return Err(Trouble::Panic(panic)),
-            Driven::Killed => return Err(Trouble::Error(CallError::Killed { server: id })),
+            Driven::Panicked(text) => return Err(Trouble::Panic { text, poison: true }),
+            Driven::Killed => return Err(self.kill_trouble()),
         }
-        if !stored || S::STARTED_WRITES {
-            self.save(&mut instance)?;
-        }
+        self.keep(&mut instance, None)?;
+        self.cell.tell(&Event::Started);
         Ok(instance)
+    }
+
+    /// What is stored once all that was staged is.
+    async fn load(&mut self) -> Result<Option<Record>, Trouble> {
+        self.gate.settle().await;
+        self.gate.take_failure();
+        let id = self.id();
+        let storage = self.cell.kind().core().storage().clone();
+        match self.drive(storage.load(&id)).await {
+            Driven::Done(Ok(record)) => Ok(record),
+            Driven::Done(Err(source)) => Err(self.storage_trouble(source)),
+            Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::new(panic))),
+            Driven::Killed => Err(self.kill_trouble()),
+        }
     }
 
     async fn init(&mut self, init: &Arc<S::Init>, context: &Context<S>) -> Result<S, Trouble> {
@@ -257,68 +442,141 @@ impl<S: Server> Task<S> {
             Driven::Done(Ok(state)) => return Ok(state),
             Driven::Done(Err(reason)) => reason,
             Driven::Panicked(panic) => format!("panicked: {panic}"),
-            Driven::Killed => return Err(Trouble::Error(CallError::Killed { server: self.id() })),
+            Driven::Killed => return Err(self.kill_trouble()),
         };
         Err(Trouble::Error(CallError::Init { server: self.id(), reason }))
     }
 
-    fn decode(&self, record: &Record) -> Result<S, Trouble> {
+    fn decode(&self, record: &Record, context: &Context<S>) -> Result<S, Trouble> {
         let decoded = if record.format == codec::FORMAT {
-            caught(|| S::decode(record.version, &record.state)).map_err(Trouble::Panic)?
+            caught(|| S::decode(record.version, &record.state, context))
+                .map_err(|text| Trouble::Panic { text, poison: true })?
         } else {
             Err(DecodeError::Format { stored: record.format })
         };
-        decoded.map_err(|source| {
-            Trouble::Error(CallError::Decode {
-                server: self.id(),
-                version: record.version,
-                source: source.into(),
-            })
-        })
+        decoded.map_err(|source| self.decode_trouble(record.version, source))
     }
 
-    /// Stages the state if its stored form has changed.
-    fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
-        let Instance { state, saved, .. } = instance;
-        let changed = codec::with_buffer(|buffer| {
-            match caught(|| state.encode(buffer)) {
-                Err(panic) => return Err(Trouble::Panic(panic)),
-                Ok(Err(source)) => {
-                    let source = Arc::new(source);
-                    return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
+    /// Sees to what a message changed, as the persist level says: the client's,
+    /// or the server's own. A durable timer is stored under each level.
+    fn keep(
+        &mut self,
+        instance: &mut Instance<S>,
+        persist: Option<Persist>,
+    ) -> Result<(), Trouble> {
+        if let Some(source) = instance.context.take_trouble() {
+            let source = Arc::new(source);
+            return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
+        }
+        match persist.unwrap_or(instance.settings.persist) {
+            Persist::Every(most) if !instance.context.is_reminded() => {
+                if instance.unsaved && instance.flush_at.is_none() {
+                    instance.flush_at = Instant::now().checked_add(most);
                 }
-                Ok(Ok(())) => {}
+                Ok(())
             }
-            let bytes = &buffer[..];
-            Ok((saved.as_deref() != Some(bytes)).then(|| Arc::<[u8]>::from(bytes)))
+            Persist::OnStop if !instance.context.is_reminded() => Ok(()),
+            _ => self.save(instance),
+        }
+    }
+
+    /// Stages the state if its stored form has changed, or the durable timers
+    /// have.
+    fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
+        let reminded = instance.context.take_reminded();
+        if !instance.unsaved && !reminded {
+            return Ok(());
+        }
+        instance.unsaved = false;
+        instance.flush_at = None;
+        let Instance { state, saved, context, .. } = instance;
+        let encode_trouble = |source| {
+            let source = Arc::new(source);
+            Trouble::Error(CallError::Encode { server: self.id(), source })
+        };
+        let new = codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
+            Err(text) => Err(Trouble::Panic { text, poison: false }),
+            Ok(Err(source)) => Err(encode_trouble(source)),
+            Ok(Ok(())) => Ok(match saved {
+                Some(saved) if **saved == buffer[..] => saved.clone(),
+                _ => Arc::from(&buffer[..]),
+            }),
         })?;
-        if let Some(state) = changed {
-            *saved = Some(state.clone());
-            let record = Record { version: S::VERSION, format: codec::FORMAT, state };
-            self.gate.stage(Change::new(self.id(), Some(record)));
+        let (reminders, due) =
+            context.with_reminders(|reminders| (reminders.write(), reminders.due()));
+        let reminders = reminders.map_err(encode_trouble)?;
+        let old = saved.replace(new.clone());
+        let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
+        if changed || reminded {
+            let (version, format) = (S::VERSION, codec::FORMAT);
+            self.stage(Some(Record { version, format, state: new.clone(), reminders, due }));
+        }
+        if changed {
+            self.tell_change(context.address(), old, new);
         }
         Ok(())
     }
 
-    /// Answers a message that ran into trouble; the instance is gone.
+    /// Makes `record` the next commit, and has those told who want to know.
+    fn stage(&mut self, record: Option<Record>) {
+        let kind = self.cell.kind().clone();
+        self.gate.stage(Change::new(self.id(), record.clone()));
+        if let Some(due) = record.as_ref().and_then(|record| record.due) {
+            let kind = kind.clone();
+            self.gate.then(move || kind.bell().ring(due));
+        }
+        if kind.core().is_observed() {
+            let id = self.id();
+            self.gate.then(move || {
+                kind.core().observe(|observer| observer.on_change(&id, record.as_ref()));
+            });
+        }
+    }
+
+    /// Has the type's listeners hear of a change once it is committed.
+    fn tell_change(&mut self, address: &Address<S>, old: Option<Arc<[u8]>>, new: Arc<[u8]>) {
+        if self.cell.kind().listeners().is_empty() {
+            return;
+        }
+        let (cell, address) = (self.cell.clone(), address.clone());
+        self.gate.then(move || {
+            let context = Context::new(&cell, address, Reminders::default());
+            let state = |bytes: Arc<[u8]>| S::decode(S::VERSION, &bytes, &context).ok();
+            let old = old.and_then(state);
+            if let Some(new) = state(new) {
+                cell.kind().listen(|listener| {
+                    listener.on_state_changed(context.address(), old.as_ref(), &new);
+                });
+            }
+        });
+    }
+
+    /// Answers a message that was not handled well; the instance is gone.
     async fn decline(&mut self, trouble: Trouble, answer: Option<Answer>) {
+        let error = self.error(&trouble);
         match trouble {
-            Trouble::Error(error) => self.gate.hold(answer, Err(error)),
-            Trouble::Panic(panic) => self.crash(panic, answer).await,
+            Trouble::Error(_) => self.gate.hold(answer, Err(error)),
+            Trouble::Panic { text, poison } => {
+                if self.settings.restart.wipes(End::Crash) {
+                    self.stage(None);
+                    self.cell.forget_kept();
+                }
+                self.gate.hold(answer, Err(error));
+                self.crash(text, poison).await;
+            }
         }
     }
 
     /// Does what the restart policy says of a crash, and again if the server
     /// crashes while it is revived.
-    async fn crash(&mut self, mut panic: String, mut answer: Option<Answer>) {
-        let settings = *self.cell.settings();
+    async fn crash(&mut self, mut panic: String, mut poison: bool) {
+        let settings = self.settings;
         loop {
-            if settings.restart.wipes(End::Crash) {
-                self.gate.stage(Change::new(self.id(), None));
-            }
-            let crashed = CallError::Crashed { server: self.id(), panic: panic.clone() };
-            self.gate.hold(answer.take(), Err(crashed));
+            // What an earlier message made is kept: it is what is loaded next.
             self.gate.settle().await;
+            let address = Address::existing(self.cell.key().clone());
+            self.cell.kind().listen(|listener| listener.on_crash(&address, &panic));
+            self.cell.tell(&Event::Crashed { panic: panic.clone(), poison });
             let verdict = {
                 let mut mailbox = self.cell.lock();
                 let verdict = mailbox.crashes.record(Instant::now(), &settings);
@@ -327,17 +585,19 @@ impl<S: Server> Task<S> {
                 }
                 verdict
             };
-            let Verdict::Rest(rest) = verdict else { return };
+            let Verdict::Rest(rest) = verdict else {
+                return self.cell.tell(&Event::Failed { panic });
+            };
             if !rest.is_zero() {
                 self.rest(rest).await;
             }
             if settings.restart != Restart::Permanent || self.cell.kind().is_stopping() {
                 return;
             }
-            match self.activate(None).await {
+            match self.activate(&Terms::default()).await {
                 Ok(instance) => self.instance = Some(instance),
-                Err(Trouble::Panic(again)) => {
-                    panic = again;
+                Err(Trouble::Panic { text, .. }) => {
+                    (panic, poison) = (text, true);
                     continue;
                 }
                 // The next message meets it too, and tells its caller.
@@ -358,6 +618,19 @@ impl<S: Server> Task<S> {
         .await;
     }
 
+    /// Saves what a weaker persist level has let wait.
+    async fn flush(&mut self) {
+        if let Some(mut instance) = self.instance.take() {
+            match self.save(&mut instance) {
+                Ok(()) => self.instance = Some(instance),
+                Err(trouble) => {
+                    discard(Some(instance));
+                    self.decline(trouble, None).await;
+                }
+            }
+        }
+    }
+
     async fn stop(
         &mut self,
         instance: Option<Box<Instance<S>>>,
@@ -366,35 +639,67 @@ impl<S: Server> Task<S> {
         answer: Option<Answer>,
     ) {
         let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
-        let wipes = wipe || self.cell.settings().restart.wipes(end);
+        let wipes = wipe || self.settings.restart.wipes(end);
+        let was_live = instance.is_some();
         if let Some(instance) = instance {
             self.terminate(instance, reason, !wipes).await;
         }
         if wipes {
-            self.gate.stage(Change::new(self.id(), None));
+            self.stage(None);
         }
         self.gate.hold(answer, Ok(()));
-        self.gate.settle().await;
+        self.ended(reason, was_live).await;
         self.cell.reset();
     }
 
     async fn unload(&mut self, reason: StopReason) {
         if let Some(instance) = self.instance.take() {
             self.terminate(instance, &reason, true).await;
-            self.gate.settle().await;
+            self.ended(&reason, true).await;
         }
     }
 
     /// Runs the hook. What it changed is stored if the state is to be kept and
     /// the hook returned.
     async fn terminate(&mut self, mut instance: Box<Instance<S>>, reason: &StopReason, keep: bool) {
-        let Instance { state, context, .. } = &mut *instance;
-        let driven = self.drive(S::terminate(state, reason, context)).await;
-        if keep && S::TERMINATE_WRITES && matches!(driven, Driven::Done(())) {
-            // Without a caller to tell, the state before the hook stays stored.
+        // Without a caller to tell, the state before the trouble stays stored.
+        if keep {
             let _ = self.save(&mut instance);
         }
+        let Instance { state, context, .. } = &mut *instance;
+        let driven = self.drive(S::terminate(state, reason, context)).await;
+        if keep && matches!(driven, Driven::Done(())) {
+            instance.unsaved |= S::TERMINATE_WRITES;
+            let _ = self.save(&mut instance);
+        }
+        let Instance { state, context, .. } = &*instance;
+        self.cell.kind().listen(|listener| listener.on_terminate(context.address(), reason, state));
         discard(Some(instance));
+    }
+
+    /// The end of an orderly end: its commit is done.
+    async fn ended(&mut self, reason: &StopReason, was_live: bool) {
+        self.gate.settle().await;
+        self.gate.take_failure();
+        self.cell.forget_kept();
+        if was_live {
+            self.cell.tell(&Event::Stopped { reason: reason.clone() });
+        }
+    }
+
+    /// Somebody has killed the server between two messages.
+    fn killed(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            discard(Some(instance));
+            let _ = self.kill_trouble();
+        }
+    }
+
+    /// What a kill in the middle of a message comes to.
+    fn kill_trouble(&self) -> Trouble {
+        self.cell.forget_kept();
+        self.cell.tell(&Event::Killed);
+        Trouble::Error(CallError::Killed { server: self.id() })
     }
 
     /// Runs `work`; commits and their answers go on meanwhile.
@@ -422,8 +727,23 @@ impl<S: Server> Task<S> {
         self.cell.id().clone()
     }
 
+    /// What a caller is told.
+    fn error(&self, trouble: &Trouble) -> CallError {
+        match trouble {
+            Trouble::Error(error) => error.clone(),
+            Trouble::Panic { text, poison } => {
+                CallError::Crashed { server: self.id(), panic: text.clone(), poison: *poison }
+            }
+        }
+    }
+
     fn storage_trouble(&self, source: StorageError) -> Trouble {
         Trouble::Error(CallError::Storage { server: self.id(), source })
+    }
+
+    fn decode_trouble(&self, version: u32, source: DecodeError) -> Trouble {
+        let source = source.into();
+        Trouble::Error(CallError::Decode { server: self.id(), version, source })
     }
 }
 
@@ -434,14 +754,14 @@ impl<S: Server> Drop for Task<S> {
         if self.rests {
             return;
         }
-        let queue = {
+        let (queue, outbox) = {
             let mut mailbox = self.cell.lock();
             mailbox.phase = Phase::Absent;
             mailbox.waker = None;
-            mem::take(&mut mailbox.queue)
+            (mem::take(&mut mailbox.queue), mem::take(&mut mailbox.outbox))
         };
         self.cell.free(queue.len());
-        drop(queue);
+        drop((queue, outbox));
         self.cell.kind().release(self.cell.id());
     }
 }

@@ -126,6 +126,15 @@ impl Storage for FaultyStorage {
         self.states.keys(kind, after, limit)
     }
 
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+        self.states.due(kind, after, limit)
+    }
+
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         self.states.count(kind)
     }

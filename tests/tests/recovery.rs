@@ -279,7 +279,8 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     let storage = MemoryStorage::new();
     let id = ServerId::new("Inventory", "ada");
     let put = async |version, format, state: &[u8]| {
-        let record = Record { version, format, state: state.into() };
+        let (reminders, due) = ([][..].into(), None);
+        let record = Record { version, format, state: state.into(), reminders, due };
         storage.commit(persistent_runtime::Change::new(id.clone(), Some(record))).await.unwrap();
     };
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -596,7 +597,10 @@ async fn a_panic_in_a_hook_counts_as_a_crash() {
     server.kill();
     let error = server.set_fragile(false).await.unwrap_err();
     assert!(matches!(error, CallError::Crashed { .. }), "{error}");
-    assert_eq!(error.to_string(), r#"Fragile "a" panicked: too fragile to start"#);
+    assert_eq!(
+        error.to_string(),
+        r#"Fragile "a" panicked at its first message: too fragile to start"#
+    );
 }
 
 /// Panics at the start of a later life.

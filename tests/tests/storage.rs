@@ -53,6 +53,15 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_wipe() {
             Box::pin(async { Ok(Vec::new()) })
         }
 
+        fn due<'a>(
+            &'a self,
+            _: &'a str,
+            _: Option<(u64, &'a str)>,
+            _: usize,
+        ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
         fn count<'a>(&'a self, _: &'a str) -> StorageFuture<'a, u64> {
             Box::pin(async { Ok(self.rows.lock().unwrap().len() as u64) })
         }
@@ -86,7 +95,13 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
     let storages: [&dyn Storage; 2] = [&MemoryStorage::new(), &sqlite];
     for storage in storages {
         let id = |key: &str| ServerId::new("kind", key);
-        let record = |n: u8| Record { version: 3, format: 1, state: [n; 9][..].into() };
+        let record = |n: u8| Record {
+            version: 3,
+            format: 1,
+            state: [n; 9][..].into(),
+            reminders: [n][..].into(),
+            due: Some(u64::from(n % 3)),
+        };
         for (n, key) in (0..).zip(["b", "a", "", "ä", "c"]) {
             storage.commit(Change::new(id(key), Some(record(n)))).await.unwrap();
         }
@@ -106,6 +121,17 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
         assert_eq!(keys(None, 9).await, ["", "a", "b", "ä"]);
         assert_eq!(keys(None, 2).await, ["", "a"]);
         assert_eq!(keys(Some("a"), 9).await, ["b", "ä"]);
+
+        // Due at n % 3: "b" at 0, "" at 2, "ä" at 0, "a" at 1 since it was replaced.
+        let due = async |after, limit| -> Vec<(u64, String)> {
+            let due = storage.due("kind", after, limit).await.unwrap();
+            due.into_iter().map(|(due, key)| (due, key.to_string())).collect()
+        };
+        let all = [(0, "b"), (0, "ä"), (1, "a"), (2, "")].map(|(due, key)| (due, key.to_owned()));
+        assert_eq!(due(None, 9).await, all);
+        assert_eq!(due(None, 2).await, all[..2]);
+        assert_eq!(due(Some((0, "b")), 9).await, all[1..]);
+        assert_eq!(due(Some((2, "")), 9).await, []);
     }
     sqlite.close();
     sqlite.close();

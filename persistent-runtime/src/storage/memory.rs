@@ -82,6 +82,24 @@ impl Storage for MemoryStorage {
         Box::pin(ready(Ok(keys)))
     }
 
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+        let states = self.lock();
+        let mut due: Vec<(u64, Arc<str>)> = states
+            .iter()
+            .filter(|(id, _)| id.kind() == kind)
+            .filter_map(|(id, record)| Some((record.due?, id.shared_key().clone())))
+            .filter(|(due, key)| after.is_none_or(|after| after < (*due, &**key)))
+            .collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        Box::pin(ready(Ok(due)))
+    }
+
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         let count = self.lock().keys().filter(|id| id.kind() == kind).count();
         Box::pin(ready(Ok(count as u64)))

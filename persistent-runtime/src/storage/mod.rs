@@ -22,6 +22,12 @@ pub struct Record {
     pub format: u32,
     /// The encoded state.
     pub state: Arc<[u8]>,
+    /// The server's durable timers, encoded; empty when there are none. A
+    /// storage keeps them and makes nothing of them.
+    pub reminders: Arc<[u8]>,
+    /// When the earliest of them is due, in milliseconds since 1970: what
+    /// [`Storage::due`] looks for.
+    pub due: Option<u64>,
 }
 
 /// States may hold secrets: their size is all that is shown.
@@ -31,7 +37,8 @@ impl std::fmt::Debug for Record {
             .field("version", &self.version)
             .field("format", &self.format)
             .field("bytes", &self.state.len())
-            .finish()
+            .field("due", &self.due)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +60,7 @@ impl Change {
     }
 
     fn bytes(&self) -> usize {
-        self.record.as_ref().map_or(0, |record| record.state.len())
+        self.record.as_ref().map_or(0, |record| record.state.len() + record.reminders.len())
     }
 }
 
@@ -84,6 +91,16 @@ pub trait Storage: Send + Sync + 'static {
         after: Option<&'a str>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>>;
+
+    /// The next `limit` servers of a kind with durable timers, as when the
+    /// earliest is due and the key, in ascending order of both, those behind
+    /// `after`.
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>>;
 
     /// How many servers of a kind are stored.
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64>;

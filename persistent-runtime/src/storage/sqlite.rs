@@ -25,8 +25,11 @@ const SCHEMA: &str = "
         version INTEGER NOT NULL,
         format  INTEGER NOT NULL,
         state   BLOB NOT NULL,
+        reminders BLOB NOT NULL,
+        due     INTEGER,
         PRIMARY KEY (kind, key)
-    ) WITHOUT ROWID, STRICT;";
+    ) WITHOUT ROWID, STRICT;
+    CREATE INDEX servers_due ON servers (kind, due, key) WHERE due IS NOT NULL;";
 
 /// Limits of one transaction, so that no commit waits for long behind others.
 const BATCH_ROWS: usize = 4096;
@@ -115,11 +118,17 @@ impl Storage for SqliteStorage {
         self.read(move |connection| {
             connection
                 .prepare_cached(
-                    "SELECT version, format, state FROM servers WHERE kind = ? AND key = ?",
+                    "SELECT version, format, state, reminders, due FROM servers
+                     WHERE kind = ? AND key = ?",
                 )?
                 .query_row([id.kind(), id.key()], |row| {
-                    let state = row.get_ref(2)?.as_blob()?.into();
-                    Ok(Record { version: row.get(0)?, format: row.get(1)?, state })
+                    Ok(Record {
+                        version: row.get(0)?,
+                        format: row.get(1)?,
+                        state: row.get_ref(2)?.as_blob()?.into(),
+                        reminders: row.get_ref(3)?.as_blob()?.into(),
+                        due: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+                    })
                 })
                 .optional()
         })
@@ -149,8 +158,32 @@ impl Storage for SqliteStorage {
                     "SELECT key FROM servers WHERE kind = ?1 AND (?2 IS NULL OR key > ?2)
                      ORDER BY key LIMIT ?3",
                 )?
-                .query_map(params![kind, after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                    row.get(0)
+                .query_map(params![kind, after, rows(limit)], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+        let kind = kind.to_owned();
+        // Nothing is due in negative time.
+        let (due, key) = match after {
+            Some((due, key)) => (due.cast_signed(), key.to_owned()),
+            None => (-1, String::new()),
+        };
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT due, key FROM servers
+                     WHERE kind = ? AND due IS NOT NULL AND (due, key) > (?, ?)
+                     ORDER BY due, key LIMIT ?",
+                )?
+                .query_map(params![kind, due, key, rows(limit)], |row| {
+                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
                 })?
                 .collect()
         })
@@ -181,6 +214,11 @@ impl Drop for SqliteStorage {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// A limit as SQLite takes it.
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn closed() -> StorageError {
@@ -309,13 +347,23 @@ fn commit(connection: &Connection, batch: Vec<Commit>) {
 
 fn put(connection: &Connection, Change { id, record }: &Change) -> rusqlite::Result<()> {
     match record {
-        Some(Record { version, format, state }) => connection
+        Some(Record { version, format, state, reminders, due }) => connection
             .prepare_cached(
-                "INSERT INTO servers (kind, key, version, format, state) VALUES (?, ?, ?, ?, ?)
+                "INSERT INTO servers (kind, key, version, format, state, reminders, due)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
-                 version = excluded.version, format = excluded.format, state = excluded.state",
+                 version = excluded.version, format = excluded.format, state = excluded.state,
+                 reminders = excluded.reminders, due = excluded.due",
             )?
-            .execute(params![id.kind(), id.key(), version, format, &state[..]])?,
+            .execute(params![
+                id.kind(),
+                id.key(),
+                version,
+                format,
+                &state[..],
+                &reminders[..],
+                due.map(u64::cast_signed)
+            ])?,
         None => connection
             .prepare_cached("DELETE FROM servers WHERE kind = ? AND key = ?")?
             .execute([id.kind(), id.key()])?,
@@ -331,7 +379,13 @@ mod tests {
 
     fn commit_of(key: &str, bytes: usize) -> (Commit, Outcome) {
         let (done, outcome) = oneshot::channel();
-        let record = Record { version: 1, format: 1, state: vec![0; bytes].into() };
+        let record = Record {
+            version: 1,
+            format: 1,
+            state: vec![0; bytes].into(),
+            reminders: [].into(),
+            due: None,
+        };
         (Commit { change: Change::new(ServerId::new("kind", key), Some(record)), done }, outcome)
     }
 

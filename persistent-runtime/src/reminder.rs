@@ -1,0 +1,210 @@
+//! Durable timers: part of a server's record, rung by one task a type.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+
+use crate::{
+    Address, CallError, DecodeError, EncodeError, Server, StorageError, codec, kind::Kind,
+};
+
+/// When a durable timer is due. A time that has passed is due at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// So much later than now.
+    In(Duration),
+    /// At that time.
+    At(SystemTime),
+}
+
+impl From<Duration> for When {
+    fn from(wait: Duration) -> Self {
+        Self::In(wait)
+    }
+}
+
+impl From<SystemTime> for When {
+    fn from(time: SystemTime) -> Self {
+        Self::At(time)
+    }
+}
+
+/// The wall clock as it was when the runtime opened, carried on by tokio's
+/// clock: so tests can pause it, and setting the machine's clock does not fire
+/// timers by the thousand.
+pub(crate) struct Clock {
+    opened: SystemTime,
+    since: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { opened: SystemTime::now(), since: Instant::now() }
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.millis(When::In(Duration::ZERO))
+    }
+
+    pub(crate) fn millis(&self, when: When) -> u64 {
+        let time = match when {
+            When::At(time) => Some(time),
+            When::In(wait) => (self.opened + self.since.elapsed()).checked_add(wait),
+        };
+        let since_epoch = time.map(|time| time.duration_since(SystemTime::UNIX_EPOCH));
+        match since_epoch {
+            Some(Ok(elapsed)) => u64::try_from(elapsed.as_millis()).unwrap_or(NEVER).min(NEVER),
+            // Before 1970, and after all time.
+            Some(Err(_)) => 0,
+            None => NEVER,
+        }
+    }
+}
+
+/// The latest time that fits a SQLite integer.
+const NEVER: u64 = i64::MAX.cast_unsigned();
+
+/// The durable timers of one server, the earliest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reminders(Vec<Reminder>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Reminder {
+    due: u64,
+    name: String,
+    /// Encoded apart, so that one that can't be read spoils no other.
+    message: Vec<u8>,
+}
+
+impl Reminders {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.is_empty() { Ok(Self::default()) } else { codec::decode(bytes) }
+    }
+
+    /// The stored form.
+    pub(crate) fn write(&self) -> Result<Arc<[u8]>, EncodeError> {
+        if self.0.is_empty() {
+            return Ok([].into());
+        }
+        codec::with_buffer(|buffer| {
+            codec::encode(self, buffer)?;
+            Ok(Arc::from(&buffer[..]))
+        })
+    }
+
+    /// When the earliest is due.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.0.first().map(|reminder| reminder.due)
+    }
+
+    /// The name and message of the earliest, if that is due.
+    pub(crate) fn first_due(&self, now: u64) -> Option<(String, Vec<u8>)> {
+        let first = self.0.first().filter(|reminder| reminder.due <= now)?;
+        Some((first.name.clone(), first.message.clone()))
+    }
+
+    pub(crate) fn set(&mut self, name: &str, due: u64, message: Vec<u8>) {
+        self.cancel(name);
+        self.0.push(Reminder { due, name: name.to_owned(), message });
+        self.0.sort_unstable();
+    }
+
+    /// Whether there was one.
+    pub(crate) fn cancel(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|reminder| reminder.name != name);
+        self.0.len() < before
+    }
+
+    pub(crate) fn list(&self) -> Vec<(String, SystemTime)> {
+        let time = |due| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(due));
+        self.0
+            .iter()
+            .map(|reminder| {
+                (reminder.name.clone(), time(reminder.due).unwrap_or(SystemTime::UNIX_EPOCH))
+            })
+            .collect()
+    }
+}
+
+/// Wakes a type's ringer when a timer is earlier than what it sleeps for.
+pub(crate) struct Bell {
+    sleeps_until: AtomicU64,
+    rung: Notify,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Self { sleeps_until: AtomicU64::new(u64::MAX), rung: Notify::new() }
+    }
+
+    /// A timer that is due then is stored.
+    pub(crate) fn ring(&self, due: u64) {
+        if due < self.sleeps_until.load(Ordering::SeqCst) {
+            self.rung.notify_one();
+        }
+    }
+}
+
+/// How many servers are woken at once.
+const AT_ONCE: usize = 64;
+/// When a server that could not be woken is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Wakes the servers of a type whose timers are due, for ever.
+pub(crate) async fn ring<S: Server>(kind: Arc<Kind<S>>) {
+    loop {
+        // Whatever is stored while we look rings.
+        kind.bell().sleeps_until.store(u64::MAX, Ordering::SeqCst);
+        let now = kind.core().clock().now();
+        let next = wake_due(&kind, now).await.unwrap_or(Some(now + millis(RETRY)));
+        kind.bell().sleeps_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
+        let rung = kind.bell().rung.notified();
+        match next {
+            Some(next) => {
+                let wait = Duration::from_millis(next.saturating_sub(kind.core().clock().now()));
+                let _ = tokio::time::timeout(wait, rung).await;
+            }
+            None => rung.await,
+        }
+    }
+}
+
+/// Wakes what is due; returns when the next one is.
+async fn wake_due<S: Server>(kind: &Arc<Kind<S>>, now: u64) -> Result<Option<u64>, StorageError> {
+    let mut after: Option<(u64, Arc<str>)> = None;
+    let mut retry = None;
+    loop {
+        let from = after.as_ref().map(|(due, key)| (*due, &**key));
+        let page = kind.core().storage().due(S::NAME, from, AT_ONCE).await?;
+        let mut calls = JoinSet::new();
+        for (_, key) in page.iter().take_while(|(due, _)| *due <= now) {
+            let handle = kind.handle(&Address::existing(key.clone()));
+            calls.spawn(async move { handle.remind().await });
+        }
+        while let Some(done) = calls.join_next().await {
+            match done {
+                // A panic costs the message, the timer's as any other.
+                Ok(Ok(()) | Err(CallError::Crashed { .. })) => {}
+                _ => retry = Some(now + millis(RETRY)),
+            }
+        }
+        let next = page.iter().map(|(due, _)| *due).find(|due| *due > now);
+        if next.is_some() || page.len() < AT_ONCE {
+            return Ok(next.into_iter().chain(retry).min());
+        }
+        after = page.into_iter().next_back();
+    }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(NEVER)
+}
