@@ -63,7 +63,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sum = Arc::new(AtomicU64::new(0));
     each(&runtime, |meter, _| {
         let sum = sum.clone();
-        async move { meter.reading().await.map(|units| drop(sum.fetch_add(units, RELAXED))) }
+        async move {
+            sum.fetch_add(meter.reading().await?, RELAXED);
+            Ok(())
+        }
     })
     .await?;
     println!("all of them revived and read in {:.1?}", begin.elapsed());

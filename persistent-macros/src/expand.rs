@@ -5,12 +5,14 @@ use std::time::Duration;
 use proc_macro2::{Group, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, ReturnType, ext::IdentExt, spanned::Spanned,
+    Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, ReturnType, Signature, Type, ext::IdentExt,
+    spanned::Spanned,
 };
 
 use crate::{
-    model::{Call, Hook, Init, Method, Migration, Parameter, Server, cfgs, reads},
-    options::{Idle, Options},
+    check::borrows,
+    model::{Call, Delivery, Hook, Maker, Method, Migration, Parameter, Server, cfgs, reads},
+    options::{Idle, Options, Persist},
 };
 
 /// What most items name.
@@ -136,7 +138,7 @@ fn client(names: &Names) -> TokenStream {
 
 fn client_methods(names: &Names) -> TokenStream {
     let Names { server, client, params, arguments, bounds, .. } = names;
-    let methods = server.methods.iter().map(|method| client_method(method, names));
+    let methods = server.methods.iter().filter_map(|method| client_method(method, names));
     quote! {
         impl #params #client #arguments #bounds {
             #(#methods)*
@@ -146,7 +148,15 @@ fn client_methods(names: &Names) -> TokenStream {
 
 /// Input: `pub fn add(&mut self, points: u64) -> u64`
 /// Output: `pub async fn add(&self, points: u64) -> Result<u64, CallError>`
-fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -> TokenStream {
+fn client_method(
+    method: &Method,
+    Names { server, root, message, .. }: &Names,
+) -> Option<TokenStream> {
+    let send = match method.delivery {
+        Delivery::Call => quote!(call),
+        Delivery::Cast => quote!(cast),
+        Delivery::Info => return None,
+    };
     let sig = method.call.sig;
     let (ident, variant) = (generated(&sig.ident), variant_ident(method));
     let carried = method.attrs.iter().filter(|attr| {
@@ -157,13 +167,13 @@ fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -
         format!("A [`CallError`]({}::CallError) if the message got no answer.", path_string(root));
     let fields: Vec<_> = method.call.fields().map(|(ident, _)| generated(ident)).collect();
     let types = method.call.fields().map(|(_, ty)| names_self(ty.to_token_stream(), server));
-    let output = match &sig.output {
-        ReturnType::Default => quote!(()),
-        ReturnType::Type(_, ty) => names_self(ty.to_token_stream(), server),
+    let output = match method.call.deferred() {
+        Some(ty) => ty.to_token_stream(),
+        None => output(sig),
     };
+    let output = names_self(output, server);
     let value = quote_spanned!(output.span()=> #root::__private::value::<#output>());
-    let send = if method.cast { quote!(cast) } else { quote!(call) };
-    quote! {
+    Some(quote! {
         #(#carried)*
         #fallback
         #[doc = ""]
@@ -176,7 +186,7 @@ fn client_method(method: &Method, Names { server, root, message, .. }: &Names) -
             #value;
             self.handle.#send(#message::#variant { #(#fields),* }).await
         }
-    }
+    })
 }
 
 fn client_clone(Names { client, params, arguments, bounds, .. }: &Names) -> TokenStream {
@@ -232,7 +242,7 @@ fn server_impl(names: &Names) -> TokenStream {
     let terminate = terminate(names);
     let is_read = is_read(names);
     let handle = handle(names);
-    let encode = quote_spanned!(self_ty.span()=> #root::__private::encode::<#self_ty>);
+    let encode = encode(names);
     let decode = decode(names);
     quote! {
         impl #params #root::Server for #self_ty #bounds {
@@ -253,13 +263,7 @@ fn server_impl(names: &Names) -> TokenStream {
             #is_read
             #handle
 
-            fn encode(
-                &self,
-                buffer: &mut #root::__private::Vec<u8>,
-            ) -> ::core::result::Result<(), #root::EncodeError> {
-                #encode(self, buffer)
-            }
-
+            #encode
             #decode
         }
     }
@@ -270,19 +274,15 @@ fn init(names: &Names) -> (TokenStream, TokenStream) {
     let Names { server, root, context, .. } = names;
     let self_ty = server.self_ty;
     let (call, state) = match &server.init {
-        Init::Default => {
+        Maker::Default => {
             let default = quote_spanned!(self_ty.span()=> #root::__private::default_state);
             (None, quote!(::core::result::Result::Ok(#default::<#self_ty>())))
         }
-        Init::Function(call) => {
-            let value = invoke(call, names);
-            let output = match &call.sig.output {
-                ReturnType::Default => quote!(()),
-                ReturnType::Type(_, ty) => ty.to_token_stream(),
-            };
+        Maker::Function(call) => {
+            let (value, output) = (invoke(call, names), output(call.sig));
             (Some(call), quote!(<#output as #root::InitOutput<Self>>::into_state(#value)))
         }
-        Init::Broken(call) => (Some(call), quote!(::core::unimplemented!())),
+        Maker::Broken(call) => (Some(call), quote!(::core::unimplemented!())),
     };
     let fields: Vec<_> = call.iter().flat_map(|call| call.fields()).collect();
     let (ty, pattern) = match fields[..] {
@@ -366,7 +366,11 @@ fn handle(names: &Names) -> TokenStream {
         // Unlike other lints this one looks into expansions.
         let deprecated = method.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
         let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
-        quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #reply.set(#result),)
+        let answer = match method.call.deferred() {
+            Some(_) => result,
+            None => quote!(#reply.set(#result)),
+        };
+        quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #answer,)
     });
     let unused = unused_arm(names);
     quote! {
@@ -388,12 +392,59 @@ fn unused_arm(Names { server, message, .. }: &Names) -> Option<TokenStream> {
     has_types(server).then(|| quote!(#message::__Unused(ref unused) => unused.absurd(),))
 }
 
+fn encode(names: &Names) -> TokenStream {
+    let Names { server, root, .. } = names;
+    let self_ty = server.self_ty;
+    let encode = quote!(#root::__private::encode);
+    let body = match (&server.save, &server.restore) {
+        (Maker::Default, Maker::Default) => {
+            quote_spanned!(self_ty.span()=> #encode::<#self_ty>(self, buffer))
+        }
+        (Maker::Function(save), Maker::Function(restore)) => {
+            let (value, saved) = (invoke(save, names), output(save.sig));
+            let written = saved.span().resolved_at(Span::call_site());
+            // What is borrowed from the state can't be of the type that is
+            // read; else they are the same, and rustc sees to it.
+            let form = match stored(restore) {
+                (_, ty) if !borrows(saved.clone()) => ty.to_token_stream(),
+                _ => saved,
+            };
+            let encode = quote_spanned!(form.span()=> #encode::<#form>);
+            let value = respanned(quote!(&#value), written);
+            quote!(#encode(#value, buffer))
+        }
+        _ => quote!(::core::unimplemented!()),
+    };
+    quote! {
+        fn encode(
+            &self,
+            buffer: &mut #root::__private::Vec<u8>,
+        ) -> ::core::result::Result<(), #root::EncodeError> {
+            #body
+        }
+    }
+}
+
 fn decode(names: &Names) -> TokenStream {
     let Names { server, root, context, .. } = names;
     let self_ty = server.self_ty;
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#root::__private::decode);
-    let own = quote_spanned!(self_ty.span()=> #decode::<#self_ty>);
+    let own = match (&server.save, &server.restore) {
+        (Maker::Default, Maker::Default) => {
+            quote_spanned!(self_ty.span()=> #decode::<#self_ty>(bytes))
+        }
+        (Maker::Function(_), Maker::Function(restore)) => {
+            let (ident, ty) = stored(restore);
+            let (value, output, ident) =
+                (invoke(restore, names), output(restore.sig), generated(ident));
+            let decode = quote_spanned!(ty.span()=> #decode::<#ty>);
+            let restored =
+                quote_spanned!(output.span()=> #root::__private::restored::<Self, #output>);
+            quote!(#decode(bytes).and_then(|#ident| #restored(#value)))
+        }
+        _ => quote!(::core::unimplemented!()),
+    };
     let migrations = server.migrations.iter().map(|Migration { from, ident, old, attrs }| {
         let cfgs = cfgs(attrs);
         let old = quote_spanned!(old.span()=> #decode::<#old>);
@@ -406,7 +457,7 @@ fn decode(names: &Names) -> TokenStream {
             #context: &#root::Context<Self>,
         ) -> ::core::result::Result<Self, #root::DecodeError> {
             match version {
-                #current => #own(bytes),
+                #current => #own,
                 #(#migrations)*
                 stored => ::core::result::Result::Err(
                     #root::DecodeError::Version { stored, current: #current },
@@ -422,11 +473,16 @@ fn invoke(call: &Call, Names { root, context, reason, .. }: &Names) -> TokenStre
     let ident = generated(&call.sig.ident);
     let receiver = call.sig.receiver().map(|_| quote_spanned!(ident.span()=> self));
     let parameters = call.parameters.iter().map(|parameter| match parameter {
-        Parameter::Field(ident, _) => generated(ident),
-        Parameter::Context => context.clone(),
-        Parameter::Reason => reason.clone(),
+        Parameter::Field(ident, _) => generated(ident).to_token_stream(),
+        Parameter::Context => context.to_token_stream(),
+        Parameter::Reason => reason.to_token_stream(),
+        Parameter::Reply(ty) => {
+            let span = Span::mixed_site().located_at(ty.span());
+            let (reply, context) = (Ident::new("reply", span), Ident::new("context", span));
+            quote_spanned!(span=> #reply.defer::<Self, #ty>(#context))
+        }
     });
-    let arguments = receiver.into_iter().chain(parameters.map(ToTokens::into_token_stream));
+    let arguments = receiver.into_iter().chain(parameters);
     let value = quote_spanned!(ident.span()=> Self::#ident(#(#arguments),*));
     if call.sig.asyncness.is_some() {
         let root = respanned(root.clone(), ident.span());
@@ -434,6 +490,19 @@ fn invoke(call: &Call, Names { root, context, reason, .. }: &Names) -> TokenStre
     } else {
         value
     }
+}
+
+/// What a function returns.
+fn output(sig: &Signature) -> TokenStream {
+    match &sig.output {
+        ReturnType::Default => quote!(()),
+        ReturnType::Type(_, ty) => ty.to_token_stream(),
+    }
+}
+
+/// What `#[restore]` reads: its one parameter that is not the context.
+fn stored<'a>(restore: &Call<'a>) -> (&'a Ident, &'a Type) {
+    restore.fields().next().expect("a checked `#[restore]` takes what is stored")
 }
 
 fn options(options: &Options, root: &TokenStream) -> TokenStream {
@@ -447,8 +516,9 @@ fn options(options: &Options, root: &TokenStream) -> TokenStream {
     }
     if let Some(backoff) = &options.backoff {
         let (min, max) = (duration(backoff.min), duration(backoff.max));
-        let factor = Literal::f64_unsuffixed(backoff.factor);
-        calls.push(quote!(backoff(#root::Backoff { min: #min, max: #max, factor: #factor })));
+        let [factor, jitter] = [backoff.factor, backoff.jitter].map(Literal::f64_unsuffixed);
+        let backoff = quote!(#root::Backoff::new(#min, #max).factor(#factor).jitter(#jitter));
+        calls.push(quote!(backoff(#backoff)));
     }
     if let Some(idle) = &options.idle_timeout {
         let timeout = match idle {
@@ -464,6 +534,17 @@ fn options(options: &Options, root: &TokenStream) -> TokenStream {
     if let Some(timeout) = options.call_timeout {
         let timeout = duration(timeout);
         calls.push(quote!(call_timeout(#timeout)));
+    }
+    if let Some(level) = &options.persist {
+        let level = match level {
+            Persist::EveryMessage => quote!(EveryMessage),
+            Persist::Every(period) => {
+                let period = duration(*period);
+                quote!(Every(#period))
+            }
+            Persist::OnStop => quote!(OnStop),
+        };
+        calls.push(quote!(persist(#root::Persist::#level)));
     }
     quote!(#root::Options::new() #(.#calls)*)
 }

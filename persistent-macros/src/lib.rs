@@ -46,8 +46,9 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 ///   method returns comes back as `Result<_, CallError>`. The client's controls
 ///   (`stop`, `address`, `with_timeout`, …) are on the trait `Client`, so that
 ///   no name is taken from your methods.
-/// - `PlayerMessage`, an enum with one variant for each callable method
-///   (`add_points` makes `AddPoints`) and the arguments as named fields.
+/// - `PlayerMessage`, an enum with one variant for each callable method and
+///   each `#[info]` (`add_points` makes `AddPoints`), the arguments as named
+///   fields.
 ///
 /// # What can be called
 ///
@@ -57,20 +58,30 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 /// have `Debug` too. A parameter `&Context<Self>` is the server's context and
 /// no part of the message. Other functions are left alone.
 ///
+/// A method that takes a `Reply<T>` answers later: it returns nothing, its
+/// client method returns the `T` that the reply is sent, and the reply is no
+/// part of the message either. The name tells: a parameter is a reply if its
+/// type is called `Reply` and has one argument.
+///
 /// # Attributes in the block
 ///
 /// | attribute | on | meaning |
 /// |---|---|---|
 /// | `#[cast]` | a callable method without a result | callers don't wait for it |
 /// | `#[skip]` | a `pub` method | it is not callable |
+/// | `#[info]` | a method without a result, `pub` or not | has a message and no client method: for the server's own timers and streams |
 /// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, E>` | makes the state when nothing is stored; without it `Default` does. Its parameters are what `start` and `at` take, those of several as a tuple |
 /// | `#[started]` | `fn(&mut self)` | runs after each activation, before the first message |
 /// | `#[terminate]` | `fn(&mut self, &StopReason)` | runs once at each orderly end of an activation |
+/// | `#[save]` | `fn(&self) -> Saved` | what is stored in the place of the state, which needs no serde then. It may borrow from the state |
+/// | `#[restore]` | `fn(saved: Saved) -> Self` or `-> Result<Self, E>` | makes the state of what `#[save]` has returned. An error makes the server fail, and what is stored stays |
 /// | `#[migrate(from = 1)]` | `fn(old: Old) -> Self` | reads a state that was stored with `version = 1` |
 ///
-/// All but `#[migrate]` may be `async`. `#[init]`, `#[started]` and
-/// `#[terminate]` may also take `&Context<Self>`; `#[terminate]` may do without
-/// the reason. These four are never callable, also when they are `pub`.
+/// All may be `async` but `#[save]`, `#[restore]` and `#[migrate]`, which run
+/// while a state is written or read, and all may take `&Context<Self>` but
+/// `#[save]` and `#[migrate]`. `#[terminate]` may do without the reason.
+/// `#[save]` and `#[restore]` need each other. The hooks from `#[init]` on are
+/// never callable, also when they are `pub`.
 ///
 /// # Options
 ///
@@ -78,14 +89,15 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 ///
 /// | option | default | meaning |
 /// |---|---|---|
-/// | `name = "Player"` | the type's name | what states are stored under. Set it before you rename the type; the instances of a generic type need blocks and names of their own |
+/// | `name = "Player"` | the type's name | what states are stored under. Set it before you rename the type. The instances of a generic type need a name each: `name = T::NAME` takes it from a constant |
 /// | `version = 2` | 1 | the version of the state's shape; raise it with a `#[migrate]` from each earlier one |
 /// | `restart = transient` | `transient` | what becomes of the state at a stop or crash: `temporary`, `transient` or `permanent` |
 /// | `max_restarts(3, within = "5s")` | 3 within 5 s | how many crashes the server recovers from before it needs a reset |
-/// | `backoff(min = "100ms", max = "10s", factor = 2.0)` | no rest | how long it rests after a crash: `min`, then `factor` times as long each time, up to `max`. Without them `max` is 30 s and `factor` 2 |
+/// | `backoff(min = "100ms", max = "10s", factor = 2.0, jitter = 0.1)` | no rest | how long it rests after a crash: `min`, then `factor` times as long each time, up to `max`; chance shortens each rest by up to the part `jitter`. Without them `max` is 30 s, `factor` 2 and `jitter` 0 |
 /// | `idle_timeout = "60s"` | 60 s | how long it stays in memory without a message; `never` keeps it there |
 /// | `mailbox = 1024` | 1024 | how many messages may queue; further senders wait |
 /// | `call_timeout = "5s"` | 5 s | a call's deadline, activation, queueing, handling and commit together |
+/// | `persist = every("500ms")` | `every_message` | when changes are committed: `every_message` before its answer leaves, `every(…)` period together, or `on_stop`, when the server is unloaded or stopped |
 /// | `crate = ::path` | `::persistent_runtime` | where the runtime is found, as an absolute path |
 ///
 /// Durations are written as in `"1m 30s"`.

@@ -1,8 +1,9 @@
 //! What is to be generated, in the user's own tokens.
 
 use syn::{
-    Attribute, FnArg, Generics, Ident, ItemImpl, LitInt, Pat, ReceiverKind, ReturnType, Signature,
-    Token, Type, TypeReference, Visibility, ext::IdentExt, parse::ParseStream,
+    Attribute, FnArg, GenericArgument, Generics, Ident, ItemImpl, LitInt, Pat, PathArguments,
+    ReceiverKind, ReturnType, Signature, Token, Type, TypeReference, Visibility, ext::IdentExt,
+    parse::ParseStream,
 };
 
 use crate::{check, errors::Errors, options::Options, parse::Function};
@@ -16,19 +17,32 @@ pub(crate) struct Server<'a> {
     pub(crate) cfgs: Vec<&'a Attribute>,
     pub(crate) options: Options,
     pub(crate) methods: Vec<Method<'a>>,
-    pub(crate) init: Init<'a>,
+    pub(crate) init: Maker<'a>,
+    pub(crate) save: Maker<'a>,
+    pub(crate) restore: Maker<'a>,
     pub(crate) started: Option<Hook<'a>>,
     pub(crate) terminate: Option<Hook<'a>>,
     pub(crate) migrations: Vec<Migration<'a>>,
 }
 
-/// A callable method that keeps the rules.
+/// A method with a message that keeps the rules.
 pub(crate) struct Method<'a> {
     pub(crate) call: Call<'a>,
     pub(crate) variant: String,
     pub(crate) attrs: &'a [Attribute],
     pub(crate) reads: bool,
-    pub(crate) cast: bool,
+    pub(crate) delivery: Delivery,
+}
+
+/// Who sends a method's message.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Delivery {
+    /// Clients, who wait for the result.
+    Call,
+    /// Clients, who don't wait.
+    Cast,
+    /// The server's own timers and streams.
+    Info,
 }
 
 /// A function to call, with what it takes besides `self`, in its order.
@@ -41,10 +55,13 @@ pub(crate) enum Parameter<'a> {
     Field(&'a Ident, &'a Type),
     Context,
     Reason,
+    /// A `Reply` of this type.
+    Reply(&'a Type),
 }
 
-/// Where the state of a first life comes from.
-pub(crate) enum Init<'a> {
+/// A function that makes what has a default: the state of a first life, what
+/// is stored of a state, a state of what is stored.
+pub(crate) enum Maker<'a> {
     Default,
     Function(Call<'a>),
     /// A function that breaks a rule. It has been reported; nothing that its
@@ -68,8 +85,10 @@ pub(crate) struct Migration<'a> {
 /// What the helper attributes and the signature make of a function.
 enum Role {
     Free,
-    Method { cast: bool },
+    Method(Delivery),
     Init,
+    Save,
+    Restore,
     Started,
     Terminate,
     Migrate(LitInt),
@@ -93,7 +112,9 @@ impl<'a> Server<'a> {
             cfgs: cfgs(&item.attrs).collect(),
             options,
             methods: Vec::new(),
-            init: Init::Default,
+            init: Maker::Default,
+            save: Maker::Default,
+            restore: Maker::Default,
             started: None,
             terminate: None,
             migrations: Vec::new(),
@@ -101,6 +122,7 @@ impl<'a> Server<'a> {
         for function in functions {
             server.add(function, errors);
         }
+        check::check_pair(&server, errors);
         Some(server)
     }
 
@@ -111,15 +133,26 @@ impl<'a> Server<'a> {
     fn add(&mut self, function: &'a Function, errors: &mut Errors) {
         match Role::of(function, errors) {
             Role::Free => {}
-            Role::Method { cast } => self.add_method(function, cast, errors),
+            Role::Method(delivery) => self.add_method(function, delivery, errors),
             Role::Init => {
-                let call = Call::of(&function.sig);
-                if !matches!(self.init, Init::Default) {
+                if self.init.is_set() {
                     errors.at(&function.sig.ident, "there is an `#[init]` function already");
-                } else if errors.none_from(|errors| check::check_init(function, errors)) {
-                    self.init = Init::Function(call);
                 } else {
-                    self.init = Init::Broken(call);
+                    self.init = Maker::of(function, check::check_init, errors);
+                }
+            }
+            Role::Save => {
+                if self.save.is_set() {
+                    errors.at(&function.sig.ident, "there is a `#[save]` function already");
+                } else {
+                    self.save = Maker::of(function, check::check_save, errors);
+                }
+            }
+            Role::Restore => {
+                if self.restore.is_set() {
+                    errors.at(&function.sig.ident, "there is a `#[restore]` function already");
+                } else {
+                    self.restore = Maker::of(function, check::check_restore, errors);
                 }
             }
             Role::Started => {
@@ -140,8 +173,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn add_method(&mut self, function: &'a Function, cast: bool, errors: &mut Errors) {
-        if !errors.none_from(|errors| check::check_method(function, cast, errors)) {
+    fn add_method(&mut self, function: &'a Function, delivery: Delivery, errors: &mut Errors) {
+        if !errors.none_from(|errors| check::check_method(function, delivery, errors)) {
             return;
         }
         let ident = &function.sig.ident;
@@ -165,7 +198,7 @@ impl<'a> Server<'a> {
             variant,
             attrs: &function.attrs,
             reads: reads(&function.sig),
-            cast,
+            delivery,
         });
     }
 
@@ -201,7 +234,7 @@ impl Role {
         let callable =
             matches!(function.vis, Visibility::Public(_)) && function.sig.receiver().is_some();
         let Some((helper, more)) = function.helpers.split_first() else {
-            return if callable { Self::Method { cast: false } } else { Self::Free };
+            return if callable { Self::Method(Delivery::Call) } else { Self::Free };
         };
         let Some(name) = helper.path().get_ident().map(ToString::to_string) else {
             unreachable!("a helper attribute is one word");
@@ -225,7 +258,10 @@ impl Role {
             "init" => Self::Init,
             "started" => Self::Started,
             "terminate" => Self::Terminate,
-            "cast" if callable => Self::Method { cast: true },
+            "save" => Self::Save,
+            "restore" => Self::Restore,
+            "info" => Self::Method(Delivery::Info),
+            "cast" if callable => Self::Method(Delivery::Cast),
             "skip" if callable => Self::Free,
             _ => {
                 errors.at(
@@ -252,15 +288,49 @@ fn from(input: ParseStream) -> syn::Result<LitInt> {
 }
 
 impl<'a> Call<'a> {
-    fn of(sig: &'a Signature) -> Self {
+    pub(crate) fn of(sig: &'a Signature) -> Self {
         Self { sig, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a Ident, &'a Type)> {
         self.parameters.iter().filter_map(|parameter| match parameter {
             Parameter::Field(ident, ty) => Some((*ident, *ty)),
-            Parameter::Context | Parameter::Reason => None,
+            Parameter::Context | Parameter::Reason | Parameter::Reply(_) => None,
         })
+    }
+
+    /// What the caller is sent later, if the method takes a `Reply`.
+    pub(crate) fn deferred(&self) -> Option<&'a Type> {
+        self.parameters.iter().find_map(|parameter| match parameter {
+            Parameter::Reply(ty) => Some(*ty),
+            _ => None,
+        })
+    }
+}
+
+impl<'a> Maker<'a> {
+    fn of(
+        function: &'a Function,
+        check: impl FnOnce(&Function, &mut Errors),
+        errors: &mut Errors,
+    ) -> Self {
+        let call = Call::of(&function.sig);
+        if errors.none_from(|errors| check(function, errors)) {
+            Self::Function(call)
+        } else {
+            Self::Broken(call)
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.call().is_some()
+    }
+
+    pub(crate) fn call(&self) -> Option<&Call<'a>> {
+        match self {
+            Self::Default => None,
+            Self::Function(call) | Self::Broken(call) => Some(call),
+        }
     }
 }
 
@@ -272,8 +342,11 @@ impl<'a> Hook<'a> {
 
 impl<'a> Parameter<'a> {
     /// None for `self` and for what no rule lets pass.
-    fn of(input: &'a FnArg) -> Option<Self> {
+    pub(crate) fn of(input: &'a FnArg) -> Option<Self> {
         let FnArg::Typed(parameter) = input else { return None };
+        if let Some(ty) = replied(&parameter.ty) {
+            return Some(Self::Reply(ty));
+        }
         match (borrowed(&parameter.ty), &*parameter.pat) {
             (Some(reference), _) => {
                 let name = last_segment(&reference.elem)?;
@@ -333,6 +406,17 @@ pub(crate) fn borrowed(ty: &Type) -> Option<&TypeReference> {
 pub(crate) fn last_segment(ty: &Type) -> Option<&Ident> {
     match bare(ty) {
         Type::Path(ty) if ty.qself.is_none() => Some(&ty.path.segments.last()?.ident),
+        _ => None,
+    }
+}
+
+/// The `T` of a `Reply<T>`.
+fn replied(ty: &Type) -> Option<&Type> {
+    let Type::Path(ty) = bare(ty) else { return None };
+    let segment = ty.path.segments.last()?;
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+    match (segment.ident == "Reply", arguments.args.first(), arguments.args.len()) {
+        (true, Some(GenericArgument::Type(ty)), 1) => Some(ty),
         _ => None,
     }
 }

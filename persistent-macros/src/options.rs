@@ -1,6 +1,6 @@
 //! The attribute's arguments.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -15,24 +15,27 @@ use crate::errors::Errors;
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_FACTOR: f64 = 2.0;
+const BACKOFF_JITTER: f64 = 0.0;
 
 /// Each option, and how to write it.
-const OPTIONS: [(&str, &str); 9] = [
-    ("name", "`name = \"Player\"`"),
+const OPTIONS: [(&str, &str); 10] = [
+    ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
     ("max_restarts", "`max_restarts(3, within = \"5s\")`"),
-    ("backoff", "`backoff(min = \"100ms\", max = \"10s\", factor = 2.0)`"),
+    ("backoff", "`backoff(min = \"100ms\", max = \"10s\", factor = 2.0, jitter = 0.1)`"),
     ("idle_timeout", "`idle_timeout = \"60s\"` or `idle_timeout = never`"),
     ("mailbox", "`mailbox = 1024`"),
     ("call_timeout", "`call_timeout = \"5s\"`"),
+    ("persist", "`persist = every_message`, `persist = every(\"500ms\")` or `persist = on_stop`"),
     ("crate", "`crate = ::persistent_runtime`"),
 ];
 
 /// What the attribute sets; the rest is left open.
 #[derive(Default)]
 pub(crate) struct Options {
-    pub(crate) name: Option<LitStr>,
+    /// A literal, or the path of a constant.
+    pub(crate) name: Option<TokenStream>,
     pub(crate) version: Option<u32>,
     /// The variant of `Restart`.
     pub(crate) restart: Option<Ident>,
@@ -41,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) idle_timeout: Option<Idle>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
+    pub(crate) persist: Option<Persist>,
     /// The runtime's path.
     pub(crate) root: Option<Path>,
 }
@@ -50,10 +54,17 @@ pub(crate) enum Idle {
     After(Duration),
 }
 
+pub(crate) enum Persist {
+    EveryMessage,
+    Every(Duration),
+    OnStop,
+}
+
 pub(crate) struct Backoff {
     pub(crate) min: Duration,
     pub(crate) max: Duration,
     pub(crate) factor: f64,
+    pub(crate) jitter: f64,
 }
 
 impl Options {
@@ -89,7 +100,14 @@ impl Options {
     /// that breaks a rule goes to `errors` under its own token.
     fn set(&mut self, name: &Ident, input: ParseStream, errors: &mut Errors) -> Result<()> {
         match name.to_string().as_str() {
-            "name" => self.name = name_of(value(input)?, errors),
+            "name" => {
+                input.parse::<Token![=]>()?;
+                self.name = if input.peek(LitStr) {
+                    name_of(&input.parse()?, errors)
+                } else {
+                    Some(input.call(Path::parse_mod_style)?.into_token_stream())
+                }
+            }
             // A wrong version must not make the migrations wrong as well.
             "version" => {
                 self.version = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
@@ -114,6 +132,7 @@ impl Options {
                     errors.at(literal, "a call needs some time: more than zero");
                 }
             }
+            "persist" => self.persist = persist(input, errors)?,
             "crate" => {
                 input.parse::<Token![=]>()?;
                 self.root = root(input.call(Path::parse_mod_style)?, errors);
@@ -134,12 +153,12 @@ fn value<T: Parse>(input: ParseStream) -> Result<T> {
     input.parse()
 }
 
-fn name_of(literal: LitStr, errors: &mut Errors) -> Option<LitStr> {
+fn name_of(literal: &LitStr, errors: &mut Errors) -> Option<TokenStream> {
     if literal.value().is_empty() {
         errors.at(literal, "the stored name can't be empty");
         return None;
     }
-    Some(literal)
+    Some(literal.into_token_stream())
 }
 
 fn at_least_one<N>(literal: &LitInt, errors: &mut Errors) -> Option<N>
@@ -172,6 +191,36 @@ fn restart(policy: &Ident, errors: &mut Errors) -> Option<Ident> {
     Some(Ident::new(variant, Span::call_site()))
 }
 
+/// Input: `= every_message`, `= every("500ms")` or `= on_stop`
+fn persist(input: ParseStream, errors: &mut Errors) -> Result<Option<Persist>> {
+    let level: Ident = value(input)?;
+    Ok(match level.to_string().as_str() {
+        "every_message" => Some(Persist::EveryMessage),
+        "on_stop" => Some(Persist::OnStop),
+        "every" => {
+            let content;
+            parenthesized!(content in input);
+            let literal = content.parse()?;
+            let period = duration(&literal, errors);
+            if period == Some(Duration::ZERO) {
+                errors.at(literal, "a period must be longer than zero; `every_message` commits each change at once");
+            }
+            period.map(Persist::Every)
+        }
+        other => {
+            let hint = did_you_mean(other, ["every_message", "every", "on_stop"]);
+            errors.at(
+                &level,
+                format!(
+                    "a persist level is `every_message`, `every(\"500ms\")` or `on_stop`{hint}"
+                ),
+            );
+            input.parse::<TokenStream>()?;
+            None
+        }
+    })
+}
+
 /// Input: `(3, within = "5s")`
 fn max_restarts(input: ParseStream, errors: &mut Errors) -> Result<Option<(u32, Duration)>> {
     let content;
@@ -179,7 +228,11 @@ fn max_restarts(input: ParseStream, errors: &mut Errors) -> Result<Option<(u32, 
     let count: LitInt = content.parse()?;
     content.parse::<Token![,]>()?;
     content.parse::<keyword::within>()?;
-    let within = duration(&value(&content)?, errors);
+    let span = value(&content)?;
+    let within = duration(&span, errors);
+    if within == Some(Duration::ZERO) {
+        errors.at(span, "crashes are counted within some time: more than zero");
+    }
     content.parse::<Option<Token![,]>>()?;
     content.is_empty().then_some(()).ok_or_else(|| content.error("unexpected"))?;
     Ok(match count.base10_parse() {
@@ -191,9 +244,9 @@ fn max_restarts(input: ParseStream, errors: &mut Errors) -> Result<Option<(u32, 
     })
 }
 
-/// Input: `(min = "100ms", max = "10s", factor = 2.0)`, in any order
+/// Input: `(min = "100ms", max = "10s", factor = 2.0, jitter = 0.1)`, in any order
 fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
-    let (mut min, mut max, mut factor) = (None, None, None);
+    let (mut min, mut max, mut factor, mut jitter) = (None, None, None, None);
     let content;
     parenthesized!(content in input);
     while !content.is_empty() {
@@ -202,6 +255,7 @@ fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
             "min" if min.is_none() => min = Some(value::<LitStr>(&content)?),
             "max" if max.is_none() => max = Some(value::<LitStr>(&content)?),
             "factor" if factor.is_none() => factor = Some(value::<Lit>(&content)?),
+            "jitter" if jitter.is_none() => jitter = Some(value::<Lit>(&content)?),
             _ => return Err(content.error("no field of `backoff`")),
         }
         if !content.is_empty() {
@@ -211,27 +265,41 @@ fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
     let shortest = min.ok_or_else(|| content.error("`min` is missing"))?;
     let min = duration(&shortest, errors);
     let max = max.map_or(Some(BACKOFF_MAX), |literal| duration(&literal, errors));
-    let factor = factor.map_or(Some(BACKOFF_FACTOR), |literal| growth(&literal, errors));
-    let (Some(min), Some(max), Some(factor)) = (min, max, factor) else { return Ok(None) };
+    let factor = factor.map_or(Some(BACKOFF_FACTOR), |literal| {
+        let rule = "`factor` is a number of at least 1, as in `factor = 2.0`";
+        number(&literal, 1.0..=f64::MAX, rule, errors)
+    });
+    let jitter = jitter.map_or(Some(BACKOFF_JITTER), |literal| {
+        let rule = "`jitter` is a number from 0 to 1, as in `jitter = 0.1`";
+        number(&literal, 0.0..=1.0, rule, errors)
+    });
+    let (Some(min), Some(max), Some(factor), Some(jitter)) = (min, max, factor, jitter) else {
+        return Ok(None);
+    };
     if min > max {
         let max = humantime::format_duration(max);
         errors.at(shortest, format!("`min` is longer than `max`, which is {max} here"));
         return Ok(None);
     }
-    Ok(Some(Backoff { min, max, factor }))
+    Ok(Some(Backoff { min, max, factor, jitter }))
 }
 
-fn growth(literal: &Lit, errors: &mut Errors) -> Option<f64> {
-    let factor = match literal {
+fn number(
+    literal: &Lit,
+    range: RangeInclusive<f64>,
+    rule: &str,
+    errors: &mut Errors,
+) -> Option<f64> {
+    let number = match literal {
         Lit::Int(literal) => literal.base10_parse().ok(),
         Lit::Float(literal) => literal.base10_parse().ok(),
         _ => None,
     };
-    let factor = factor.filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
-    if factor.is_none() {
-        errors.at(literal, "`factor` is a number of at least 1, as in `factor = 2.0`");
+    let number = number.filter(|number| range.contains(number));
+    if number.is_none() {
+        errors.at(literal, rule);
     }
-    factor
+    number
 }
 
 fn duration(literal: &LitStr, errors: &mut Errors) -> Option<Duration> {

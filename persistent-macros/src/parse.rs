@@ -8,7 +8,8 @@ use syn::{
 };
 
 /// The attributes that mean something inside an annotated block.
-const HELPERS: [&str; 6] = ["init", "started", "terminate", "migrate", "cast", "skip"];
+const HELPERS: [&str; 9] =
+    ["init", "started", "terminate", "migrate", "save", "restore", "info", "cast", "skip"];
 
 /// An annotated impl block.
 pub(crate) struct Block {

@@ -214,7 +214,7 @@ fn every_option_can_be_set_and_none_need_be() {
         quote! {
             name = "p", version = 7, restart = permanent, max_restarts(0, within = "1m",),
             backoff(factor = 3, min = "1ms", max = "1s"), idle_timeout = "1h 30m", mailbox = 1,
-            call_timeout = "1ms", crate = crate::runtime,
+            call_timeout = "1ms", persist = every("1s"), crate = crate::runtime,
         },
         &mut errors,
     );
@@ -224,6 +224,65 @@ fn every_option_can_be_set_and_none_need_be() {
     let options = Options::parse(TokenStream::new(), &mut errors);
     assert_eq!(errors.messages(), [""; 0]);
     assert!(options.root.is_none() && options.idle_timeout.is_none());
+}
+
+#[test]
+fn an_info_has_a_message_and_no_client_method() {
+    let block = quote! {
+        impl Player {
+            #[info]
+            fn tick(&mut self) {}
+            #[info]
+            pub async fn item(&self, item: u64, context: &Context<Self>) {}
+        }
+    };
+    assert_eq!(errors_of(TokenStream::new(), &block), [""; 0]);
+    assert_eq!(variants(&block), ["Tick", "Item"]);
+    let output = server(TokenStream::new(), &block).to_string();
+    assert!(output.contains("impl PlayerClient { }"), "{output}");
+}
+
+#[test]
+fn a_reply_is_told_by_its_name_and_its_one_argument() {
+    for (ty, deferred) in [
+        (quote!(Reply<u64>), true),
+        (quote!((persistent_runtime::Reply<Vec<u64>>)), true),
+        (quote!(Reply), false),
+        (quote!(Reply<u64, u64>), false),
+        (quote!(Reply<4>), false),
+        (quote!(Option<Reply<u64>>), false),
+        (quote!(Replies<u64>), false),
+    ] {
+        let block =
+            Block::parse(&quote!(impl Player { pub fn ask(&self, _reply: #ty) {} })).unwrap();
+        let mut errors = Errors::default();
+        let server =
+            Server::read(&block.item, &block.functions, Options::default(), &mut errors).unwrap();
+        assert_eq!(server.methods[0].call.deferred().is_some(), deferred, "{ty}");
+        assert_eq!(server.methods[0].call.fields().count(), usize::from(!deferred), "{ty}");
+    }
+}
+
+/// Else the state would be blamed for a serde that it need not have.
+#[test]
+fn a_broken_or_lonely_save_entails_no_second_error() {
+    for block in [
+        quote!(impl Player { #[save] fn save(&self) -> u64 { 0 } }),
+        quote!(impl Player { #[restore] fn restore(saved: u64) -> Self { Self } }),
+        quote! {
+            impl Player {
+                #[save]
+                fn save(&mut self) -> u64 { 0 }
+                #[restore]
+                fn restore(saved: u64) -> Self { Self }
+            }
+        },
+    ] {
+        assert_eq!(errors_of(TokenStream::new(), &block).len(), 1, "{block}");
+        let output = server(TokenStream::new(), &block).to_string();
+        assert!(!output.contains("__private :: encode ::"), "{output}");
+        assert!(!output.contains("__private :: decode ::"), "{output}");
+    }
 }
 
 #[test]

@@ -87,19 +87,24 @@ impl<S: Server> Cell<S> {
                 && mailbox.failed.is_none()
                 && mailbox.crashes.is_empty()
                 && mailbox.kept.is_empty()
+                && mailbox.moved.as_ref().is_none_or(|target| target.cell().kind.is_stopping())
         }
     }
 
     /// Queues `envelope`, waiting for room, and sees to it that it is handled.
+    /// A refusal goes to the one who waits for its answer, or else is returned.
     ///
     /// Cancel safe: a dropped call has queued nothing.
     pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
-        self.admit(&envelope.order, &self.lock())?;
-        let Ok(permit) = self.room.acquire().await else { return Err(self.stopped()) };
+        let admitted = self.admit(&envelope.order, &self.lock());
+        if let Err(error) = admitted {
+            return envelope.refuse(error);
+        }
+        let Ok(permit) = self.room.acquire().await else { return envelope.refuse(self.stopped()) };
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&envelope.order, &mailbox) {
             drop(mailbox);
-            return Err(error);
+            return envelope.refuse(error);
         }
         // The task gives the permit back when it takes the message.
         permit.forget();
@@ -192,8 +197,9 @@ impl<S: Server> Cell<S> {
         let mut mailbox = self.lock();
         let queue = mem::take(&mut mailbox.queue);
         let watchers = mem::take(&mut mailbox.watchers);
+        let moved = mailbox.moved.take();
         drop(mailbox);
-        drop((queue, watchers));
+        drop((queue, watchers, moved));
         self.forget_kept();
     }
 
@@ -220,19 +226,21 @@ impl<S: Server> Sweep for Cell<S> {
         }
         mailbox.armed = None;
         let crashes = mailbox.crashes.forget_old(now, self.settings().within);
+        let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
             // Its task arms the sweeper again when it comes to rest.
             Phase::Running => return None,
-            Phase::Absent => (crashes, None),
+            Phase::Absent => {
+                if mailbox.kept_until.take_if(|until| *until <= now).is_some() {
+                    kept = mem::take(&mut mailbox.kept);
+                }
+                (earliest(crashes, mailbox.kept_until), None)
+            }
             Phase::Idle { instance, since } => {
                 let idle = instance.idle_deadline(*since);
                 let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
                 (earliest(idle, instance.flush_deadline()), unload)
             }
-        };
-        let kept = match mailbox.kept_until {
-            Some(until) if until <= now => mem::take(&mut mailbox.kept),
-            _ => Kept::default(),
         };
         let rearmed = match deadline {
             Some(deadline) if deadline > now => mailbox.arm(Some(deadline)),

@@ -5,6 +5,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use crate::{
     Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch,
     cell::Cell,
+    core::Core,
     mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
 };
@@ -90,6 +91,21 @@ impl<S: Server> Handle<S> {
         self.cell.send(Envelope { order, terms: self.terms.clone(), answer }).await
     }
 
+    pub(crate) fn cell(&self) -> &Arc<Cell<S>> {
+        &self.cell
+    }
+
+    /// Sends on what was sent to where the server was.
+    pub(crate) async fn forward(&self, envelope: Envelope<S>) {
+        // A refused cast has nobody to be told.
+        let _ = self.cell.send(envelope).await;
+    }
+
+    /// Hands the server to another runtime.
+    pub(crate) async fn transfer(&self, to: Arc<Core>) -> Result<(), CallError> {
+        self.control(Order::Transfer(to)).await
+    }
+
     fn with_terms(&self, change: impl FnOnce(&mut Terms<S>)) -> Self {
         let mut handle = self.clone();
         change(Arc::make_mut(&mut handle.terms));
@@ -163,6 +179,23 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// server's: `EveryMessage` asks a server under a weaker level for a commit
     /// of all that it has not saved yet, reads included; a weaker level than
     /// the server's lets a change wait for the next commit.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Persist, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Score(u64);
+    /// #[persistent_server(persist = on_stop)]
+    /// impl Score {
+    ///     pub fn add(&mut self, points: u64) -> u64 { self.0 += points; self.0 }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let score = runtime.at::<Score>("a", ());
+    /// score.add(1).await?; // in memory
+    /// score.with_persist(Persist::EveryMessage).add(1).await?; // both are on disk
+    /// score.kill();
+    /// assert_eq!(score.add(0).await?, 2);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     fn with_persist(&self, level: Persist) -> Self {
         Self::from_handle(self.handle().with_terms(|terms| terms.persist = Some(level)))
@@ -172,14 +205,26 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// activations that a message of this client causes; `mailbox` and
     /// `call_timeout` are settled before that and stay as they are.
     ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Options, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+    /// # #[persistent_server] impl Player { pub fn wake(&self) {} }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let stays = Options::new().idle_timeout(None);
+    /// runtime.at::<Player>("a", ()).with_options(stays)?.wake().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenError::Options`] if one can't be honoured.
     fn with_options(&self, options: Options) -> Result<Self, OpenError> {
         options.check().map_err(|reason| {
-            let kind = self.handle().cell.id().kind().to_owned();
-            OpenError::Options { kind, reason }
+            let layer = self.handle().cell.id().to_string();
+            OpenError::Options { layer, reason }
         })?;
-        Ok(Self::from_handle(self.handle().with_terms(|terms| terms.options = options)))
+        let set = |terms: &mut Terms<S>| terms.options = Some(options.into());
+        Ok(Self::from_handle(self.handle().with_terms(set)))
     }
 
     /// The server's events, from now on.
@@ -244,6 +289,23 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     }
 
     /// Gives a server whose restart limit is exceeded a new budget.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, CallError, Client, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Fragile;
+    /// #[persistent_server(max_restarts(0, within = "5s"))]
+    /// impl Fragile {
+    ///     pub fn touch(&self, hard: bool) { assert!(!hard, "broken"); }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let vase = runtime.at::<Fragile>("vase", ());
+    /// vase.touch(true).await.unwrap_err();
+    /// assert!(matches!(vase.touch(false).await, Err(CallError::RestartLimit { .. })));
+    /// vase.reset();
+    /// vase.touch(false).await?;
+    /// # Ok(()) }
+    /// ```
     fn reset(&self) {
         self.handle().cell.reset();
     }

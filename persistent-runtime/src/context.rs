@@ -164,6 +164,31 @@ impl<S: Server> Context<S> {
     ///
     /// The message queues like any other, behind a full mailbox if need be. A
     /// timer that waits does not keep an idle server in memory.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Door { open: bool }
+    /// #[persistent_server]
+    /// impl Door {
+    ///     pub fn open(&mut self, context: &Context<Self>) {
+    ///         self.open = true;
+    ///         context.send_after(Duration::from_millis(1), DoorMessage::Close);
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn close(&mut self) { self.open = false; }
+    ///
+    ///     pub fn is_open(&self) -> bool { self.open }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let door = runtime.at::<Door>("front", ());
+    /// door.open().await?;
+    /// tokio::time::sleep(Duration::from_millis(100)).await;
+    /// assert!(!door.is_open().await?);
+    /// # Ok(()) }
+    /// ```
     pub fn send_after(&self, wait: Duration, message: S::Message) -> Source {
         self.source(|send| async move {
             sleep(wait).await;
@@ -174,6 +199,31 @@ impl<S: Server> Context<S> {
     /// Sends a message every `period`, the first after one, until the server
     /// leaves memory. Ticks that a busy server misses are skipped; each one
     /// counts as a message for the idle timeout.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Pulse { beats: u64 }
+    /// #[persistent_server]
+    /// impl Pulse {
+    ///     #[started]
+    ///     fn started(&self, context: &Context<Self>) {
+    ///         context.interval(Duration::from_millis(1), || PulseMessage::Beat);
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn beat(&mut self) { self.beats += 1; }
+    ///
+    ///     pub fn beats(&self) -> u64 { self.beats }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let pulse = runtime.at::<Pulse>("a", ());
+    /// pulse.beats().await?;
+    /// tokio::time::sleep(Duration::from_millis(100)).await;
+    /// assert!(pulse.beats().await? > 0);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     /// If `period` is zero: it costs the message in progress, like any panic.
@@ -197,6 +247,30 @@ impl<S: Server> Context<S> {
 
     /// Sends each item of `stream` to this server, until the stream ends or the
     /// server leaves memory. A full mailbox holds the stream back.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Sum { total: u64 }
+    /// #[persistent_server]
+    /// impl Sum {
+    ///     pub fn read(&mut self, numbers: Vec<u64>, context: &Context<Self>) {
+    ///         let messages = numbers.into_iter().map(|n| SumMessage::Add { n });
+    ///         context.attach(futures::stream::iter(messages));
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn add(&mut self, n: u64) { self.total += n; }
+    ///
+    ///     pub fn total(&self) -> u64 { self.total }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let sum = runtime.at::<Sum>("a", ());
+    /// sum.read(vec![1, 2, 3]).await?;
+    /// # tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    /// assert_eq!(sum.total().await?, 6);
+    /// # Ok(()) }
+    /// ```
     pub fn attach(&self, stream: impl Stream<Item = S::Message> + Send + 'static) -> Source {
         self.source(|send| async move {
             let mut stream = pin!(stream);
@@ -208,6 +282,35 @@ impl<S: Server> Context<S> {
 
     /// Watches another server: sends this one the message that `message` makes
     /// of each [`Event`], until this one leaves memory.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Address, Context, Event, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Worker;
+    /// # #[persistent_server] impl Worker { pub fn work(&self) { panic!("out of coffee") } }
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Foreman { crashes: u32 }
+    /// #[persistent_server]
+    /// impl Foreman {
+    ///     pub fn hire(&mut self, worker: Address<Worker>, context: &Context<Self>) {
+    ///         let worker = context.client_of(&worker);
+    ///         context.watch::<Worker>(&worker, |event| ForemanMessage::Hear {
+    ///             crashed: matches!(event, Event::Crashed { .. }),
+    ///         });
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn hear(&mut self, crashed: bool) { self.crashes += u32::from(crashed); }
+    ///
+    ///     pub fn crashes(&self) -> u32 { self.crashes }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let foreman = runtime.at::<Foreman>("a", ());
+    /// foreman.hire(Address::new("w", ())).await?;
+    /// runtime.at::<Worker>("w", ()).work().await.unwrap_err();
+    /// # tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    /// assert_eq!(foreman.crashes().await?, 1);
+    /// # Ok(()) }
+    /// ```
     pub fn watch<T: Server>(
         &self,
         other: &T::Client,
@@ -294,6 +397,31 @@ impl<S: Server> Context<S> {
     /// or wiped. A value of the same name and type is replaced.
     ///
     /// Unlike all else here, a panic does not take it back.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Page;
+    /// #[persistent_server]
+    /// impl Page {
+    ///     /// Counts its visits, in memory only.
+    ///     pub fn visit(&self, context: &Context<Self>) -> u64 {
+    ///         let visits = context
+    ///             .kept::<AtomicU64>("visits")
+    ///             .unwrap_or_else(|| context.keep("visits", AtomicU64::new(0)));
+    ///         visits.fetch_add(1, Relaxed) + 1
+    ///     }
+    ///
+    ///     pub fn crash(&self) { panic!("on purpose") }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let page = runtime.at::<Page>("index", ());
+    /// assert_eq!(page.visit().await?, 1);
+    /// page.crash().await.unwrap_err();
+    /// assert_eq!(page.visit().await?, 2);
+    /// # Ok(()) }
+    /// ```
     pub fn keep<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
         let value = Arc::new(value);
         let replaced =

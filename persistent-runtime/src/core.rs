@@ -17,6 +17,7 @@ use tokio::{runtime, sync::Notify, task::AbortHandle};
 use crate::{
     Address, Observer, Options, Server, Storage,
     client::Handle,
+    config::Layers,
     kind::{AnyKind, Kind},
     panic::caught,
     reminder::Clock,
@@ -30,8 +31,7 @@ pub(crate) struct Core {
     sweeper: Arc<Sweeper>,
     sweeping: AbortHandle,
     clock: Clock,
-    defaults: Options,
-    configured: HashMap<TypeId, Options>,
+    layers: Layers,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
     kinds: RwLock<Kinds>,
@@ -56,8 +56,7 @@ struct Kinds {
 impl Core {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
-        defaults: Options,
-        configured: HashMap<TypeId, Options>,
+        layers: Layers,
         listeners: Listeners,
         observers: Vec<Arc<dyn Observer>>,
     ) -> Self {
@@ -73,8 +72,7 @@ impl Core {
             sweeper,
             sweeping: sweeping.abort_handle(),
             clock: Clock::start(),
-            defaults,
-            configured,
+            layers,
             listeners,
             observers,
             kinds: RwLock::default(),
@@ -152,8 +150,7 @@ impl Core {
 
     /// Every option of a type, each from the nearest layer that sets it.
     pub(crate) fn options<S: Server>(&self) -> Options {
-        let configured = self.configured.get(&TypeId::of::<S>()).cloned().unwrap_or_default();
-        configured.over(&self.defaults).over(&S::options())
+        self.layers.options::<S>()
     }
 
     /// Has every server unloaded, and waits until the last one is.

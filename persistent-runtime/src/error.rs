@@ -79,6 +79,12 @@ pub enum CallError {
         /// The server.
         server: ServerId,
     },
+    /// A server can't be [transferred](crate::Runtime::transfer) to where
+    /// another one is stored under its address.
+    Exists {
+        /// The server.
+        server: ServerId,
+    },
     /// The server dropped the call without an answer.
     NoReply {
         /// The server.
@@ -126,6 +132,7 @@ impl fmt::Display for CallError {
                 write!(f, "the new state of {server} can't be stored and was dropped: {source}")
             }
             Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
+            Self::Exists { server } => write!(f, "there is a {server} already"),
             Self::NoReply { server } => write!(f, "{server} gave no answer"),
             Self::NameTaken { server, by } => write!(
                 f,
@@ -177,8 +184,9 @@ pub enum OpenError {
     },
     /// An option that can't be honoured.
     Options {
-        /// The server type's stored name, or `defaults`.
-        kind: String,
+        /// Where it is set: `defaults`, `servers.` and a type's stored name, a
+        /// variable of the environment, or a client's server.
+        layer: String,
         /// What is wrong and what to do.
         reason: String,
     },
@@ -202,7 +210,7 @@ impl fmt::Display for OpenError {
                 "{} has file format {found}, this release knows up to {known}; upgrade",
                 path.display()
             ),
-            Self::Options { kind, reason } => write!(f, "options of {kind}: {reason}"),
+            Self::Options { layer, reason } => write!(f, "options of {layer}: {reason}"),
             Self::Storage(source) => write!(f, "the store did not open: {source}"),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -17,6 +18,7 @@ use crate::{
     client::Handle,
     core::{Active, Core},
     listener::Listener,
+    mailbox::Phase,
     options::Settings,
     panic::caught,
     reminder::{self, Bell},
@@ -131,6 +133,12 @@ impl<S: Server> Kind<S> {
 
     pub(crate) fn failed(&self) -> usize {
         self.cells.iter().filter(|cell| cell.lock().failed.is_some()).count()
+    }
+
+    /// The keys of the servers in memory.
+    pub(crate) fn live_keys(&self) -> BTreeSet<Arc<str>> {
+        let live = self.cells.iter().filter(|cell| !matches!(cell.lock().phase, Phase::Absent));
+        live.map(|cell| cell.key().clone()).collect()
     }
 
     fn snapshot(&self) -> Vec<Arc<Cell<S>>> {

@@ -3,11 +3,15 @@
 extern crate self as persistent_runtime;
 
 mod address;
+mod agent;
 mod cell;
 mod client;
 mod codec;
+mod config;
 mod context;
 mod core;
+mod duration;
+mod environment;
 mod error;
 mod event;
 mod gate;
@@ -22,14 +26,17 @@ mod reply;
 mod restart;
 mod runtime;
 mod server;
+mod servers;
 mod source;
 mod storage;
 mod sweeper;
 mod task;
 
 pub use address::{Address, ServerId};
+pub use agent::{Agent, AgentClient, AgentMessage, AgentState};
 pub use client::Client;
 pub use codec::{DecodeError, EncodeError};
+pub use config::Config;
 pub use context::Context;
 pub use error::{CallError, OpenError, ShutdownError, StorageError};
 pub use event::{Event, Watch};
@@ -40,6 +47,7 @@ pub use reminder::When;
 pub use reply::Reply;
 pub use runtime::{Builder, Count, Runtime};
 pub use server::{InitOutput, ReplySlot, Server, Value};
+pub use servers::Servers;
 pub use source::Source;
 pub use storage::{Change, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture};
 

@@ -5,8 +5,15 @@ use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 use tokio::time::Instant;
 
 use crate::{
-    Options, Persist, Server, StopReason, event::Watchers, kept::Kept, reply::Answer,
-    restart::Crashes, source::Origin, task::Instance,
+    CallError, Options, Persist, Server, StopReason,
+    client::Handle,
+    core::Core,
+    event::Watchers,
+    kept::Kept,
+    reply::Answer,
+    restart::Crashes,
+    source::Origin,
+    task::{Instance, Offer},
 };
 
 /// What a server can be asked to do, in the order in which it was asked.
@@ -26,6 +33,10 @@ pub(crate) enum Order<S: Server> {
     Remind,
     /// Anything to be done with the state.
     Run(Job<S>),
+    /// Move to another runtime.
+    Transfer(Arc<Core>),
+    /// Take a server in from another runtime.
+    Receive(Offer),
     Stop {
         reason: StopReason,
         wipe: bool,
@@ -46,7 +57,7 @@ pub(crate) struct Terms<S: Server> {
     /// What to create the server from when nothing is stored.
     pub(crate) init: Option<Arc<S::Init>>,
     /// Over all other options, if the message activates the server.
-    pub(crate) options: Options,
+    pub(crate) options: Option<Arc<Options>>,
     /// Over the server's own level.
     pub(crate) persist: Option<Persist>,
 }
@@ -59,7 +70,7 @@ impl<S: Server> Clone for Terms<S> {
 
 impl<S: Server> Default for Terms<S> {
     fn default() -> Self {
-        Self { init: None, options: Options::new(), persist: None }
+        Self { init: None, options: None, persist: None }
     }
 }
 
@@ -67,6 +78,17 @@ impl<S: Server> Envelope<S> {
     /// An order of the server's own, which nobody waits for.
     pub(crate) fn own(order: Order<S>) -> Self {
         Self { order, terms: Arc::default(), answer: None }
+    }
+
+    /// Tells the one who waits for the answer, or else the one who asks.
+    pub(crate) fn refuse(self, error: CallError) -> Result<(), CallError> {
+        match self.answer {
+            Some(answer) => {
+                answer.release(Err(error));
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 }
 
@@ -88,6 +110,10 @@ pub(crate) struct Mailbox<S: Server> {
     /// When a server that is not in memory loses its kept values.
     pub(crate) kept_until: Option<Instant>,
     pub(crate) watchers: Watchers,
+    /// The options that came with a server from another runtime.
+    pub(crate) adopted: Option<Arc<Options>>,
+    /// Where the server is now, once it has been handed on.
+    pub(crate) moved: Option<Handle<S>>,
 }
 
 /// Where the instance is.
@@ -114,6 +140,8 @@ impl<S: Server> Mailbox<S> {
             kept: Kept::default(),
             kept_until: None,
             watchers: Watchers::default(),
+            adopted: None,
+            moved: None,
         }
     }
 

@@ -7,7 +7,7 @@ pub use std::{string::String, vec::Vec};
 pub use serde;
 use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::Value;
+use crate::{DecodeError, InitOutput, Server, Value};
 pub use crate::{
     client::Handle,
     codec::{decode, encode},
@@ -70,6 +70,14 @@ impl<T: Default> DefaultState for T {
 #[must_use]
 pub fn default_state<T: DefaultState>() -> T {
     T::default_state()
+}
+
+/// The state that a `#[restore]` function has made.
+///
+/// # Errors
+/// The user's.
+pub fn restored<S: Server, O: InitOutput<S>>(output: O) -> Result<S, DecodeError> {
+    output.into_state().map_err(|reason| DecodeError::Restore { reason })
 }
 
 /// The one place that requires `Send` of a handler's future: what is returned

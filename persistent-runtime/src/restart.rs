@@ -1,6 +1,10 @@
 //! When a crashed server may go on.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -49,13 +53,13 @@ impl Crashes {
             self.0.clear();
             Verdict::Fail
         } else {
-            Verdict::Rest(settings.backoff.rest(crashes))
+            Verdict::Rest(settings.backoff.rest(crashes, chance()))
         }
     }
 
     /// Drops the crashes that count no more; when the last of the others will.
     pub(crate) fn forget_old(&mut self, now: Instant, within: Duration) -> Option<Instant> {
-        while self.0.front().is_some_and(|crash| now.duration_since(*crash) > within) {
+        while self.0.front().is_some_and(|crash| now.duration_since(*crash) >= within) {
             self.0.pop_front();
         }
         self.0.back().and_then(|crash| crash.checked_add(within))
@@ -67,12 +71,23 @@ impl Crashes {
 }
 
 impl Backoff {
-    /// The rest after the `crash`th crash in a row.
-    fn rest(&self, crash: u32) -> Duration {
+    /// The rest after the `crash`th crash in a row, with `chance` from 0 to 1.
+    fn rest(&self, crash: u32, chance: f64) -> Duration {
         let growth = self.factor.powi(i32::try_from(crash.saturating_sub(1)).unwrap_or(i32::MAX));
-        let rest = self.min.as_secs_f64() * growth;
-        if rest < self.max.as_secs_f64() { Duration::from_secs_f64(rest) } else { self.max }
+        // Infinity would make a `min` of zero no number.
+        let rest = self.min.as_secs_f64() * growth.min(f64::MAX);
+        let rest =
+            if rest < self.max.as_secs_f64() { Duration::from_secs_f64(rest) } else { self.max };
+        let less = Duration::try_from_secs_f64(rest.as_secs_f64() * self.jitter * chance);
+        rest.saturating_sub(less.unwrap_or(rest))
     }
+}
+
+/// A random number from 0 to 1. The standard library seeds each of its hash
+/// maps anew, which is as much chance as a rest needs.
+fn chance() -> f64 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    f64::from(u32::from_ne_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -83,10 +98,27 @@ mod tests {
     #[test]
     fn a_rest_grows_from_min_by_the_factor_and_stops_at_max() {
         let second = Duration::from_secs(1);
-        let backoff = Backoff { min: second, max: 5 * second, factor: 2.0 };
-        let rests: Vec<_> = [1, 2, 3, 4, u32::MAX].map(|crash| backoff.rest(crash)).into();
+        let backoff = Backoff::new(second, 5 * second);
+        let rests = [1, 2, 3, 4, u32::MAX].map(|crash| backoff.rest(crash, 1.0));
         assert_eq!(rests, [second, 2 * second, 4 * second, 5 * second, 5 * second]);
-        assert_eq!(Backoff::NONE.rest(9), Duration::ZERO);
+        let none = [Backoff::NONE, Backoff::new(Duration::ZERO, second)];
+        assert_eq!(none.map(|backoff| backoff.rest(u32::MAX, 1.0)), [Duration::ZERO; 2]);
+    }
+
+    #[test]
+    fn chance_shortens_a_rest_by_its_jitter_at_most() {
+        let second = Duration::from_secs(1);
+        let backoff = Backoff::new(4 * second, 6 * second).jitter(0.5);
+        let rests = [0.0, 0.5, 1.0].map(|chance| backoff.rest(1, chance));
+        assert_eq!(rests, [4 * second, 3 * second, 2 * second]);
+        assert_eq!(backoff.rest(9, 1.0), 3 * second, "from `max` downwards");
+        let for_ever = Backoff::new(Duration::MAX, Duration::MAX);
+        assert_eq!(for_ever.rest(1, 1.0), Duration::MAX);
+        assert_eq!(for_ever.jitter(1.0).rest(1, 1.0), Duration::ZERO);
+
+        let chances = [chance(), chance(), chance()];
+        assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));
+        assert_ne!(chances[0].to_bits(), chances[1].to_bits());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Opening, addressing, shutting down.
 
-use std::{any::TypeId, collections::HashMap, fmt, path::Path, sync::Arc, time::Duration};
+use std::{any::TypeId, ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use crate::{
-    Address, CallError, Client, Listener, MemoryStorage, Observer, OpenError, Options, Restart,
-    Server, ShutdownError, SqliteStorage, Storage, StorageError,
+    Address, CallError, Client, Config, Listener, MemoryStorage, Observer, OpenError, Options,
+    Restart, Server, Servers, ShutdownError, SqliteStorage, Storage, StorageError,
+    config::Layers,
     core::{Active, Core, Listeners},
+    environment,
     kind::Kind,
 };
 
@@ -97,6 +99,66 @@ impl Runtime {
         Ok(Count { live: kind.live(), stored, failed: kind.failed() })
     }
 
+    /// The keys of all servers of a type, live and stored.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+    /// # #[persistent_server] impl Player {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// runtime.start::<Player>("ada", ()).await?;
+    /// let mut players = runtime.servers::<Player>();
+    /// while let Some(key) = players.next().await {
+    ///     assert_eq!(&*key?, "ada");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn servers<S: Server>(&self) -> Servers {
+        let kind = self.core().kind::<S>();
+        Servers::new::<S>(self.core().storage().clone(), kind.live_keys())
+    }
+
+    /// Hands a server to another runtime of this process, through the stores:
+    /// it is unloaded here, with its `terminate` hook, stored and activated
+    /// there, and wiped here.
+    ///
+    /// State, durable timers, kept values and the options of
+    /// [`Client::with_options`] go along; in-memory timers and streams end, as
+    /// with every activation. Clients of this runtime go on working: what they
+    /// send is forwarded, in order, for as long as both runtimes are open.
+    /// Nothing that was accepted is lost.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+    /// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (here, there) = (Runtime::in_memory().await?, Runtime::in_memory().await?);
+    /// let counter = here.at::<Counter>("a", ());
+    /// counter.add().await?;
+    /// here.transfer(&counter.address(), &there).await?;
+    /// assert_eq!(there.find::<Counter>("a").await?.add().await?, 2);
+    /// assert_eq!(counter.add().await?, 3);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A process that is killed between the commit there and the one here
+    /// leaves a copy here. A transfer to the same runtime does nothing.
+    ///
+    /// # Errors
+    /// [`CallError::NotFound`] if nothing is stored under the address here,
+    /// [`CallError::Exists`] if something is there, and those of either runtime
+    /// and store: the server then still serves here.
+    pub async fn transfer<S: Server>(
+        &self,
+        address: &Address<S>,
+        to: &Runtime,
+    ) -> Result<(), CallError> {
+        self.core().handle(address).transfer(to.core().clone()).await
+    }
+
     /// Ends the runtime: takes no more messages, handles those that it has
     /// taken, unloads every server with its `terminate` hook and its final
     /// commit, and closes the storage.
@@ -172,8 +234,8 @@ pub struct Count {
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
-    defaults: Options,
-    configured: HashMap<TypeId, (&'static str, Options)>,
+    config: Config,
+    environment: Vec<Result<Config, OpenError>>,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
     revivals: Vec<fn(&Arc<Core>)>,
@@ -181,15 +243,82 @@ pub struct Builder {
 
 impl Builder {
     /// Options for every type, over those of the attributes.
+    ///
+    /// Of `defaults`, [`configure`](Self::configure) and
+    /// [`config`](Self::config), a later call wins over an earlier one where
+    /// both set the same option at the same level.
     pub fn defaults(mut self, options: Options) -> Self {
-        self.defaults = options;
+        self.config.set_defaults(options);
         self
     }
 
     /// Options for one type, over the [`defaults`](Self::defaults) and those of
     /// its attribute.
     pub fn configure<S: Server>(mut self, options: Options) -> Self {
-        self.configured.insert(TypeId::of::<S>(), (S::NAME, options));
+        self.config.set_server(S::NAME.to_owned(), options);
+        self
+    }
+
+    /// Options from a file, say: its `defaults` as by
+    /// [`defaults`](Self::defaults), each of its `servers` as by
+    /// [`configure`](Self::configure).
+    pub fn config(mut self, config: Config) -> Self {
+        self.config.set(config);
+        self
+    }
+
+    /// Options from the variables of this process's environment, over all those
+    /// above. They are read now.
+    ///
+    /// With the prefix `GAME`, `GAME_IDLE_TIMEOUT` sets an option for every
+    /// type, and `GAME__PLAYER__IDLE_TIMEOUT`, which wins over it, for the type
+    /// with the stored name `Player`. An option has its name in capitals. A
+    /// server has its stored name in capitals, with an underscore in place of
+    /// each character but ASCII letters and digits; two names that differ in
+    /// nothing else share their variables.
+    ///
+    /// Values are written as in [`Options`], without quotes, and maps as
+    /// `key=value` with commas between:
+    ///
+    /// ```text
+    /// GAME_RESTART=permanent
+    /// GAME_MAX_RESTARTS=count=3,within=5s
+    /// GAME_BACKOFF=min=100ms,max=10s,jitter=0.2
+    /// GAME__PLAYER__IDLE_TIMEOUT=never
+    /// GAME__PLAYER__PERSIST=every=500ms
+    /// ```
+    ///
+    /// Every variable that begins with the prefix and an underscore must be such
+    /// an option, or the runtime does not open: [`OpenError::Options`] names the
+    /// variable. So take a prefix that nothing else in the environment has.
+    pub fn environment(self, prefix: &str) -> Self {
+        // `vars` would panic at a text that is no Unicode. No option is written
+        // with the replacement character, so such a text is refused like others.
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        self.variables(prefix, variables)
+    }
+
+    /// As [`environment`](Self::environment), from other variables than the
+    /// process's own.
+    ///
+    /// ```
+    /// # use persistent_runtime::Runtime;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let variables = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+    /// let builder = Runtime::builder().variables("GAME", variables("GAME_MAILBOX", "64"));
+    /// let runtime = builder.in_memory().await?;
+    ///
+    /// let builder = Runtime::builder().variables("GAME", variables("GAME_MAILBOX", "big"));
+    /// assert!(builder.in_memory().await.unwrap_err().to_string().contains("GAME_MAILBOX"));
+    /// # Ok(()) }
+    /// ```
+    pub fn variables(
+        mut self,
+        prefix: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        self.environment.push(environment::read(prefix, variables));
         self
     }
 
@@ -224,6 +353,23 @@ impl Builder {
     }
 
     /// Has `observer` hear of every server of the runtime.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Event, Observer, Runtime, ServerId};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+    /// # #[persistent_server] impl Player {}
+    /// struct Log;
+    ///
+    /// impl Observer for Log {
+    ///     fn on_event(&self, server: &ServerId, event: &Event) {
+    ///         println!("{server}: {event:?}");
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().observer(Log).in_memory().await?;
+    /// runtime.start::<Player>("ada", ()).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Arc::new(observer));
         self
@@ -243,12 +389,12 @@ impl Builder {
     /// # Errors
     /// As [`Runtime::open`], or if an option can't be honoured.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
-        self.check()?;
+        let ready = self.ready()?;
         let path = path.as_ref().to_owned();
         let storage = tokio::task::spawn_blocking(|| SqliteStorage::open(path))
             .await
             .map_err(StorageError::new)??;
-        self.open_with(storage).await
+        Ok(ready.open(storage))
     }
 
     /// As [`Runtime::in_memory`].
@@ -265,37 +411,41 @@ impl Builder {
     /// If an option can't be honoured.
     #[expect(clippy::unused_async, reason = "opened as every runtime is, inside of tokio")]
     pub async fn open_with(self, storage: impl Storage) -> Result<Runtime, OpenError> {
-        self.check()?;
-        let configured =
-            self.configured.into_iter().map(|(of, (_, options))| (of, options)).collect();
-        let core =
-            Core::new(Arc::new(storage), self.defaults, configured, self.listeners, self.observers);
-        let core = Arc::new(core);
-        for revive in self.revivals {
-            revive(&core);
-        }
-        Ok(Runtime(Arc::new(Owner(core))))
+        Ok(self.ready()?.open(storage))
     }
 
-    fn check(&self) -> Result<(), OpenError> {
-        let layers = self.configured.values().map(|(kind, options)| (*kind, options));
-        for (kind, options) in layers.chain([("the builder's defaults", &self.defaults)]) {
-            options
-                .check()
-                .map_err(|reason| OpenError::Options { kind: kind.to_owned(), reason })?;
-        }
-        Ok(())
+    /// Refuses what can't be honoured, before any storage is touched.
+    fn ready(self) -> Result<Ready, OpenError> {
+        let Self { config, environment, listeners, observers, revivals } = self;
+        Ok(Ready { layers: Layers::new(config, environment)?, listeners, observers, revivals })
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let configured: HashMap<_, _> =
-            self.configured.values().map(|(kind, options)| (kind, options)).collect();
         f.debug_struct("Builder")
-            .field("defaults", &self.defaults)
-            .field("configured", &configured)
+            .field("config", &self.config)
+            .field("environment", &self.environment)
             .finish_non_exhaustive()
+    }
+}
+
+/// A [`Builder`] whose choices can be honoured.
+struct Ready {
+    layers: Layers,
+    listeners: Listeners,
+    observers: Vec<Arc<dyn Observer>>,
+    revivals: Vec<fn(&Arc<Core>)>,
+}
+
+impl Ready {
+    fn open(self, storage: impl Storage) -> Runtime {
+        let Self { layers, listeners, observers, revivals } = self;
+        let core = Arc::new(Core::new(Arc::new(storage), layers, listeners, observers));
+        for revive in revivals {
+            revive(&core);
+        }
+        Runtime(Arc::new(Owner(core)))
     }
 }
 

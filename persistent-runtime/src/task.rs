@@ -7,26 +7,31 @@ use std::{
     pin::pin,
     sync::{Arc, Weak},
     task::{self, Poll},
-    time::Duration,
 };
 
 use tokio::{task::coop::consume_budget, time::Instant};
 
 use crate::{
-    Address, CallError, Change, Context, DecodeError, Event, Persist, Record, ReplySlot, Restart,
-    Server, ServerId, StopReason, StorageError,
+    CallError, Context, DecodeError, Options, Persist, ReplySlot, Server, ServerId, StopReason,
+    StorageError,
     cell::{Cell, discard, earliest},
+    client::Handle,
     codec,
     core::Active,
     gate::Gate,
     kind::Live,
     mailbox::{Envelope, Job, Order, Phase, Terms},
     options::Settings,
-    panic::{caught, poll_caught},
-    reminder::Reminders,
+    panic::poll_caught,
     reply::Answer,
-    restart::{End, Verdict},
+    restart::End,
 };
+
+mod life;
+mod save;
+mod transfer;
+
+pub(crate) use transfer::Offer;
 
 /// A server in memory.
 pub(crate) struct Instance<S: Server> {
@@ -41,6 +46,8 @@ pub(crate) struct Instance<S: Server> {
     /// Whether it has handled a message well.
     proven: bool,
     settings: Settings,
+    /// What the activating client set.
+    options: Option<Arc<Options>>,
     context: Context<S>,
     _live: Live<S>,
 }
@@ -71,6 +78,8 @@ enum Step<S: Server> {
     Handle(Envelope<S>),
     /// The restart limit is exceeded.
     Refuse(Envelope<S>, Arc<str>),
+    /// The server has been handed to another runtime.
+    Forward(Envelope<S>, Handle<S>),
     /// What a handler asked to be handled next.
     Then(S::Message),
     Save,
@@ -137,6 +146,7 @@ impl<S: Server> Task<S> {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
                 }
+                Step::Forward(envelope, target) => target.forward(envelope).await,
                 Step::Then(message) => self.then(message).await,
                 Step::Save => self.flush().await,
                 Step::Killed => self.killed(),
@@ -173,8 +183,12 @@ impl<S: Server> Task<S> {
                 }
             }
             if let Some(envelope) = cell.take(&mut mailbox) {
-                return Poll::Ready(match failed {
-                    Some(panic) if !matches!(envelope.order, Order::Stop { .. }) => {
+                let moved = mailbox.moved.clone();
+                return Poll::Ready(match (moved, failed) {
+                    (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
+                        Step::Forward(envelope, target)
+                    }
+                    (_, Some(panic)) if !matches!(envelope.order, Order::Stop { .. }) => {
                         Step::Refuse(envelope, panic)
                     }
                     _ => Step::Handle(envelope),
@@ -235,6 +249,8 @@ impl<S: Server> Task<S> {
                 }
                 Err(trouble) => self.decline(trouble, answer).await,
             },
+            Order::Transfer(to) => self.transfer(&to, answer).await,
+            Order::Receive(offer) => self.receive(offer, answer).await,
             Order::Stop { reason, wipe } => {
                 let instance = self.instance.take();
                 self.stop(instance, &reason, wipe, answer).await;
@@ -306,24 +322,6 @@ impl<S: Server> Task<S> {
         }
     }
 
-    /// Deletes a durable timer whose message crashed the server, which is back
-    /// at a state that still has it.
-    async fn drop_reminder(&mut self, name: &str) {
-        if let Some(mut instance) = self.instance.take() {
-            instance.context.cancel_reminder(name);
-            let _ = self.save(&mut instance);
-            self.instance = Some(instance);
-        } else if let Ok(Some(mut record)) = self.load().await
-            && let Ok(mut reminders) = Reminders::read(&record.reminders)
-            && reminders.cancel(name)
-            && let Ok(bytes) = reminders.write()
-        {
-            record.reminders = bytes;
-            record.due = reminders.due();
-            self.stage(Some(record));
-        }
-    }
-
     /// Runs one message. The instance is put back only when its state is one
     /// that a handler returned.
     async fn work(
@@ -380,177 +378,6 @@ impl<S: Server> Task<S> {
         Fate::Handled
     }
 
-    async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
-        let kind = self.cell.kind().clone();
-        self.settings = terms.options.clone().over(&kind.core().options::<S>()).settle();
-        let record = self.load().await?;
-        let init = &terms.init;
-        let reminders = match &record {
-            Some(record) => Reminders::read(&record.reminders)
-                .map_err(|source| self.decode_trouble(record.version, source))?,
-            None => Reminders::default(),
-        };
-        let address = Address::from_parts(self.cell.key().clone(), init.clone());
-        let context = Context::new(&self.cell, address, reminders);
-        let (state, saved, stored) = match (record, init) {
-            (Some(record), _) => {
-                let state = self.decode(&record, &context)?;
-                let saved = (record.version == S::VERSION).then_some(record.state);
-                (state, saved, true)
-            }
-            (None, Some(init)) => (self.init(init, &context).await?, None, false),
-            (None, None) => return Err(Trouble::Error(CallError::NotFound { server: self.id() })),
-        };
-        let mut instance = Box::new(Instance {
-            state,
-            saved,
-            unsaved: !stored || S::STARTED_WRITES,
-            flush_at: None,
-            proven: false,
-            settings: self.settings,
-            context,
-            _live: Live::new(kind),
-        });
-        let Instance { state, context, .. } = &mut *instance;
-        match self.drive(S::started(state, context)).await {
-            Driven::Done(()) => {}
-            Driven::Panicked(text) => return Err(Trouble::Panic { text, poison: true }),
-            Driven::Killed => return Err(self.kill_trouble()),
-        }
-        self.keep(&mut instance, None)?;
-        self.cell.tell(&Event::Started);
-        Ok(instance)
-    }
-
-    /// What is stored once all that was staged is.
-    async fn load(&mut self) -> Result<Option<Record>, Trouble> {
-        self.gate.settle().await;
-        self.gate.take_failure();
-        let id = self.id();
-        let storage = self.cell.kind().core().storage().clone();
-        match self.drive(storage.load(&id)).await {
-            Driven::Done(Ok(record)) => Ok(record),
-            Driven::Done(Err(source)) => Err(self.storage_trouble(source)),
-            Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::new(panic))),
-            Driven::Killed => Err(self.kill_trouble()),
-        }
-    }
-
-    async fn init(&mut self, init: &Arc<S::Init>, context: &Context<S>) -> Result<S, Trouble> {
-        let init = S::Init::clone(init);
-        let reason = match self.drive(S::init(init, context)).await {
-            Driven::Done(Ok(state)) => return Ok(state),
-            Driven::Done(Err(reason)) => reason,
-            Driven::Panicked(panic) => format!("panicked: {panic}"),
-            Driven::Killed => return Err(self.kill_trouble()),
-        };
-        Err(Trouble::Error(CallError::Init { server: self.id(), reason }))
-    }
-
-    fn decode(&self, record: &Record, context: &Context<S>) -> Result<S, Trouble> {
-        let decoded = if record.format == codec::FORMAT {
-            caught(|| S::decode(record.version, &record.state, context))
-                .map_err(|text| Trouble::Panic { text, poison: true })?
-        } else {
-            Err(DecodeError::Format { stored: record.format })
-        };
-        decoded.map_err(|source| self.decode_trouble(record.version, source))
-    }
-
-    /// Sees to what a message changed, as the persist level says: the client's,
-    /// or the server's own. A durable timer is stored under each level.
-    fn keep(
-        &mut self,
-        instance: &mut Instance<S>,
-        persist: Option<Persist>,
-    ) -> Result<(), Trouble> {
-        if let Some(source) = instance.context.take_trouble() {
-            let source = Arc::new(source);
-            return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
-        }
-        match persist.unwrap_or(instance.settings.persist) {
-            Persist::Every(most) if !instance.context.is_reminded() => {
-                if instance.unsaved && instance.flush_at.is_none() {
-                    instance.flush_at = Instant::now().checked_add(most);
-                }
-                Ok(())
-            }
-            Persist::OnStop if !instance.context.is_reminded() => Ok(()),
-            _ => self.save(instance),
-        }
-    }
-
-    /// Stages the state if its stored form has changed, or the durable timers
-    /// have.
-    fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
-        let reminded = instance.context.take_reminded();
-        if !instance.unsaved && !reminded {
-            return Ok(());
-        }
-        instance.unsaved = false;
-        instance.flush_at = None;
-        let Instance { state, saved, context, .. } = instance;
-        let encode_trouble = |source| {
-            let source = Arc::new(source);
-            Trouble::Error(CallError::Encode { server: self.id(), source })
-        };
-        let new = codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
-            Err(text) => Err(Trouble::Panic { text, poison: false }),
-            Ok(Err(source)) => Err(encode_trouble(source)),
-            Ok(Ok(())) => Ok(match saved {
-                Some(saved) if **saved == buffer[..] => saved.clone(),
-                _ => Arc::from(&buffer[..]),
-            }),
-        })?;
-        let (reminders, due) =
-            context.with_reminders(|reminders| (reminders.write(), reminders.due()));
-        let reminders = reminders.map_err(encode_trouble)?;
-        let old = saved.replace(new.clone());
-        let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
-        if changed || reminded {
-            let (version, format) = (S::VERSION, codec::FORMAT);
-            self.stage(Some(Record { version, format, state: new.clone(), reminders, due }));
-        }
-        if changed {
-            self.tell_change(context.address(), old, new);
-        }
-        Ok(())
-    }
-
-    /// Makes `record` the next commit, and has those told who want to know.
-    fn stage(&mut self, record: Option<Record>) {
-        let kind = self.cell.kind().clone();
-        self.gate.stage(Change::new(self.id(), record.clone()));
-        if let Some(due) = record.as_ref().and_then(|record| record.due) {
-            let kind = kind.clone();
-            self.gate.then(move || kind.bell().ring(due));
-        }
-        if kind.core().is_observed() {
-            let id = self.id();
-            self.gate.then(move || {
-                kind.core().observe(|observer| observer.on_change(&id, record.as_ref()));
-            });
-        }
-    }
-
-    /// Has the type's listeners hear of a change once it is committed.
-    fn tell_change(&mut self, address: &Address<S>, old: Option<Arc<[u8]>>, new: Arc<[u8]>) {
-        if self.cell.kind().listeners().is_empty() {
-            return;
-        }
-        let (cell, address) = (self.cell.clone(), address.clone());
-        self.gate.then(move || {
-            let context = Context::new(&cell, address, Reminders::default());
-            let state = |bytes: Arc<[u8]>| S::decode(S::VERSION, &bytes, &context).ok();
-            let old = old.and_then(state);
-            if let Some(new) = state(new) {
-                cell.kind().listen(|listener| {
-                    listener.on_state_changed(context.address(), old.as_ref(), &new);
-                });
-            }
-        });
-    }
-
     /// Answers a message that was not handled well; the instance is gone.
     async fn decline(&mut self, trouble: Trouble, answer: Option<Answer>) {
         let error = self.error(&trouble);
@@ -565,141 +392,6 @@ impl<S: Server> Task<S> {
                 self.crash(text, poison).await;
             }
         }
-    }
-
-    /// Does what the restart policy says of a crash, and again if the server
-    /// crashes while it is revived.
-    async fn crash(&mut self, mut panic: String, mut poison: bool) {
-        let settings = self.settings;
-        loop {
-            // What an earlier message made is kept: it is what is loaded next.
-            self.gate.settle().await;
-            let address = Address::existing(self.cell.key().clone());
-            self.cell.kind().listen(|listener| listener.on_crash(&address, &panic));
-            self.cell.tell(&Event::Crashed { panic: panic.clone(), poison });
-            let verdict = {
-                let mut mailbox = self.cell.lock();
-                let verdict = mailbox.crashes.record(Instant::now(), &settings);
-                if verdict == Verdict::Fail {
-                    mailbox.failed = Some(panic.as_str().into());
-                }
-                verdict
-            };
-            let Verdict::Rest(rest) = verdict else {
-                return self.cell.tell(&Event::Failed { panic });
-            };
-            if !rest.is_zero() {
-                self.rest(rest).await;
-            }
-            if settings.restart != Restart::Permanent || self.cell.kind().is_stopping() {
-                return;
-            }
-            match self.activate(&Terms::default()).await {
-                Ok(instance) => self.instance = Some(instance),
-                Err(Trouble::Panic { text, .. }) => {
-                    (panic, poison) = (text, true);
-                    continue;
-                }
-                // The next message meets it too, and tells its caller.
-                Err(Trouble::Error(_)) => {}
-            }
-            return;
-        }
-    }
-
-    /// Waits between a crash and the next activation; a shutdown or a kill
-    /// ends the wait.
-    async fn rest(&mut self, rest: Duration) {
-        let kind = self.cell.kind().clone();
-        let mut sleep = pin!(tokio::time::sleep(rest));
-        self.drive(poll_fn(|cx| {
-            if kind.is_stopping() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
-        }))
-        .await;
-    }
-
-    /// Saves what a weaker persist level has let wait.
-    async fn flush(&mut self) {
-        if let Some(mut instance) = self.instance.take() {
-            match self.save(&mut instance) {
-                Ok(()) => self.instance = Some(instance),
-                Err(trouble) => {
-                    discard(Some(instance));
-                    self.decline(trouble, None).await;
-                }
-            }
-        }
-    }
-
-    async fn stop(
-        &mut self,
-        instance: Option<Box<Instance<S>>>,
-        reason: &StopReason,
-        wipe: bool,
-        answer: Option<Answer>,
-    ) {
-        let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
-        let wipes = wipe || self.settings.restart.wipes(end);
-        let was_live = instance.is_some();
-        if let Some(instance) = instance {
-            self.terminate(instance, reason, !wipes).await;
-        }
-        if wipes {
-            self.stage(None);
-        }
-        self.gate.hold(answer, Ok(()));
-        self.ended(reason, was_live).await;
-        self.cell.reset();
-    }
-
-    async fn unload(&mut self, reason: StopReason) {
-        if let Some(instance) = self.instance.take() {
-            self.terminate(instance, &reason, true).await;
-            self.ended(&reason, true).await;
-        }
-    }
-
-    /// Runs the hook. What it changed is stored if the state is to be kept and
-    /// the hook returned.
-    async fn terminate(&mut self, mut instance: Box<Instance<S>>, reason: &StopReason, keep: bool) {
-        // Without a caller to tell, the state before the trouble stays stored.
-        if keep {
-            let _ = self.save(&mut instance);
-        }
-        let Instance { state, context, .. } = &mut *instance;
-        let driven = self.drive(S::terminate(state, reason, context)).await;
-        if keep && matches!(driven, Driven::Done(())) {
-            instance.unsaved |= S::TERMINATE_WRITES;
-            let _ = self.save(&mut instance);
-        }
-        let Instance { state, context, .. } = &*instance;
-        self.cell.kind().listen(|listener| listener.on_terminate(context.address(), reason, state));
-        discard(Some(instance));
-    }
-
-    /// The end of an orderly end: its commit is done.
-    async fn ended(&mut self, reason: &StopReason, was_live: bool) {
-        self.gate.settle().await;
-        self.gate.take_failure();
-        self.cell.forget_kept();
-        if was_live {
-            self.cell.tell(&Event::Stopped { reason: reason.clone() });
-        }
-    }
-
-    /// Somebody has killed the server between two messages.
-    fn killed(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            discard(Some(instance));
-            let _ = self.kill_trouble();
-        }
-    }
-
-    /// What a kill in the middle of a message comes to.
-    fn kill_trouble(&self) -> Trouble {
-        self.cell.forget_kept();
-        self.cell.tell(&Event::Killed);
-        Trouble::Error(CallError::Killed { server: self.id() })
     }
 
     /// Runs `work`; commits and their answers go on meanwhile.

@@ -566,7 +566,7 @@ async fn crashes_out_of_the_window_do_not_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crashed_server_rests_longer_each_time_and_messages_wait() {
-    let backoff = Backoff { min: SECOND, max: 3 * SECOND, factor: 2.0 };
+    let backoff = Backoff::new(SECOND, 3 * SECOND);
     for policy in [Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
             .defaults(Options::new().restart(policy).backoff(backoff))

@@ -6,7 +6,7 @@ struct Player {
     score: u64,
 }
 
-#[persistent_server(restrat = permanent, persist = on_stop, 5, mailbox = 10, mailbox = 20)]
+#[persistent_server(restrat = permanent, durable = true, 5, mailbox = 10, mailbox = 20)]
 impl Player {}
 
 fn main() {}

@@ -3,10 +3,11 @@
     version = 3,
     restart = permanent,
     max_restarts(3, within = "5s"),
-    backoff(min = "100ms"),
+    backoff(min = "100ms", jitter = 0.25),
     idle_timeout = never,
     mailbox = 16,
     call_timeout = "1s 500ms",
+    persist = every("500ms"),
     crate = crate::runtime
 )]
 #[cfg(unix)]
@@ -14,6 +15,16 @@ impl sports::Team {
     #[init]
     async fn found(name: String, size: u8, context: &Context<Self>) -> Result<Self, Error> {
         Ok(Self::new(name, size))
+    }
+
+    #[save]
+    fn save(&self) -> &Roster {
+        &self.roster
+    }
+
+    #[restore]
+    fn restore(context: &Context<Self>, roster: Roster) -> Result<Self, Error> {
+        Self::read(roster)
     }
 
     #[started]
@@ -32,4 +43,8 @@ impl sports::Team {
     fn from_second(old: SecondTeam) -> Self {
         old.into()
     }
+
+    /// Every minute.
+    #[info]
+    async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }

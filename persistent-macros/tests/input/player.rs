@@ -16,6 +16,8 @@ impl Player {
     #[cast]
     pub fn set(&mut self, r#type: Kind, mut value: Vec<Self>) {}
 
+    pub async fn trade(&mut self, item: Item, context: &Context<Self>, reply: Reply<Option<Self>>) {}
+
     #[skip]
     pub fn name(&self) -> &str {
         &self.name

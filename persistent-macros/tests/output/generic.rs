@@ -145,6 +145,7 @@ where
     fn decode(
         version: u32,
         bytes: &[u8],
+        context: &::persistent_runtime::Context<Self>,
     ) -> ::core::result::Result<Self, ::persistent_runtime::DecodeError> {
         match version {
             1 => ::persistent_runtime::__private::decode::<Stack<T, N>>(bytes),

@@ -3,6 +3,12 @@ impl sports::Team {
     async fn found(name: String, size: u8, context: &Context<Self>) -> Result<Self, Error> {
         Ok(Self::new(name, size))
     }
+    fn save(&self) -> &Roster {
+        &self.roster
+    }
+    fn restore(context: &Context<Self>, roster: Roster) -> Result<Self, Error> {
+        Self::read(roster)
+    }
     fn started(&mut self) {}
     async fn ended(&mut self, context: &Context<Self>, reason: &StopReason) {}
     fn from_first(old: FirstTeam) -> Self {
@@ -12,6 +18,8 @@ impl sports::Team {
     fn from_second(old: SecondTeam) -> Self {
         old.into()
     }
+    #[doc = " Every minute."]
+    async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }
 #[cfg(unix)]
 #[doc = "The messages of a `Team`: one variant a method."]
@@ -21,7 +29,17 @@ impl sports::Team {
     crate :: runtime :: __private :: serde :: Deserialize,
 )]
 #[serde(crate = "crate::runtime::__private::serde")]
-pub enum TeamMessage {}
+pub enum TeamMessage {
+    #[doc = " Every minute."]
+    Tick {
+        #[doc = "The argument `minute`."]
+        #[serde(
+            serialize_with = "crate::runtime::__private::serialize::<u64, _>",
+            deserialize_with = "crate::runtime::__private::deserialize::<u64, _>"
+        )]
+        minute: u64,
+    },
+}
 #[cfg(unix)]
 #[doc = "A client of one `Team`; cheap to clone."]
 pub struct TeamClient {
@@ -61,14 +79,18 @@ impl crate::runtime::Server for sports::Team {
         crate::runtime::Options::new()
             .restart(crate::runtime::Restart::Permanent)
             .max_restarts(3, ::core::time::Duration::new(5, 0))
-            .backoff(crate::runtime::Backoff {
-                min: ::core::time::Duration::new(0, 100000000),
-                max: ::core::time::Duration::new(30, 0),
-                factor: 2.0,
-            })
+            .backoff(
+                crate::runtime::Backoff::new(
+                    ::core::time::Duration::new(0, 100000000),
+                    ::core::time::Duration::new(30, 0),
+                )
+                .factor(2.0)
+                .jitter(0.25),
+            )
             .idle_timeout(::core::option::Option::None)
             .mailbox(16)
             .call_timeout(::core::time::Duration::new(1, 500000000))
+            .persist(crate::runtime::Persist::Every(::core::time::Duration::new(0, 500000000)))
     }
     async fn init(
         (name, size): Self::Init,
@@ -91,7 +113,9 @@ impl crate::runtime::Server for sports::Team {
         crate::runtime::__private::sendable(Self::ended(self, context, reason)).await
     }
     fn is_read(message: &Self::Message) -> bool {
-        match *message {}
+        match *message {
+            TeamMessage::Tick { .. } => false,
+        }
     }
     async fn handle(
         &mut self,
@@ -99,20 +123,28 @@ impl crate::runtime::Server for sports::Team {
         context: &crate::runtime::Context<Self>,
         reply: crate::runtime::ReplySlot<'_>,
     ) {
-        match message {}
+        match message {
+            TeamMessage::Tick { minute } => reply
+                .set(crate::runtime::__private::sendable(Self::tick(self, minute, context)).await),
+        }
     }
     fn encode(
         &self,
         buffer: &mut crate::runtime::__private::Vec<u8>,
     ) -> ::core::result::Result<(), crate::runtime::EncodeError> {
-        crate::runtime::__private::encode::<sports::Team>(self, buffer)
+        crate::runtime::__private::encode::<&Roster>(&Self::save(self), buffer)
     }
     fn decode(
         version: u32,
         bytes: &[u8],
+        context: &crate::runtime::Context<Self>,
     ) -> ::core::result::Result<Self, crate::runtime::DecodeError> {
         match version {
-            3 => crate::runtime::__private::decode::<sports::Team>(bytes),
+            3 => crate::runtime::__private::decode::<Roster>(bytes).and_then(|roster| {
+                crate::runtime::__private::restored::<Self, Result<Self, Error>>(Self::restore(
+                    context, roster,
+                ))
+            }),
             1 => crate::runtime::__private::decode::<FirstTeam>(bytes).map(Self::from_first),
             #[cfg(feature = "second")]
             2 => crate::runtime::__private::decode::<SecondTeam>(bytes).map(Self::from_second),

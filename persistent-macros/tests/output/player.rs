@@ -11,6 +11,8 @@ impl Player {
     }
     #[cfg(feature = "cheats")]
     pub fn set(&mut self, r#type: Kind, mut value: Vec<Self>) {}
+    pub async fn trade(&mut self, item: Item, context: &Context<Self>, reply: Reply<Option<Self>>) {
+    }
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -50,6 +52,15 @@ pub enum PlayerMessage {
             deserialize_with = "::persistent_runtime::__private::deserialize::<Vec < Player >, _>"
         )]
         value: Vec<Player>,
+    },
+    #[doc = "Calls `Player::trade`."]
+    Trade {
+        #[doc = "The argument `item`."]
+        #[serde(
+            serialize_with = "::persistent_runtime::__private::serialize::<Item, _>",
+            deserialize_with = "::persistent_runtime::__private::deserialize::<Item, _>"
+        )]
+        item: Item,
     },
 }
 #[doc = "A client of one `Player`; cheap to clone."]
@@ -93,6 +104,17 @@ impl PlayerClient {
         ::persistent_runtime::__private::value::<()>();
         self.handle.cast(PlayerMessage::Set { r#type, value }).await
     }
+    #[doc = "Calls `Player::trade`."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn trade(
+        &self,
+        item: Item,
+    ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<Option<Player>>();
+        self.handle.call(PlayerMessage::Trade { item }).await
+    }
 }
 impl ::core::clone::Clone for PlayerClient {
     fn clone(&self) -> Self {
@@ -133,6 +155,7 @@ impl ::persistent_runtime::Server for Player {
             PlayerMessage::Rival { .. } => true,
             #[cfg(feature = "cheats")]
             PlayerMessage::Set { .. } => false,
+            PlayerMessage::Trade { .. } => false,
         }
     }
     async fn handle(
@@ -147,6 +170,15 @@ impl ::persistent_runtime::Server for Player {
                 .set(::persistent_runtime::__private::sendable(Self::rival(self, context)).await),
             #[cfg(feature = "cheats")]
             PlayerMessage::Set { r#type, value } => reply.set(Self::set(self, r#type, value)),
+            PlayerMessage::Trade { item } => {
+                ::persistent_runtime::__private::sendable(Self::trade(
+                    self,
+                    item,
+                    context,
+                    reply.defer::<Self, Option<Self>>(context),
+                ))
+                .await
+            }
         }
     }
     fn encode(
@@ -158,6 +190,7 @@ impl ::persistent_runtime::Server for Player {
     fn decode(
         version: u32,
         bytes: &[u8],
+        context: &::persistent_runtime::Context<Self>,
     ) -> ::core::result::Result<Self, ::persistent_runtime::DecodeError> {
         match version {
             1 => ::persistent_runtime::__private::decode::<Player>(bytes),

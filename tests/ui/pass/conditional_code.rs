@@ -20,6 +20,13 @@ impl Player {
     }
 
     #[cfg(any())]
+    #[info]
+    fn tick(&mut self, missing: Missing) {}
+
+    #[cfg(any())]
+    pub fn later(&mut self, reply: Reply<Missing>) {}
+
+    #[cfg(any())]
     #[started]
     fn started(&mut self) -> () {
         missing();

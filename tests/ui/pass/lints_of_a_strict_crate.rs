@@ -18,7 +18,7 @@
 
 /// Public, as in a library.
 pub mod library {
-    use persistent_runtime::{Context, StopReason, persistent_server};
+    use persistent_runtime::{Context, Reply, StopReason, persistent_server};
     use serde::{Deserialize, Serialize};
 
     /// A player.
@@ -42,6 +42,7 @@ pub mod library {
         idle_timeout = never,
         mailbox = 16,
         call_timeout = "1s 500ms",
+        persist = every("500ms"),
     )]
     impl Player {
         #[init]
@@ -104,6 +105,51 @@ pub mod library {
 
         fn helper(&self) -> &str {
             &self.name
+        }
+
+        /// Answers later.
+        pub async fn ask(&mut self, reply: Reply<Option<u64>>, times: u8) {
+            self.wait(times, 0).await;
+            reply.send(Some(self.score));
+        }
+
+        #[info]
+        fn tick(&mut self, tick: Tick) {
+            self.score += tick.points;
+        }
+    }
+
+    /// Nobody else sends it.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Tick {
+        points: u64,
+    }
+
+    /// Has no serde of its own.
+    #[derive(Debug, Default)]
+    pub struct Session {
+        entries: Vec<Entry>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Entry(u8);
+
+    #[persistent_server(persist = on_stop)]
+    impl Session {
+        #[save]
+        fn save(&self) -> &Vec<Entry> {
+            &self.entries
+        }
+
+        #[restore]
+        fn restore(mut entries: Vec<Entry>, _context: &Context<Self>) -> Self {
+            entries.reverse();
+            Self { entries }
+        }
+
+        /// Adds one.
+        pub fn add(&mut self, number: u8) {
+            self.entries.push(Entry(number));
         }
     }
 }

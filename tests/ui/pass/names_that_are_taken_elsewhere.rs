@@ -1,6 +1,6 @@
 #![deny(unused)]
 
-use persistent_runtime::{Client, Runtime, persistent_server};
+use persistent_runtime::{Client, Reply, Runtime, persistent_server};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]
@@ -46,6 +46,13 @@ impl Odd {
 
     pub fn options(&self) {}
 
+    pub fn defer(&self, reply: u64, context: u64, later: Reply<u64>) {
+        later.send(reply + context);
+    }
+
+    #[info]
+    fn decode(&self) {}
+
     pub fn r#type(&mut self, r#fn: u64) -> u64 {
         r#fn
     }
@@ -60,6 +67,7 @@ async fn main() {
     let runtime = Runtime::in_memory().await.unwrap();
     let odd = runtime.at::<Odd>("a", ());
     assert_eq!(odd.handle(1, 2, 3).await.unwrap(), 6);
+    assert_eq!(odd.defer(1, 2).await.unwrap(), 3);
     assert_eq!(odd.address().await.unwrap(), "Abbey Road");
     assert_eq!(odd.r#type(5).await.unwrap(), 5);
     assert_eq!(Client::address(&odd).key(), "a");

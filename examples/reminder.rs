@@ -1,0 +1,75 @@
+//! A durable timer: set by one process, which dies, and fired in the next one.
+//!
+//! The first run sets a reminder and kills itself; the second run, a moment
+//! later, is woken by it.
+
+use std::{
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use persistent_runtime::{Context, Runtime, persistent_server};
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+struct Kettle {
+    on: bool,
+    whistles: u32,
+}
+
+#[persistent_server(idle_timeout = "200ms")]
+impl Kettle {
+    /// Switches the kettle on. The reminder is stored in the same commit.
+    pub fn boil(&mut self, wait: Duration, context: &Context<Self>) {
+        self.on = true;
+        context.remind("boiled", wait, KettleMessage::Whistle);
+    }
+
+    #[info]
+    fn whistle(&mut self, context: &Context<Self>) {
+        self.on = false;
+        self.whistles += 1;
+        println!("{}: the water boils", context.key());
+    }
+
+    /// How often it has whistled.
+    pub fn whistles(&self) -> u32 {
+        self.whistles
+    }
+
+    /// When it will be done.
+    pub fn done_at(&self, context: &Context<Self>) -> Option<SystemTime> {
+        context.reminders().first().map(|(_, due)| *due)
+    }
+}
+
+/// What the first process is told to do.
+const FIRST: &str = "--first";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(FIRST) {
+        let runtime = Runtime::open(arguments.next().ok_or("no path")?).await?;
+        let kettle = runtime.at::<Kettle>("kitchen", ());
+        kettle.boil(Duration::from_millis(500)).await?;
+        let due = kettle.done_at().await?.ok_or("no reminder")?;
+        let wait = due.duration_since(SystemTime::now())?;
+        println!("kitchen: on, to boil in {wait:.0?}; the process aborts now");
+        std::process::abort();
+    }
+
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("kettle.db");
+    let first = Command::new(std::env::current_exe()?).arg(FIRST).arg(&path).status()?;
+    println!("the first process ended by {first}");
+
+    // Registered, so that its reminders fire without anybody asking for a kettle.
+    let runtime = Runtime::builder().register::<Kettle>().open(&path).await?;
+    println!("{} kettles in memory", runtime.count::<Kettle>().await?.live);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("{} kettles in memory", runtime.count::<Kettle>().await?.live);
+    assert_eq!(runtime.find::<Kettle>("kitchen").await?.whistles().await?, 1, "once");
+    runtime.shutdown(Duration::from_secs(5)).await?;
+    Ok(())
+}

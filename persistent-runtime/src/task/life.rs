@@ -1,0 +1,233 @@
+//! From activation to the end: what an instance is made of, and what becomes of
+//! it.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Driven, Instance, Task, Trouble};
+use crate::{
+    Address, CallError, Context, DecodeError, Event, Record, Restart, Server, StopReason,
+    StorageError,
+    cell::discard,
+    codec,
+    kind::Live,
+    mailbox::Terms,
+    panic::caught,
+    reminder::Reminders,
+    reply::Answer,
+    restart::{End, Verdict},
+};
+
+impl<S: Server> Task<S> {
+    pub(super) async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
+        let kind = self.cell.kind().clone();
+        let options = terms.options.clone().or_else(|| self.cell.lock().adopted.clone());
+        let explicit = options.as_deref().cloned().unwrap_or_default();
+        self.settings = explicit.over(&kind.core().options::<S>()).settle();
+        let record = self.load().await?;
+        let init = &terms.init;
+        let reminders = match &record {
+            Some(record) => Reminders::read(&record.reminders)
+                .map_err(|source| self.decode_trouble(record.version, source))?,
+            None => Reminders::default(),
+        };
+        let address = Address::from_parts(self.cell.key().clone(), init.clone());
+        let context = Context::new(&self.cell, address, reminders);
+        let (state, saved, stored) = match (record, init) {
+            (Some(record), _) => {
+                let state = self.decode(&record, &context)?;
+                let saved = (record.version == S::VERSION).then_some(record.state);
+                (state, saved, true)
+            }
+            (None, Some(init)) => (self.init(init, &context).await?, None, false),
+            (None, None) => return Err(Trouble::Error(CallError::NotFound { server: self.id() })),
+        };
+        let mut instance = Box::new(Instance {
+            state,
+            saved,
+            unsaved: !stored || S::STARTED_WRITES,
+            flush_at: None,
+            proven: false,
+            settings: self.settings,
+            options,
+            context,
+            _live: Live::new(kind),
+        });
+        let Instance { state, context, .. } = &mut *instance;
+        match self.drive(S::started(state, context)).await {
+            Driven::Done(()) => {}
+            Driven::Panicked(text) => return Err(Trouble::Panic { text, poison: true }),
+            Driven::Killed => return Err(self.kill_trouble()),
+        }
+        self.keep(&mut instance, None)?;
+        self.cell.tell(&Event::Started);
+        Ok(instance)
+    }
+
+    /// What is stored once all that was staged is.
+    pub(super) async fn load(&mut self) -> Result<Option<Record>, Trouble> {
+        self.gate.settle().await;
+        self.gate.take_failure();
+        let id = self.id();
+        let storage = self.cell.kind().core().storage().clone();
+        match self.drive(storage.load(&id)).await {
+            Driven::Done(Ok(record)) => Ok(record),
+            Driven::Done(Err(source)) => Err(self.storage_trouble(source)),
+            Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::new(panic))),
+            Driven::Killed => Err(self.kill_trouble()),
+        }
+    }
+
+    pub(super) async fn init(
+        &mut self,
+        init: &Arc<S::Init>,
+        context: &Context<S>,
+    ) -> Result<S, Trouble> {
+        let init = S::Init::clone(init);
+        let reason = match self.drive(S::init(init, context)).await {
+            Driven::Done(Ok(state)) => return Ok(state),
+            Driven::Done(Err(reason)) => reason,
+            Driven::Panicked(panic) => format!("panicked: {panic}"),
+            Driven::Killed => return Err(self.kill_trouble()),
+        };
+        Err(Trouble::Error(CallError::Init { server: self.id(), reason }))
+    }
+
+    pub(super) fn decode(&self, record: &Record, context: &Context<S>) -> Result<S, Trouble> {
+        let decoded = if record.format == codec::FORMAT {
+            caught(|| S::decode(record.version, &record.state, context))
+                .map_err(|text| Trouble::Panic { text, poison: true })?
+        } else {
+            Err(DecodeError::Format { stored: record.format })
+        };
+        decoded.map_err(|source| self.decode_trouble(record.version, source))
+    }
+
+    /// Does what the restart policy says of a crash, and again if the server
+    /// crashes while it is revived.
+    pub(super) async fn crash(&mut self, mut panic: String, mut poison: bool) {
+        let settings = self.settings;
+        loop {
+            // What an earlier message made is kept: it is what is loaded next.
+            self.gate.settle().await;
+            let address = Address::existing(self.cell.key().clone());
+            self.cell.kind().listen(|listener| listener.on_crash(&address, &panic));
+            self.cell.tell(&Event::Crashed { panic: panic.clone(), poison });
+            let verdict = {
+                let mut mailbox = self.cell.lock();
+                let verdict = mailbox.crashes.record(Instant::now(), &settings);
+                if verdict == Verdict::Fail {
+                    mailbox.failed = Some(panic.as_str().into());
+                }
+                verdict
+            };
+            let Verdict::Rest(rest) = verdict else {
+                return self.cell.tell(&Event::Failed { panic });
+            };
+            if !rest.is_zero() {
+                self.rest(rest).await;
+            }
+            if settings.restart != Restart::Permanent || self.cell.kind().is_stopping() {
+                return;
+            }
+            match self.activate(&Terms::default()).await {
+                Ok(instance) => self.instance = Some(instance),
+                Err(Trouble::Panic { text, .. }) => {
+                    (panic, poison) = (text, true);
+                    continue;
+                }
+                // The next message meets it too, and tells its caller.
+                Err(Trouble::Error(_)) => {}
+            }
+            return;
+        }
+    }
+
+    /// Waits between a crash and the next activation; a shutdown or a kill
+    /// ends the wait.
+    pub(super) async fn rest(&mut self, rest: Duration) {
+        let kind = self.cell.kind().clone();
+        let mut sleep = pin!(tokio::time::sleep(rest));
+        self.drive(poll_fn(|cx| {
+            if kind.is_stopping() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
+        }))
+        .await;
+    }
+
+    pub(super) async fn stop(
+        &mut self,
+        instance: Option<Box<Instance<S>>>,
+        reason: &StopReason,
+        wipe: bool,
+        answer: Option<Answer>,
+    ) {
+        let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
+        let wipes = wipe || self.settings.restart.wipes(end);
+        let was_live = instance.is_some();
+        if let Some(instance) = instance {
+            self.terminate(instance, reason, !wipes).await;
+        }
+        if wipes {
+            self.stage(None);
+        }
+        self.gate.hold(answer, Ok(()));
+        self.ended(reason, was_live).await;
+        self.cell.reset();
+    }
+
+    pub(super) async fn unload(&mut self, reason: StopReason) {
+        if let Some(instance) = self.instance.take() {
+            self.terminate(instance, &reason, true).await;
+            self.ended(&reason, true).await;
+        }
+    }
+
+    /// Runs the hook. What it changed is stored if the state is to be kept and
+    /// the hook returned.
+    pub(super) async fn terminate(
+        &mut self,
+        mut instance: Box<Instance<S>>,
+        reason: &StopReason,
+        keep: bool,
+    ) {
+        // Without a caller to tell, the state before the trouble stays stored.
+        if keep {
+            let _ = self.save(&mut instance);
+        }
+        let Instance { state, context, .. } = &mut *instance;
+        let driven = self.drive(S::terminate(state, reason, context)).await;
+        if keep && matches!(driven, Driven::Done(())) {
+            instance.unsaved |= S::TERMINATE_WRITES;
+            let _ = self.save(&mut instance);
+        }
+        let Instance { state, context, .. } = &*instance;
+        self.cell.kind().listen(|listener| listener.on_terminate(context.address(), reason, state));
+        discard(Some(instance));
+    }
+
+    /// The end of an orderly end: its commit is done.
+    pub(super) async fn ended(&mut self, reason: &StopReason, was_live: bool) {
+        self.gate.settle().await;
+        self.gate.take_failure();
+        self.cell.forget_kept();
+        if was_live {
+            self.cell.tell(&Event::Stopped { reason: reason.clone() });
+        }
+    }
+
+    /// Somebody has killed the server between two messages.
+    pub(super) fn killed(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            discard(Some(instance));
+            let _ = self.kill_trouble();
+        }
+    }
+
+    /// What a kill in the middle of a message comes to.
+    pub(super) fn kill_trouble(&self) -> Trouble {
+        self.cell.forget_kept();
+        self.cell.tell(&Event::Killed);
+        Trouble::Error(CallError::Killed { server: self.id() })
+    }
+}

@@ -1,0 +1,143 @@
+//! From a changed state to the next commit.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Instance, Task, Trouble};
+use crate::{
+    Address, CallError, Change, Context, Persist, Record, Server, cell::discard, codec,
+    panic::caught, reminder::Reminders,
+};
+
+impl<S: Server> Task<S> {
+    /// Sees to what a message changed, as the persist level says: the client's,
+    /// or the server's own. A durable timer is stored under each level.
+    pub(super) fn keep(
+        &mut self,
+        instance: &mut Instance<S>,
+        persist: Option<Persist>,
+    ) -> Result<(), Trouble> {
+        if let Some(source) = instance.context.take_trouble() {
+            let source = Arc::new(source);
+            return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
+        }
+        match persist.unwrap_or(instance.settings.persist) {
+            Persist::Every(most) if !instance.context.is_reminded() => {
+                if instance.unsaved && instance.flush_at.is_none() {
+                    instance.flush_at = Instant::now().checked_add(most);
+                }
+                Ok(())
+            }
+            Persist::OnStop if !instance.context.is_reminded() => Ok(()),
+            _ => self.save(instance),
+        }
+    }
+
+    /// Stages the state if its stored form has changed, or the durable timers
+    /// have.
+    pub(super) fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
+        let reminded = instance.context.take_reminded();
+        if !instance.unsaved && !reminded {
+            return Ok(());
+        }
+        instance.unsaved = false;
+        instance.flush_at = None;
+        let Instance { state, saved, context, .. } = instance;
+        let encode_trouble = |source| {
+            let source = Arc::new(source);
+            Trouble::Error(CallError::Encode { server: self.id(), source })
+        };
+        let new = codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
+            Err(text) => Err(Trouble::Panic { text, poison: false }),
+            Ok(Err(source)) => Err(encode_trouble(source)),
+            Ok(Ok(())) => Ok(match saved {
+                Some(saved) if **saved == buffer[..] => saved.clone(),
+                _ => Arc::from(&buffer[..]),
+            }),
+        })?;
+        let (reminders, due) =
+            context.with_reminders(|reminders| (reminders.write(), reminders.due()));
+        let reminders = reminders.map_err(encode_trouble)?;
+        let old = saved.replace(new.clone());
+        let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
+        if changed || reminded {
+            let (version, format) = (S::VERSION, codec::FORMAT);
+            self.stage(Some(Record { version, format, state: new.clone(), reminders, due }));
+        }
+        if changed {
+            self.tell_change(context.address(), old, new);
+        }
+        Ok(())
+    }
+
+    /// Makes `record` the next commit, and has those told who want to know.
+    pub(super) fn stage(&mut self, record: Option<Record>) {
+        let kind = self.cell.kind().clone();
+        self.gate.stage(Change::new(self.id(), record.clone()));
+        if let Some(due) = record.as_ref().and_then(|record| record.due) {
+            let kind = kind.clone();
+            self.gate.then(move || kind.bell().ring(due));
+        }
+        if kind.core().is_observed() {
+            let id = self.id();
+            self.gate.then(move || {
+                kind.core().observe(|observer| observer.on_change(&id, record.as_ref()));
+            });
+        }
+    }
+
+    /// Has the type's listeners hear of a change once it is committed.
+    pub(super) fn tell_change(
+        &mut self,
+        address: &Address<S>,
+        old: Option<Arc<[u8]>>,
+        new: Arc<[u8]>,
+    ) {
+        if self.cell.kind().listeners().is_empty() {
+            return;
+        }
+        let (cell, address) = (self.cell.clone(), address.clone());
+        self.gate.then(move || {
+            let context = Context::new(&cell, address, Reminders::default());
+            let state = |bytes: Arc<[u8]>| S::decode(S::VERSION, &bytes, &context).ok();
+            let old = old.and_then(state);
+            if let Some(new) = state(new) {
+                cell.kind().listen(|listener| {
+                    listener.on_state_changed(context.address(), old.as_ref(), &new);
+                });
+            }
+        });
+    }
+
+    /// Saves what a weaker persist level has let wait.
+    pub(super) async fn flush(&mut self) {
+        if let Some(mut instance) = self.instance.take() {
+            match self.save(&mut instance) {
+                Ok(()) => self.instance = Some(instance),
+                Err(trouble) => {
+                    discard(Some(instance));
+                    self.decline(trouble, None).await;
+                }
+            }
+        }
+    }
+
+    /// Deletes a durable timer whose message crashed the server, which is back
+    /// at a state that still has it.
+    pub(super) async fn drop_reminder(&mut self, name: &str) {
+        if let Some(mut instance) = self.instance.take() {
+            instance.context.cancel_reminder(name);
+            let _ = self.save(&mut instance);
+            self.instance = Some(instance);
+        } else if let Ok(Some(mut record)) = self.load().await
+            && let Ok(mut reminders) = Reminders::read(&record.reminders)
+            && reminders.cancel(name)
+            && let Ok(bytes) = reminders.write()
+        {
+            record.reminders = bytes;
+            record.due = reminders.due();
+            self.stage(Some(record));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! From one runtime to another.
+
+use std::{
+    mem,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use super::Task;
+use crate::{
+    Address, CallError, Options, Record, Server, StopReason,
+    core::Core,
+    kept::Kept,
+    mailbox::{Envelope, Order, Terms},
+    reply::{self, Answer},
+};
+
+/// A server on its way. Both ends are in this process.
+pub(crate) struct Offer {
+    record: Record,
+    options: Option<Arc<Options>>,
+    baggage: Arc<Baggage>,
+}
+
+/// What both ends see.
+#[derive(Default)]
+struct Baggage {
+    state: AtomicU8,
+    kept: Mutex<Kept>,
+}
+
+const OPEN: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Baggage {
+    /// Decides the race between an end that gives up and one that begins: the
+    /// first wins.
+    fn settle(&self, state: u8) -> bool {
+        self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn take_kept(&self) -> Kept {
+        mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Server> Task<S> {
+    /// Hands the server to `to`: unloads it here, has it stored and activated
+    /// there, wipes it here, and forwards what comes from now on. Until it is
+    /// stored there, it stays here whatever goes wrong.
+    pub(super) async fn transfer(&mut self, to: &Arc<Core>, answer: Option<Answer>) {
+        if Arc::ptr_eq(to, self.cell.kind().core()) {
+            return self.gate.hold(answer, Ok(()));
+        }
+        let target = to.handle::<S>(&Address::existing(self.cell.key().clone()));
+        if to.is_stopping() {
+            return self.gate.hold(answer, Err(target.cell().stopped()));
+        }
+        let reason = StopReason::Transfer;
+        let live = self.instance.take();
+        let was_live = live.is_some();
+        let options = live.as_ref().and_then(|instance| instance.options.clone());
+        if let Some(instance) = live {
+            self.terminate(instance, &reason, true).await;
+        }
+        let record = match self.load().await {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                let error = CallError::NotFound { server: self.id() };
+                return self.gate.hold(answer, Err(error));
+            }
+            Err(trouble) => return self.decline(trouble, answer).await,
+        };
+        let baggage = Arc::new(Baggage::default());
+        let kept = mem::take(&mut self.cell.lock().kept);
+        *baggage.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        let (mut taken, reply) = reply::channel::<()>();
+        taken.set(());
+        let order = Order::Receive(Offer { record, options, baggage: baggage.clone() });
+        let envelope = Envelope { order, terms: Arc::default(), answer: Some(taken) };
+        let cell = target.cell().clone();
+        let mut handing_over = pin!(async move {
+            cell.send(envelope).await?;
+            reply.wait(cell.id()).await
+        });
+        let after = self.cell.settings().call_timeout;
+        let outcome = match tokio::time::timeout(after, &mut handing_over).await {
+            Ok(outcome) => outcome,
+            Err(_) if baggage.settle(WITHDRAWN) => {
+                Err(CallError::Timeout { server: self.id(), after })
+            }
+            // It is being stored there: what comes of it decides.
+            Err(_) => handing_over.await,
+        };
+        if let Err(error) = outcome {
+            self.cell.lock().kept = baggage.take_kept();
+            return self.gate.hold(answer, Err(error));
+        }
+        self.cell.lock().moved = Some(target);
+        self.stage(None);
+        self.gate.hold(answer, Ok(()));
+        self.ended(&reason, was_live).await;
+    }
+
+    /// Takes a server in, unless there is one already.
+    pub(super) async fn receive(&mut self, offer: Offer, answer: Option<Answer>) {
+        if !offer.baggage.settle(TAKEN) {
+            return;
+        }
+        let stored = match self.load().await {
+            Ok(record) => record.is_some(),
+            Err(trouble) => return self.decline(trouble, answer).await,
+        };
+        if stored || self.instance.is_some() {
+            let error = CallError::Exists { server: self.id() };
+            return self.gate.hold(answer, Err(error));
+        }
+        self.stage(Some(offer.record));
+        self.gate.settle().await;
+        if let Some(source) = self.gate.take_failure() {
+            return self.decline(self.storage_trouble(source), answer).await;
+        }
+        let moved = {
+            let mut mailbox = self.cell.lock();
+            mailbox.kept = offer.baggage.take_kept();
+            mailbox.adopted = offer.options;
+            mailbox.moved.take()
+        };
+        drop(moved);
+        // One that can't be activated says so at its next message.
+        if let Ok(instance) = self.ready(&Terms::default()).await {
+            self.instance = Some(instance);
+        }
+        self.gate.hold(answer, Ok(()));
+    }
+}

@@ -1,0 +1,602 @@
+//! Those around a server: listeners, watchers, agents, other runtimes.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use persistent_runtime::{
+    Address, Agent, AgentState, CallError, Client, Context, Event, Listener, Observer, Options,
+    Persist, Record, Runtime, Server, ServerId, StopReason, persistent_server,
+};
+use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage, Probe};
+use serde::{Deserialize, Serialize};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Writes down what it hears.
+#[derive(Clone, Default)]
+struct Ear {
+    heard: Arc<Mutex<Vec<String>>>,
+    panics: bool,
+}
+
+impl Ear {
+    fn hear(&self, what: String) {
+        self.heard.lock().unwrap().push(what);
+        assert!(!self.panics, "a listener that panics");
+    }
+
+    fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut self.heard.lock().unwrap())
+    }
+}
+
+impl Listener<Counter> for Ear {
+    fn on_state_changed(&self, _: &Address<Counter>, old: Option<&Counter>, new: &Counter) {
+        self.hear(format!("{:?} to {}", old.map(|old| old.value), new.value));
+    }
+
+    fn on_terminate(&self, address: &Address<Counter>, reason: &StopReason, state: &Counter) {
+        self.hear(format!("{} {reason} with {}", address.key(), state.value));
+    }
+
+    fn on_crash(&self, address: &Address<Counter>, panic: &str) {
+        self.hear(format!("{} crashed: {panic}", address.key()));
+    }
+}
+
+impl Observer for Ear {
+    fn on_change(&self, server: &ServerId, record: Option<&Record>) {
+        let state = record.map(|record| record.state[record.state.len() - 1]);
+        self.hear(format!("{server} stored {state:?}"));
+    }
+
+    fn on_event(&self, server: &ServerId, event: &Event) {
+        self.hear(format!("{server} {event:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
+    let (ear, storage) = (Ear::default(), FaultyStorage::default());
+    let runtime = Runtime::builder()
+        .listener::<Counter>(ear.clone())
+        .defaults(Options::new().idle_timeout(SECOND))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    server.touch().await.unwrap();
+    server.value().await.unwrap();
+    server.increment().await.unwrap();
+    assert_eq!(ear.heard(), ["None to 0", "Some(0) to 1", "Some(1) to 2"]);
+
+    // Changes that share a commit are told one by one.
+    storage.on_commit(Fault::Slow(SECOND / 10));
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.increment().await.unwrap() })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(ear.heard(), ["Some(2) to 3", "Some(3) to 4", "Some(4) to 5"]);
+
+    // One that is not committed is none.
+    storage.on_commit(Fault::Refuse);
+    server.increment().await.unwrap_err();
+    storage.on_commit(Fault::None);
+    assert_eq!(ear.heard(), [""; 0]);
+
+    server.crash("now".into()).await.unwrap_err();
+    assert_eq!(server.increment().await.unwrap(), 6);
+    server.stop("custom").await.unwrap();
+    server.value().await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    server.stop_and_wipe().await.unwrap();
+    server.value().await.unwrap();
+    server.stop(StopReason::Normal).await.unwrap();
+    server.value().await.unwrap();
+    runtime.shutdown(SECOND).await.unwrap();
+    assert_eq!(
+        ear.heard(),
+        [
+            "a crashed: now",
+            "Some(5) to 6",
+            "a custom with 6",
+            "a idle with 6",
+            "None to 0",
+            "a normal with 0",
+            "None to 0",
+            "a shutdown with 0",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_panic_in_a_listener_harms_nobody() {
+    let ear = Ear { panics: true, ..Ear::default() };
+    let second = Ear::default();
+    let runtime = Runtime::builder()
+        .listener::<Counter>(ear.clone())
+        .listener::<Counter>(second.clone())
+        .observer(ear.clone())
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    assert_eq!(server.increment().await.unwrap(), 1);
+    server.crash("now".into()).await.unwrap_err();
+    assert_eq!(server.increment().await.unwrap(), 2);
+    server.stop("other").await.unwrap();
+    assert!(ear.heard().len() > 4);
+    assert_eq!(second.heard().len(), 5, "the next listener hears all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_hears_of_all_types() {
+    let ear = Ear::default();
+    let runtime = Runtime::builder().observer(ear.clone()).in_memory().await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    runtime.at::<Probe>("observed", 1).seed().await.unwrap();
+    runtime.at::<Counter>("a", ()).kill();
+    runtime.at::<Counter>("a", ()).stop_and_wipe().await.unwrap();
+    let heard = ear.heard();
+    let about = |kind: &str| -> Vec<&str> {
+        heard.iter().filter_map(|heard| heard.strip_prefix(kind)).collect()
+    };
+    let start = " Started";
+    assert_eq!(
+        about(r#"Counter "a""#),
+        [start, " stored Some(0)", " stored Some(1)", " Killed", " stored None"]
+    );
+    assert_eq!(about(r#"Probe "observed""#)[0], start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_sees_a_servers_life_in_order() {
+    let runtime =
+        Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
+    let server = runtime.at::<Probe>("watched", 1);
+    let mut watch = server.watch();
+    server.seed().await.unwrap();
+    server.crash().await.unwrap_err();
+    server.crash().await.unwrap_err();
+    server.seed().await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    server.seed().await.unwrap();
+    server.kill();
+    server.seed().await.unwrap();
+    server.stop("custom").await.unwrap();
+    for _ in 0..2 {
+        server.crash().await.unwrap_err();
+    }
+    server.reset();
+    server.stop(StopReason::Normal).await.unwrap();
+    drop(server);
+    runtime.shutdown(SECOND).await.unwrap();
+    let mut events = Vec::new();
+    while let Some(event) = watch.next().await {
+        events.push(event);
+    }
+    let crashed = |poison| Event::Crashed { panic: "crash".into(), poison };
+    let stopped = |reason| Event::Stopped { reason };
+    assert_eq!(
+        events,
+        [
+            Event::Started,
+            crashed(false),
+            Event::Started,
+            crashed(true),
+            Event::Started,
+            stopped(StopReason::Idle),
+            Event::Started,
+            Event::Killed,
+            Event::Started,
+            stopped("custom".into()),
+            Event::Started,
+            crashed(true),
+            Event::Started,
+            crashed(true),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_is_told_of_a_failure_and_of_what_it_missed() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Probe>("failing", 1);
+    let mut watch = server.watch();
+    for _ in 0..4 {
+        server.crash().await.unwrap_err();
+    }
+    let mut last = Event::Started;
+    while last != (Event::Failed { panic: "crash".into() }) {
+        last = watch.next().await.unwrap();
+    }
+    server.reset();
+    for _ in 0..200 {
+        server.seed().await.unwrap();
+        server.kill();
+    }
+    let mut seen = 0;
+    for _ in 0..256 {
+        watch.next().await.unwrap();
+        seen += 1;
+    }
+    server.seed().await.unwrap();
+    assert_eq!(watch.next().await.unwrap(), Event::Missed { events: 400 - seen });
+    assert_eq!(watch.next().await.unwrap(), Event::Started);
+}
+
+/// Watches a counter and counts its crashes.
+#[derive(Default, Serialize, Deserialize)]
+struct Nurse {
+    crashes: u32,
+}
+
+#[persistent_server]
+impl Nurse {
+    pub fn look_after(&mut self, patient: Address<Counter>, context: &Context<Self>) {
+        let patient = context.client_of(&patient);
+        context.watch::<Counter>(&patient, |event| NurseMessage::Hear {
+            crashed: matches!(event, Event::Crashed { .. }),
+        });
+    }
+
+    #[info]
+    fn hear(&mut self, crashed: bool) {
+        self.crashes += u32::from(crashed);
+    }
+
+    pub fn crashes(&self) -> u32 {
+        self.crashes
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_can_watch_another() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let patient = runtime.at::<Counter>("patient", ());
+    let nurse = runtime.at::<Nurse>("nurse", ());
+    nurse.look_after(patient.address()).await.unwrap();
+    for _ in 0..3 {
+        patient.increment().await.unwrap();
+        patient.crash("ouch".into()).await.unwrap_err();
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(nurse.crashes().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_poison_message_is_told_apart_from_an_unlucky_one() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    let crash = async || match server.crash("boom".into()).await.unwrap_err() {
+        CallError::Crashed { poison, .. } => poison,
+        error => panic!("{error}"),
+    };
+    server.increment().await.unwrap();
+    assert!(!crash().await, "others went well before it");
+    assert!(crash().await, "nothing went well before it");
+    assert!(crash().await);
+    server.increment().await.unwrap();
+    assert!(!crash().await);
+}
+
+/// A shopping cart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Cart {
+    items: Vec<String>,
+}
+
+impl AgentState for Cart {
+    const NAME: &'static str = "cart";
+}
+
+/// A plain number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Number(u64);
+
+impl AgentState for Number {
+    const NAME: &'static str = "number";
+}
+
+#[tokio::test]
+async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let cart = runtime.at::<Agent<Cart>>("ada", Cart::default());
+    let tasks: Vec<_> = (0..10)
+        .map(|n| {
+            let cart = cart.clone();
+            tokio::spawn(
+                async move { cart.update(move |cart| cart.items.push(n.to_string())).await },
+            )
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(cart.get_with(|cart| cart.items.len()).await.unwrap(), 10);
+    cart.kill();
+    assert_eq!(cart.get().await.unwrap().items.len(), 10);
+    let error = cart
+        .update(|cart| {
+            cart.items.clear();
+            panic!("dropped the cart");
+        })
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("dropped the cart"), "{error}");
+    assert_eq!(cart.get_and_update(|cart| cart.items.pop()).await.unwrap().unwrap(), "9");
+    let last = Cart { items: vec!["last".into()] };
+    assert_eq!(cart.swap(last.clone()).await.unwrap().items.len(), 9);
+    drop(runtime);
+
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let cart = runtime.find::<Agent<Cart>>("ada").await.unwrap();
+    assert_eq!(cart.get().await.unwrap(), last);
+    let writes = storage.writes();
+    cart.get_with(|cart| cart.items.len()).await.unwrap();
+    cart.update(|_| ()).await.unwrap();
+    assert_eq!(storage.writes(), writes, "reads and non-changes write nothing");
+    // Agents of several types live side by side.
+    assert_eq!(runtime.at::<Agent<Number>>("ada", Number(7)).get().await.unwrap(), Number(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_lists_live_and_stored_ones_once_each_in_order() {
+    let runtime = Runtime::builder()
+        .configure::<Counter>(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let mut expected = Vec::new();
+    for n in 0..1000 {
+        let key = format!("{:04}", n * 7 % 1000);
+        runtime.start::<Counter>(&*key, ()).await.unwrap();
+        expected.push(key);
+        if n == 600 {
+            tokio::time::sleep(2 * SECOND).await;
+        }
+    }
+    // The first ones are stored, the rest is in memory only.
+    let count = runtime.count::<Counter>().await.unwrap();
+    assert_eq!((count.live, count.stored), (399, 601));
+    runtime.at::<Counter>("0007", ()).value().await.unwrap();
+    expected.sort();
+    let mut servers = runtime.servers::<Counter>();
+    let mut found = Vec::new();
+    while let Some(key) = servers.next().await {
+        found.push(key.unwrap().to_string());
+    }
+    assert_eq!(found, expected);
+}
+
+async fn pair() -> (Runtime, FaultyStorage, Runtime, FaultyStorage) {
+    let (here, there) = (FaultyStorage::default(), FaultyStorage::default());
+    (
+        Runtime::builder().open_with(here.clone()).await.unwrap(),
+        here,
+        Runtime::builder().open_with(there.clone()).await.unwrap(),
+        there,
+    )
+}
+
+fn id() -> ServerId {
+    ServerId::new("Counter", "a")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transferred_server_is_there_and_no_longer_here() {
+    let (here, store_here, there, store_there) = pair().await;
+    let client = here.at::<Counter>("a", ());
+    client.increment().await.unwrap();
+    here.transfer(&client.address(), &there).await.unwrap();
+    assert!(store_here.states.get(&id()).is_none());
+    assert!(store_there.states.get(&id()).is_some());
+    assert_eq!(there.count::<Counter>().await.unwrap().live, 1, "active there");
+    assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
+    assert_eq!(client.increment().await.unwrap(), 3, "old clients are forwarded");
+    assert_eq!(here.at::<Counter>("a", ()).increment().await.unwrap(), 4, "and new ones");
+    // There and back again.
+    there.transfer(&client.address(), &here).await.unwrap();
+    assert_eq!(client.increment().await.unwrap(), 5);
+    assert!(store_there.states.get(&id()).is_none());
+    assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_keeps_options_kept_values_and_reminders() {
+    let (here, _, there, _) = pair().await;
+    let client = here
+        .at::<Traveller>("a", ())
+        .with_options(Options::new().idle_timeout(10 * SECOND))
+        .unwrap();
+    client.pack("map".into()).await.unwrap();
+    client.remind(100 * SECOND).await.unwrap();
+    here.transfer(&client.address(), &there).await.unwrap();
+    let there_client = there.at::<Traveller>("a", ());
+    assert_eq!(there_client.luggage().await.unwrap().as_deref(), Some("map"));
+    tokio::time::sleep(11 * SECOND).await;
+    assert_eq!(there.count::<Traveller>().await.unwrap().live, 0, "the idle timeout came along");
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(there_client.reminded().await.unwrap(), 1);
+}
+
+/// Packs what is not stored.
+#[derive(Default, Serialize, Deserialize)]
+struct Traveller {
+    reminded: u32,
+}
+
+#[persistent_server]
+impl Traveller {
+    pub fn pack(&self, luggage: String, context: &Context<Self>) {
+        context.keep("luggage", luggage);
+    }
+
+    pub fn luggage(&self, context: &Context<Self>) -> Option<String> {
+        context.kept::<String>("luggage").map(|luggage| luggage.to_string())
+    }
+
+    pub fn remind(&mut self, wait: Duration, context: &Context<Self>) {
+        context.remind("later", wait, TravellerMessage::Hear);
+    }
+
+    #[info]
+    fn hear(&mut self) {
+        self.reminded += 1;
+    }
+
+    pub fn reminded(&self) -> u32 {
+        self.reminded
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
+    let (here, store_here, there, _) = pair().await;
+    let server = here.at::<Counter>("a", ()).with_timeout(60 * SECOND);
+    let address = server.address();
+    let calls: Vec<_> = (0..3000)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.increment().await })
+        })
+        .collect();
+    for round in 0..4 {
+        let (from, to) = if round % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        from.transfer(&address, to).await.unwrap();
+    }
+    here.transfer(&address, &there).await.unwrap();
+    let mut values = Vec::new();
+    for call in calls {
+        values.push(call.await.unwrap().unwrap());
+    }
+    values.sort_unstable();
+    assert!(values.into_iter().eq(1..=3000), "each call once");
+    assert_eq!(there.find::<Counter>("a").await.unwrap().value().await.unwrap(), 3000);
+    assert!(store_here.states.get(&id()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
+    let (here, _, there, _) = pair().await;
+    let server = here.at::<Counter>("a", ());
+    for round in 1..=20 {
+        assert_eq!(server.increment().await.unwrap(), round);
+        let crash = tokio::spawn({
+            let server = server.clone();
+            async move { server.crash("before the move".into()).await }
+        });
+        let (from, to) = if round % 2 == 1 { (&here, &there) } else { (&there, &here) };
+        from.transfer(&server.address(), to).await.unwrap();
+        crash.await.unwrap().unwrap_err();
+        assert_eq!(server.value().await.unwrap(), round);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
+    let (here, store_here, there, store_there) = pair().await;
+    let server: CounterClient = here.at::<Counter>("a", ());
+    let address = server.address();
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::NotFound { .. }), "{error}");
+    assert!(store_there.states.get(&id()).is_none());
+
+    server.increment().await.unwrap();
+    store_there.on_commit(Fault::Refuse);
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Storage { .. }), "{error}");
+    store_there.on_commit(Fault::None);
+    store_there.on_load(Fault::Refuse);
+    here.transfer(&address, &there).await.unwrap_err();
+    store_there.on_load(Fault::None);
+    assert_eq!(server.increment().await.unwrap(), 2);
+
+    // A target that answers too late is given up, and takes nothing later.
+    let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
+    let busy = tokio::spawn(async move { busy.value_after(50 * SECOND).await });
+    tokio::time::sleep(SECOND).await;
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+    busy.await.unwrap().unwrap();
+    assert_eq!(server.increment().await.unwrap(), 3);
+
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Exists { .. }), "{error}");
+    there.at::<Counter>("a", ()).stop_and_wipe().await.unwrap();
+    there.shutdown(SECOND).await.unwrap();
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
+    assert_eq!(server.increment().await.unwrap(), 4);
+    assert!(store_here.states.get(&id()).is_some());
+    here.transfer(&address, &here).await.unwrap();
+    assert_eq!(server.increment().await.unwrap(), 5);
+}
+
+static ENCODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts how often it is encoded.
+#[derive(Default, Deserialize)]
+struct Costly(u64);
+
+impl Serialize for Costly {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ENCODED.fetch_add(1, Ordering::SeqCst);
+        self.0.serialize(serializer)
+    }
+}
+
+#[persistent_server]
+impl Costly {
+    pub fn get(&self) -> u64 {
+        self.0
+    }
+
+    pub fn set(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+/// A read never touches the state's stored form, so its cost can't depend on
+/// the state's size; nor does any message touch another server's.
+#[tokio::test]
+async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    for n in 0..1000 {
+        runtime.at::<Costly>(n.to_string(), ()).set(n).await.unwrap();
+    }
+    let (encoded, loads) = (ENCODED.load(Ordering::SeqCst), storage.loads());
+    let server = runtime.at::<Costly>("500", ());
+    for _ in 0..1000 {
+        assert_eq!(server.get().await.unwrap(), 500);
+    }
+    assert_eq!((ENCODED.load(Ordering::SeqCst), storage.loads()), (encoded, loads));
+    server.set(1).await.unwrap();
+    assert_eq!(ENCODED.load(Ordering::SeqCst), encoded + 1, "a write encodes its own state once");
+}
+
+/// Generic code can name any server.
+#[tokio::test]
+async fn controls_work_for_any_server() {
+    async fn wipe<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
+        runtime.client(address).stop_and_wipe().await
+    }
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    wipe(&runtime, &server.address()).await.unwrap();
+    assert_eq!(server.value().await.unwrap(), 0);
+}

@@ -1,0 +1,166 @@
+//! Persist levels: what each may lose, and what it never does.
+
+use std::time::Duration;
+
+use persistent_runtime::{Client, Options, Persist, Runtime, ServerId, StopReason};
+use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn open(storage: &FaultyStorage, level: Persist) -> (Runtime, CounterClient) {
+    let runtime = Runtime::builder()
+        .configure::<Counter>(Options::new().persist(level).idle_timeout(60 * SECOND))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    (runtime, server)
+}
+
+fn stored(storage: &FaultyStorage) -> Option<u8> {
+    let record = storage.states.get(&ServerId::new("Counter", "a"))?;
+    record.state.last().copied()
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_stop_writes_nothing_before_the_end() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::OnStop).await;
+    for _ in 0..100 {
+        server.increment().await.unwrap();
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(storage.writes(), 0);
+    server.stop("other").await.unwrap();
+    assert_eq!((storage.writes(), stored(&storage)), (1, Some(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn weaker_levels_flush_at_each_orderly_end() {
+    for level in [Persist::OnStop, Persist::Every(1000 * SECOND)] {
+        for end in ["stop", "idle", "shutdown"] {
+            let storage = FaultyStorage::default();
+            let (runtime, server) = open(&storage, level).await;
+            server.increment().await.unwrap();
+            assert_eq!(storage.writes(), 0);
+            match end {
+                "stop" => server.stop("other").await.unwrap(),
+                "idle" => tokio::time::sleep(61 * SECOND).await,
+                _ => runtime.shutdown(SECOND).await.unwrap(),
+            }
+            assert_eq!(stored(&storage), Some(1), "{level:?}, {end}");
+        }
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = open(&storage, level).await;
+        server.increment().await.unwrap();
+        server.stop(StopReason::Normal).await.unwrap();
+        assert_eq!((storage.writes(), stored(&storage)), (0, None), "a wipe writes no state");
+    }
+}
+
+/// A kill at any moment loses at most what the level says, and under
+/// `every_message` nothing.
+#[tokio::test(start_paused = true)]
+async fn a_kill_loses_at_most_what_the_level_says() {
+    let most = Duration::from_millis(500);
+    for level in [Persist::EveryMessage, Persist::Every(most), Persist::OnStop] {
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = open(&storage, level).await;
+        let mut random = 0x2545_F491_4F6C_DD1D_u64;
+        for _ in 0..200 {
+            let mut acknowledged = vec![(Instant::now(), server.value().await.unwrap())];
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let end = Instant::now() + Duration::from_millis(random % 2000);
+            while Instant::now() < end {
+                acknowledged.push((Instant::now(), server.increment().await.unwrap()));
+                tokio::time::sleep(Duration::from_millis(random % 97)).await;
+            }
+            let killed = Instant::now();
+            server.kill();
+            let kept = server.value().await.unwrap();
+            let last = acknowledged.last().unwrap().1;
+            let floor = match level {
+                Persist::EveryMessage => last,
+                Persist::Every(most) => {
+                    let safe = acknowledged.iter().rfind(|(at, _)| killed - *at > most);
+                    safe.map_or(acknowledged[0].1, |(_, value)| *value)
+                }
+                _ => 0,
+            };
+            assert!((floor..=last).contains(&kept), "{level:?}: {floor} <= {kept} <= {last}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_writes_once_a_period_however_many_the_messages() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
+    for _ in 0..1000 {
+        server.increment().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!((9..=11).contains(&storage.writes()), "{}", storage.writes());
+    // The last change is not forgotten when no message comes any more.
+    tokio::time::sleep(2 * SECOND).await;
+    server.kill();
+    assert_eq!(server.value().await.unwrap(), 1000);
+}
+
+/// A panic under a weaker level goes back to the last saved state, as a kill
+/// does.
+#[tokio::test(start_paused = true)]
+async fn a_panic_goes_back_to_the_last_saved_state() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
+    server.increment().await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    server.increment().await.unwrap();
+    server.crash("now".into()).await.unwrap_err();
+    assert_eq!(server.value().await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_can_ask_for_a_commit_call_by_call() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::OnStop).await;
+    let careful = server.with_persist(Persist::EveryMessage);
+    server.increment().await.unwrap();
+    assert_eq!(stored(&storage), None);
+    assert_eq!(careful.increment().await.unwrap(), 2);
+    assert_eq!(stored(&storage), Some(2));
+    server.increment().await.unwrap();
+    assert_eq!(stored(&storage), Some(2));
+    assert_eq!(careful.value().await.unwrap(), 3, "a read asks as well");
+    assert_eq!(stored(&storage), Some(3));
+    careful.value().await.unwrap();
+    assert_eq!(storage.writes(), 2, "nothing new, nothing written");
+
+    // And the answer is a receipt: it waits for the commit.
+    storage.on_commit(Fault::Slow(SECOND));
+    server.increment().await.unwrap();
+    let begin = Instant::now();
+    careful.value().await.unwrap();
+    assert_eq!(begin.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_can_let_its_own_changes_wait() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
+    server.value().await.unwrap();
+    let writes = storage.writes();
+    let careless = server.with_persist(Persist::Every(10 * SECOND));
+    for _ in 0..5 {
+        careless.increment().await.unwrap();
+    }
+    assert_eq!(storage.writes(), writes);
+    tokio::time::sleep(11 * SECOND).await;
+    assert_eq!((storage.writes(), stored(&storage)), (writes + 1, Some(5)));
+    careless.increment().await.unwrap();
+    server.increment().await.unwrap();
+    assert_eq!((storage.writes(), stored(&storage)), (writes + 2, Some(7)), "both in one");
+}
