@@ -74,7 +74,7 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 /// | `#[started]` | `fn(&mut self)` | runs after each activation, before the first message |
 /// | `#[terminate]` | `fn(&mut self, &StopReason)` | runs once at each orderly end of an activation |
 /// | `#[save]` | `fn(&self) -> Saved` | what is stored in the place of the state, which needs no serde then. It may borrow from the state |
-/// | `#[restore]` | `fn(saved: Saved) -> Self` or `-> Result<Self, E>` | makes the state of what `#[save]` has returned. An error makes the server fail, and what is stored stays |
+/// | `#[restore]` | `fn(saved: Saved) -> Self` or `-> Result<Self, E>` | makes the state of what `#[save]` has returned, each time that a stored state is read, for listeners too: leave effects to `#[started]`. On an error callers get `CallError::Decode`, and what is stored stays |
 /// | `#[migrate(from = 1)]` | `fn(old: Old) -> Self` | reads a state that was stored with `version = 1` |
 ///
 /// All may be `async` but `#[save]`, `#[restore]` and `#[migrate]`, which run

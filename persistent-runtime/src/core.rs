@@ -15,7 +15,7 @@ use std::{
 use tokio::{runtime, sync::Notify, task::AbortHandle};
 
 use crate::{
-    Address, Observer, Options, Server, Storage,
+    Address, Observer, Server, Storage,
     client::Handle,
     config::Layers,
     kind::{AnyKind, Kind},
@@ -136,21 +136,16 @@ impl Core {
             kinds.get(of).unwrap_or_else(|| {
                 let (owner, path) = *kinds.names.entry(S::NAME).or_insert((of, type_name::<S>()));
                 let taken_by = (owner != of).then_some(path);
-                let settings = self.options::<S>().settle();
+                let options = self.layers.options::<S>();
                 let listeners = self.listeners.get(&of).and_then(|of| of.downcast_ref());
                 let listeners = listeners.cloned().unwrap_or_default();
-                let kind = Arc::new(Kind::<S>::new(self.clone(), settings, taken_by, listeners));
+                let kind = Arc::new(Kind::<S>::new(self.clone(), options, taken_by, listeners));
                 kind.begin();
                 kinds.by_type.insert(of, kind.clone());
                 kind
             })
         });
         kind.downcast().expect("a kind is filed under its own type")
-    }
-
-    /// Every option of a type, each from the nearest layer that sets it.
-    pub(crate) fn options<S: Server>(&self) -> Options {
-        self.layers.options::<S>()
     }
 
     /// Has every server unloaded, and waits until the last one is.

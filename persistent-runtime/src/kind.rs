@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use tokio::task::AbortHandle;
 
 use crate::{
-    Address, Server, ServerId, StopReason,
+    Address, Options, Server, ServerId, StopReason,
     cell::Cell,
     client::Handle,
     core::{Active, Core},
@@ -28,6 +28,8 @@ use crate::{
 pub(crate) struct Kind<S: Server> {
     core: Arc<Core>,
     name: Arc<str>,
+    /// Of all layers but the client's.
+    options: Options,
     settings: Settings,
     /// The type that uses the name already, if one does.
     taken_by: Option<&'static str>,
@@ -41,14 +43,15 @@ pub(crate) struct Kind<S: Server> {
 impl<S: Server> Kind<S> {
     pub(crate) fn new(
         core: Arc<Core>,
-        settings: Settings,
+        options: Options,
         taken_by: Option<&'static str>,
         listeners: Vec<Arc<dyn Listener<S>>>,
     ) -> Self {
         Self {
             core,
             name: S::NAME.into(),
-            settings,
+            settings: options.clone().settle(),
+            options,
             taken_by,
             cells: DashMap::new(),
             live: AtomicUsize::new(0),
@@ -87,6 +90,11 @@ impl<S: Server> Kind<S> {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The settings of a server for which a client has set `options`.
+    pub(crate) fn settings_with(&self, options: &Options) -> Settings {
+        options.clone().over(&self.options).settle()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

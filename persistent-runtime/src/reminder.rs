@@ -159,9 +159,9 @@ const AT_ONCE: usize = 64;
 /// When a server that could not be woken is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Wakes the servers of a type whose timers are due, for ever.
+/// Wakes the servers of a type whose timers are due.
 pub(crate) async fn ring<S: Server>(kind: Arc<Kind<S>>) {
-    loop {
+    while !kind.core().is_halted() {
         // Whatever is stored while we look rings.
         kind.bell().sleeps_until.store(u64::MAX, Ordering::SeqCst);
         let now = kind.core().clock().now();

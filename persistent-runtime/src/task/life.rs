@@ -23,8 +23,10 @@ impl<S: Server> Task<S> {
     pub(super) async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
         let kind = self.cell.kind().clone();
         let options = terms.options.clone().or_else(|| self.cell.lock().adopted.clone());
-        let explicit = options.as_deref().cloned().unwrap_or_default();
-        self.settings = explicit.over(&kind.core().options::<S>()).settle();
+        self.settings = match &options {
+            Some(options) => kind.settings_with(options),
+            None => *kind.settings(),
+        };
         let record = self.load().await?;
         let init = &terms.init;
         let reminders = match &record {
