@@ -1,6 +1,11 @@
 //! The way back from a handler to the caller who waits for it.
 
-use std::{any::Any, fmt, marker::PhantomData, sync::Weak};
+use std::{
+    any::Any,
+    fmt,
+    marker::PhantomData,
+    sync::{Mutex, PoisonError, Weak},
+};
 
 use tokio::sync::oneshot;
 
@@ -119,20 +124,22 @@ pub(crate) trait Outbox: Send + Sync {
 /// ```
 #[must_use = "a caller waits for it"]
 pub struct Reply<T> {
-    answer: Option<Answer>,
+    /// Locked by nobody: it makes a state that keeps replies `Sync`, so that it
+    /// can have `async` methods with `&self`.
+    answer: Mutex<Option<Answer>>,
     outbox: Weak<dyn Outbox>,
     value: PhantomData<fn(T)>,
 }
 
 impl<T: Send + 'static> Reply<T> {
     pub(crate) fn new(answer: Option<Answer>, outbox: Weak<dyn Outbox>) -> Self {
-        Self { answer, outbox, value: PhantomData }
+        Self { answer: Mutex::new(answer), outbox, value: PhantomData }
     }
 
     /// Answers the caller. One who gave up, or did not wait in the first
     /// place, is no error.
     pub fn send(mut self, value: T) {
-        let Some(mut answer) = self.answer.take() else { return };
+        let Some(mut answer) = self.take() else { return };
         answer.set(value);
         match self.outbox.upgrade() {
             Some(outbox) => outbox.post(answer),
@@ -142,9 +149,15 @@ impl<T: Send + 'static> Reply<T> {
     }
 }
 
+impl<T> Reply<T> {
+    fn take(&mut self) -> Option<Answer> {
+        self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(answer) = self.answer.take() {
+        if let Some(answer) = self.take() {
             answer.release(Ok(()));
         }
     }

@@ -102,9 +102,9 @@ pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 
-/// What `#[init]` may return: the state, or a `Result` of it.
+/// What `#[init]` and `#[restore]` may return: the state, or a `Result` of it.
 #[diagnostic::on_unimplemented(
-    message = "`#[init]` returns `{Self}`",
+    message = "a state can't be made of `{Self}`",
     label = "this should be `Self` or `Result<Self, E>` where `E: Display`"
 )]
 pub trait InitOutput<S> {

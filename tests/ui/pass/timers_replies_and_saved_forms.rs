@@ -18,7 +18,7 @@ struct Tick(u64);
 #[persistent_server(name = "queue", version = 2, persist = every("1ms"))]
 impl<T> Queue<T>
 where
-    T: Value + Debug + Clone,
+    T: Value + Debug + Clone + Sync,
 {
     #[init]
     fn new(context: &Context<Self>) -> Self {
@@ -56,7 +56,7 @@ where
         }
     }
 
-    pub async fn first(&mut self, reply: Reply<Result<T, String>>, reply_to: u8) {
+    pub async fn first(&self, reply: Reply<Result<T, String>>, reply_to: u8) {
         let first = self.items.first().cloned();
         reply.send(first.ok_or(format!("{} {reply_to}", self.key)));
     }
