@@ -39,7 +39,8 @@ impl Kettle {
 
     /// When it will be done.
     pub fn done_at(&self, context: &Context<Self>) -> Option<SystemTime> {
-        context.reminders().first().map(|(_, due)| *due)
+        let (_, due) = context.reminders().into_iter().next()?;
+        self.on.then_some(due)
     }
 }
 

@@ -397,12 +397,12 @@ fn id() -> ServerId {
 
 #[tokio::test(start_paused = true)]
 async fn a_transferred_server_is_there_and_no_longer_here() {
-    let (here, store_here, there, store_there) = pair().await;
+    let (here, source, there, target) = pair().await;
     let client = here.at::<Counter>("a", ());
     client.increment().await.unwrap();
     here.transfer(&client.address(), &there).await.unwrap();
-    assert!(store_here.states.get(&id()).is_none());
-    assert!(store_there.states.get(&id()).is_some());
+    assert!(source.states.get(&id()).is_none());
+    assert!(target.states.get(&id()).is_some());
     assert_eq!(there.count::<Counter>().await.unwrap().live, 1, "active there");
     assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
     assert_eq!(client.increment().await.unwrap(), 3, "old clients are forwarded");
@@ -410,7 +410,7 @@ async fn a_transferred_server_is_there_and_no_longer_here() {
     // There and back again.
     there.transfer(&client.address(), &here).await.unwrap();
     assert_eq!(client.increment().await.unwrap(), 5);
-    assert!(store_there.states.get(&id()).is_none());
+    assert!(target.states.get(&id()).is_none());
     assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 6);
 }
 
@@ -464,7 +464,7 @@ impl Traveller {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
-    let (here, store_here, there, _) = pair().await;
+    let (here, source, there, _) = pair().await;
     let server = here.at::<Counter>("a", ()).with_timeout(60 * SECOND);
     let address = server.address();
     let calls: Vec<_> = (0..3000)
@@ -485,7 +485,7 @@ async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
     values.sort_unstable();
     assert!(values.into_iter().eq(1..=3000), "each call once");
     assert_eq!(there.find::<Counter>("a").await.unwrap().value().await.unwrap(), 3000);
-    assert!(store_here.states.get(&id()).is_none());
+    assert!(source.states.get(&id()).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,21 +507,21 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
-    let (here, store_here, there, store_there) = pair().await;
+    let (here, source, there, target) = pair().await;
     let server: CounterClient = here.at::<Counter>("a", ());
     let address = server.address();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::NotFound { .. }), "{error}");
-    assert!(store_there.states.get(&id()).is_none());
+    assert!(target.states.get(&id()).is_none());
 
     server.increment().await.unwrap();
-    store_there.on_commit(Fault::Refuse);
+    target.on_commit(Fault::Refuse);
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
-    store_there.on_commit(Fault::None);
-    store_there.on_load(Fault::Refuse);
+    target.on_commit(Fault::None);
+    target.on_load(Fault::Refuse);
     here.transfer(&address, &there).await.unwrap_err();
-    store_there.on_load(Fault::None);
+    target.on_load(Fault::None);
     assert_eq!(server.increment().await.unwrap(), 2);
 
     // A target that answers too late is given up, and takes nothing later.
@@ -540,7 +540,7 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
     assert_eq!(server.increment().await.unwrap(), 4);
-    assert!(store_here.states.get(&id()).is_some());
+    assert!(source.states.get(&id()).is_some());
     here.transfer(&address, &here).await.unwrap();
     assert_eq!(server.increment().await.unwrap(), 5);
 }
