@@ -3,7 +3,6 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
     task::{Context as TaskContext, Poll},
     time::{Duration, SystemTime},
 };
@@ -599,10 +598,12 @@ async fn what_started_asks_for_comes_before_the_message_that_woke_the_server() {
 
 /// Holds what can't be stored, and stores what it is made from.
 struct Greeter {
-    greeting: Arc<Mutex<Box<dyn Fn(&str) -> String + Send>>>,
+    greeting: Greeting,
     name: String,
     key: String,
 }
+
+type Greeting = Box<dyn Fn(&str) -> String + Send>;
 
 #[derive(Serialize, Deserialize)]
 struct StoredGreeter {
@@ -626,7 +627,7 @@ impl Greeter {
         if stored.name == "nobody" {
             return Err("nobody can't be greeted".into());
         }
-        let greeting = Arc::new(Mutex::new(Box::new(|name: &str| format!("hello, {name}")) as _));
+        let greeting = Box::new(|name: &str| format!("hello, {name}"));
         Ok(Self { greeting, name: stored.name, key: context.key().to_owned() })
     }
 
@@ -635,7 +636,7 @@ impl Greeter {
     }
 
     pub fn greet(&self) -> String {
-        format!("{} from {}", (self.greeting.lock().unwrap())(&self.name), self.key)
+        format!("{} from {}", (self.greeting)(&self.name), self.key)
     }
 }
 
