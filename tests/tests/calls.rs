@@ -100,7 +100,7 @@ async fn one_deadline_covers_activation_queueing_handling_and_commit() {
     storage.on_commit(Fault::None);
 
     let server = runtime.at::<Counter>("queue", ()).with_timeout(timeout);
-    let busy = server.with_timeout(Duration::from_secs(60));
+    let busy = server.with_timeout(Duration::from_mins(1));
     let other = tokio::spawn(async move { busy.value_after(Duration::from_secs(1)).await });
     tokio::task::yield_now().await;
     times_out(&server).await;

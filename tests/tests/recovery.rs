@@ -116,15 +116,13 @@ fn state_survives_an_aborted_task() {
     let home = build();
     let runtime = home.block_on(Runtime::builder().open_with(storage.clone())).unwrap();
     let server = runtime.at::<Counter>("a", ());
-    let call = home.block_on(async {
+    home.block_on(async {
         server.increment().await.unwrap();
         let server = server.clone();
-        let call = tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
+        tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
         tokio::task::yield_now().await;
-        call
     });
     drop(home);
-    drop(call);
     let elsewhere = build();
     elsewhere.block_on(async {
         let error = server.increment().await.unwrap_err();
@@ -329,7 +327,6 @@ struct Inventory {
 
 #[derive(Serialize, Deserialize)]
 struct Item {
-    #[expect(dead_code, reason = "decoded and encoded only")]
     name: String,
 }
 
@@ -641,6 +638,7 @@ struct Cat {
 impl Cat {
     #[started]
     async fn started(&mut self) {
+        tokio::task::yield_now().await;
         self.lives += 1;
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use persistent_runtime::Runtime;
 use persistent_tests::Twins;
+use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() {
@@ -17,20 +18,17 @@ async fn main() {
         }
     };
     println!("open");
-    let writers: Vec<_> = (0..8)
-        .map(|writer| {
-            let server = runtime.at::<Twins>((writer % 4).to_string(), ());
-            tokio::spawn(async move {
-                loop {
-                    let value = server.grow().await.expect("the disk works");
-                    // One write a line, so that a kill leaves no line in the middle.
-                    let line = format!("{} {value}\n", writer % 4);
-                    std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.expect("only a kill ends it");
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        let server = runtime.at::<Twins>((writer % 4).to_string(), ());
+        writers.spawn(async move {
+            loop {
+                let value = server.grow().await.expect("the disk works");
+                // One write a line, so that a kill leaves no line in the middle.
+                let line = format!("{} {value}\n", writer % 4);
+                std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
+            }
+        });
     }
+    writers.join_all().await;
 }
