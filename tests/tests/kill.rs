@@ -17,9 +17,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn spawn(database: &Path) -> Self {
+    fn spawn(database: &Path, level: Option<&str>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_writer"))
             .arg(database)
+            .args(level)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -47,12 +48,27 @@ impl Writer {
 /// acknowledged is there, none is there by half, and none that nobody asked for.
 #[test]
 fn an_acknowledged_write_survives_kill_9() {
+    let changes = kill_at_random(None, 60);
+    assert!(changes > 1000, "the rounds were not empty: {changes}");
+}
+
+/// Under a weaker level, a call that asks for a commit has a receipt all the same.
+#[test]
+fn a_commit_that_was_asked_for_survives_kill_9_under_every_weaker_level() {
+    for level in ["every", "on_stop"] {
+        let changes = kill_at_random(Some(level), 20);
+        assert!(changes > 100, "the rounds were not empty: {changes}");
+    }
+}
+
+/// Returns how many changes had been acknowledged.
+fn kill_at_random(level: Option<&str>, rounds: u32) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kill.db");
     let mut acknowledged: HashMap<String, u64> = HashMap::new();
     let (mut random, mut changes) = (0x2545_F491_4F6C_DD1D_u64, 0);
-    for round in 0..60 {
-        let mut writer = Writer::spawn(&path);
+    for round in 0..rounds {
+        let mut writer = Writer::spawn(&path, level);
         assert_eq!(writer.line(), "open\n", "round {round}: a killed holder's lock is free");
         random ^= random << 13;
         random ^= random >> 7;
@@ -69,21 +85,23 @@ fn an_acknowledged_write_survives_kill_9() {
             *last = value.max(*last);
             changes += 1;
         }
-        check(&path, &mut acknowledged, round);
+        // Two writers a key, each with one call in flight, or as many as go
+        // without a receipt.
+        let unheard = level.map_or(2, |_| u64::MAX / 2);
+        check(&path, &mut acknowledged, unheard, round);
     }
-    assert!(changes > 1000, "the rounds were not empty: {changes}");
+    changes
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, round: u32) {
+async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, unheard: u64, round: u32) {
     let runtime = Runtime::open(path).await.unwrap();
     for (key, last) in acknowledged {
         let server = runtime.find::<Twins>(&**key).await.unwrap();
         let (first, second) = server.both().await.unwrap();
         assert_eq!(first, second, "round {round}, {key}: half a change");
         assert!(first >= *last, "round {round}, {key}: {last} was acknowledged, {first} is stored");
-        // Two writers a key, each with one call in flight.
-        assert!(first <= *last + 2, "round {round}, {key}: {first} out of {last}");
+        assert!(first <= *last + unheard, "round {round}, {key}: {first} out of {last}");
         *last = first;
     }
     runtime.shutdown(Duration::from_secs(5)).await.unwrap();
@@ -93,7 +111,7 @@ async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, round: u32)
 async fn a_second_process_is_refused_until_the_first_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("held.db");
-    let mut holder = Writer::spawn(&path);
+    let mut holder = Writer::spawn(&path, None);
     assert_eq!(holder.line(), "open\n");
     let expected = format!("process {}", holder.child.id());
 
@@ -101,7 +119,7 @@ async fn a_second_process_is_refused_until_the_first_is_killed() {
     assert!(matches!(&error, OpenError::Locked { holder, .. } if *holder == expected), "{error}");
     assert!(error.to_string().contains("held.db is in use by process"), "{error}");
 
-    let mut second = Writer::spawn(&path);
+    let mut second = Writer::spawn(&path, None);
     assert!(second.line().contains(&expected), "a process is told as well");
     second.child.wait().unwrap();
 

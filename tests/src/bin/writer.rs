@@ -1,16 +1,27 @@
-//! Grows servers in the database that its argument names, and prints each
+//! Grows servers in the database that its first argument names, and prints each
 //! acknowledged change, until it is killed.
+//!
+//! A second argument names a weaker persist level, under which every tenth call
+//! asks for a commit, and only those are printed.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
-use persistent_runtime::Runtime;
+use persistent_runtime::{Client, Options, Persist, Runtime};
 use persistent_tests::Twins;
 use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() {
-    let path = std::env::args_os().nth(1).expect("the database's path");
-    let runtime = match Runtime::open(path).await {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().expect("the database's path");
+    let (level, receipt_every) = match arguments.next().as_deref() {
+        None => (Persist::EveryMessage, 1),
+        Some("every") => (Persist::Every(Duration::from_millis(20)), 10),
+        Some("on_stop") => (Persist::OnStop, 10),
+        Some(other) => panic!("no such level: {other}"),
+    };
+    let options = Options::new().persist(level);
+    let runtime = match Runtime::builder().configure::<Twins>(options).open(path).await {
         Ok(runtime) => runtime,
         Err(error) => {
             println!("refused: {error}");
@@ -22,8 +33,13 @@ async fn main() {
     for writer in 0..8 {
         let server = runtime.at::<Twins>((writer % 4).to_string(), ());
         writers.spawn(async move {
-            loop {
-                let value = server.grow().await.expect("the disk works");
+            let careful = server.with_persist(Persist::EveryMessage);
+            for call in 1_u64.. {
+                if call % receipt_every != 0 {
+                    server.grow().await.expect("the disk works");
+                    continue;
+                }
+                let value = careful.grow().await.expect("the disk works");
                 // One write a line, so that a kill leaves no line in the middle.
                 let line = format!("{} {value}\n", writer % 4);
                 std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
