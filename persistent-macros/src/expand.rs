@@ -240,7 +240,8 @@ fn server_impl(names: &Names) -> TokenStream {
     let (init_ty, init) = init(names);
     let started = started(names);
     let terminate = terminate(names);
-    let is_read = is_read(names);
+    let is_read = property("is_read", names, |method| method.reads);
+    let is_async = property("is_async", names, |method| method.call.sig.asyncness.is_some());
     let handle = handle(names);
     let encode = encode(names);
     let decode = decode(names);
@@ -261,6 +262,7 @@ fn server_impl(names: &Names) -> TokenStream {
             #started
             #terminate
             #is_read
+            #is_async
             #handle
 
             #encode
@@ -340,15 +342,17 @@ fn terminate(names: &Names) -> Option<TokenStream> {
     })
 }
 
-fn is_read(names: &Names) -> TokenStream {
+/// Which messages have a property of their methods, as a function of the trait.
+fn property(name: &str, names: &Names, has: impl Fn(&Method) -> bool) -> TokenStream {
     let Names { server, message, .. } = names;
+    let name = Ident::new(name, Span::call_site());
     let arms = server.methods.iter().map(|method| {
-        let (cfgs, variant, reads) = (cfgs(method.attrs), variant_ident(method), method.reads);
-        quote!(#(#cfgs)* #message::#variant { .. } => #reads,)
+        let (cfgs, variant, has) = (cfgs(method.attrs), variant_ident(method), has(method));
+        quote!(#(#cfgs)* #message::#variant { .. } => #has,)
     });
     let unused = unused_arm(names);
     quote! {
-        fn is_read(message: &Self::Message) -> bool {
+        fn #name(message: &Self::Message) -> bool {
             match *message {
                 #(#arms)*
                 #unused

@@ -9,7 +9,7 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -118,6 +118,33 @@ impl<S: Server> Cell<S> {
             self.run(instance, None);
         }
         Ok(())
+    }
+
+    /// Puts an instance back that a caller has borrowed, or has a task see to
+    /// what has come up meanwhile.
+    pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance<S>>) {
+        let now = Instant::now();
+        let mut mailbox = self.lock();
+        // The flag counts under the lock only: a shutdown that came after it was
+        // looked at finds the instance at rest.
+        if mailbox.is_quiet() && !self.kind.is_stopping() {
+            let deadline = instance.deadline(now);
+            mailbox.phase = Phase::Idle { instance, since: now };
+            let arm = mailbox.arm(deadline);
+            drop(mailbox);
+            self.arm(arm);
+        } else {
+            drop(mailbox);
+            self.run(Some(instance), None);
+        }
+    }
+
+    /// Has the sweeper come by, if it would come too late.
+    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            let target: Weak<Self> = Arc::downgrade(self);
+            self.kind.core().sweeper().arm(deadline, target);
+        }
     }
 
     /// Whether an order may join the queue.
@@ -239,7 +266,7 @@ impl<S: Server> Sweep for Cell<S> {
             Phase::Idle { instance, since } => {
                 let idle = instance.idle_deadline(*since);
                 let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
-                (earliest(idle, instance.flush_deadline()), unload)
+                (instance.deadline(*since), unload)
             }
         };
         let rearmed = match deadline {

@@ -2,10 +2,13 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
+use tokio::task::coop::consume_budget;
+
 use crate::{
     Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch,
     cell::Cell,
     core::Core,
+    direct::{self, Direct},
     mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
 };
@@ -30,8 +33,18 @@ impl<S: Server> Handle<S> {
     /// # Errors
     /// Each of [`CallError`].
     pub async fn call<R: Send + 'static>(&self, message: S::Message) -> Result<R, CallError> {
-        let (answer, reply) = reply::channel::<R>();
-        self.ask(Order::Message(message), answer, reply).await
+        match direct::handle(&self.cell, &self.terms, message) {
+            Direct::Answered(result) => {
+                // A caller that never has to wait must not keep its thread.
+                consume_budget().await;
+                result
+            }
+            Direct::Handed(waiting) => self.within_deadline(waiting.wait(self.cell.id())).await,
+            Direct::Declined(message) => {
+                let (answer, reply) = reply::channel::<R>();
+                self.ask(Order::Message(message), answer, reply).await
+            }
+        }
     }
 
     /// Queues `message` and does not wait for its handler.
@@ -52,7 +65,7 @@ impl<S: Server> Handle<S> {
         let (answer, reply) = reply::channel::<R>();
         let work = Box::new(|state: &mut S, answer: &mut Option<Answer>| {
             let result = work(state);
-            ReplySlot(answer).set(result);
+            ReplySlot::queued(answer).set(result);
         });
         self.ask(Order::Run(Job { reads, work }), answer, reply).await
     }
@@ -116,7 +129,12 @@ impl<S: Server> Handle<S> {
         &self,
         work: impl Future<Output = Result<R, CallError>>,
     ) -> Result<R, CallError> {
-        match tokio::time::timeout(self.timeout, work).await {
+        // The clock is the servers', wherever the caller is.
+        let timeout = {
+            let _tokio = self.cell.kind().core().tokio().enter();
+            tokio::time::timeout(self.timeout, work)
+        };
+        match timeout.await {
             Ok(result) => result,
             Err(_) => {
                 Err(CallError::Timeout { server: self.cell.id().clone(), after: self.timeout })

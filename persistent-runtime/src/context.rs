@@ -466,6 +466,15 @@ impl<S: Server> Context<S> {
         self.cell.clone()
     }
 
+    /// Whether the message in progress has asked for nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let effects = self.effects();
+        effects.stop.is_none()
+            && effects.then.is_empty()
+            && effects.trouble.is_none()
+            && !effects.reminded
+    }
+
     pub(crate) fn take_stop(&self) -> Option<StopReason> {
         self.effects().stop.take()
     }

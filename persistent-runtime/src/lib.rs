@@ -10,6 +10,7 @@ mod codec;
 mod config;
 mod context;
 mod core;
+mod direct;
 mod duration;
 mod environment;
 mod error;

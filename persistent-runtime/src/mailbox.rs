@@ -167,6 +167,11 @@ impl<S: Server> Mailbox<S> {
         Some(deadline)
     }
 
+    /// Whether nothing has come up while somebody had the instance.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.outbox.is_empty() && !self.killed
+    }
+
     /// Has the task look again, if it waits.
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {

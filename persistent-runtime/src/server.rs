@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Client, Context, DecodeError, EncodeError, Options, Reply, StopReason, reply::Answer};
+use crate::{
+    Client, Context, DecodeError, EncodeError, Options, Reply, StopReason, direct::CallersPlace,
+    reply::Answer,
+};
 
 /// A type whose values live as persistent servers.
 ///
@@ -65,6 +68,9 @@ pub trait Server: Sized + Send + 'static {
     /// Whether the method behind `message` takes `&self`, so that it can't
     /// have changed the state.
     fn is_read(message: &Self::Message) -> bool;
+
+    /// Whether the method behind `message` is `async`, so that it may wait.
+    fn is_async(message: &Self::Message) -> bool;
 
     /// Runs the method behind `message` and hands its result to `reply`.
     fn handle(
@@ -129,20 +135,45 @@ impl<S: Server, E: Display> InitOutput<S> for Result<S, E> {
 
 /// Where a handler's result goes: the waiting caller's place, or nowhere when
 /// nobody waits.
-pub struct ReplySlot<'a>(pub(crate) &'a mut Option<Answer>);
+pub struct ReplySlot<'a>(Slot<'a>);
 
-impl ReplySlot<'_> {
+enum Slot<'a> {
+    /// The caller waits for a task, or not at all.
+    Queued(&'a mut Option<Answer>),
+    /// The caller runs the handler itself.
+    Direct(&'a mut dyn CallersPlace),
+}
+
+impl<'a> ReplySlot<'a> {
+    pub(crate) fn queued(answer: &'a mut Option<Answer>) -> Self {
+        Self(Slot::Queued(answer))
+    }
+
+    pub(crate) fn direct(place: &'a mut dyn CallersPlace) -> Self {
+        Self(Slot::Direct(place))
+    }
+
     /// Puts `value` in the caller's place. A caller that waits for another
     /// type gets [`CallError::NoReply`](crate::CallError::NoReply); generated
     /// code never mixes them up.
     pub fn set<R: Send + 'static>(self, value: R) {
-        if let Some(answer) = self.0 {
-            answer.set(value);
+        match self.0 {
+            Slot::Queued(Some(answer)) => answer.set(value),
+            Slot::Queued(None) => {}
+            Slot::Direct(place) => {
+                if let Some(place) = place.value().downcast_mut::<Option<R>>() {
+                    *place = Some(value);
+                }
+            }
         }
     }
 
     /// Takes the caller away, to be answered later.
     pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
-        Reply::new(self.0.take(), context.outbox())
+        let answer = match self.0 {
+            Slot::Queued(answer) => answer.take(),
+            Slot::Direct(place) => Some(place.defer()),
+        };
+        Reply::new(answer, context.outbox())
     }
 }

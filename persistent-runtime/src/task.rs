@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{self, Poll},
 };
 
@@ -53,12 +53,49 @@ pub(crate) struct Instance<S: Server> {
 }
 
 impl<S: Server> Instance<S> {
-    pub(crate) fn idle_deadline(&self, since: Instant) -> Option<Instant> {
-        since.checked_add(self.settings.idle_timeout)
+    /// What a handler is given.
+    pub(crate) fn parts(&mut self) -> (&mut S, &Context<S>) {
+        (&mut self.state, &self.context)
     }
 
-    pub(crate) fn flush_deadline(&self) -> Option<Instant> {
-        self.flush_at
+    /// Whether a message would leave nothing to be committed.
+    pub(crate) fn is_free(&self, reads: bool, persist: Option<Persist>) -> bool {
+        match persist.unwrap_or(self.settings.persist) {
+            Persist::EveryMessage => reads && !self.unsaved,
+            Persist::Every(_) | Persist::OnStop => true,
+        }
+    }
+
+    /// Notes what a message has come to that its caller has run, if there is
+    /// nothing to it but that it may have changed the state.
+    pub(crate) fn settle_directly(&mut self, reads: bool, persist: Option<Persist>) -> bool {
+        if !self.context.is_quiet() {
+            return false;
+        }
+        self.proven = true;
+        if !reads {
+            self.unsaved = true;
+            self.flush_within(persist.unwrap_or(self.settings.persist));
+        }
+        true
+    }
+
+    /// Sees to it that the level's time limit is kept.
+    fn flush_within(&mut self, level: Persist) {
+        if let Persist::Every(most) = level
+            && self.unsaved
+            && self.flush_at.is_none()
+        {
+            self.flush_at = Instant::now().checked_add(most);
+        }
+    }
+
+    pub(crate) fn deadline(&self, since: Instant) -> Option<Instant> {
+        earliest(self.idle_deadline(since), self.flush_at)
+    }
+
+    pub(crate) fn idle_deadline(&self, since: Instant) -> Option<Instant> {
+        since.checked_add(self.settings.idle_timeout)
     }
 }
 
@@ -104,7 +141,7 @@ enum Fate {
 }
 
 /// How the server's own code, or the storage's, went.
-enum Driven<T> {
+pub(crate) enum Driven<T> {
     Done(T),
     Panicked(String),
     Killed,
@@ -133,6 +170,19 @@ impl<S: Server> Task<S> {
             instance,
             cell,
         }
+    }
+
+    /// Goes on with a message that its caller has run.
+    pub(crate) async fn go_on(
+        mut self,
+        instance: Box<Instance<S>>,
+        reads: bool,
+        driven: Driven<()>,
+        persist: Option<Persist>,
+        answer: Option<Answer>,
+    ) {
+        self.finish(instance, reads, driven, persist, answer).await;
+        self.run(None).await;
     }
 
     pub(crate) async fn run(mut self, unload: Option<StopReason>) {
@@ -205,7 +255,7 @@ impl<S: Server> Task<S> {
         let now = Instant::now();
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
-                let deadline = earliest(instance.idle_deadline(now), instance.flush_at);
+                let deadline = instance.deadline(now);
                 (Phase::Idle { instance, since: now }, deadline)
             }
             None => {
@@ -222,10 +272,7 @@ impl<S: Server> Task<S> {
         let arm = mailbox.arm(deadline);
         drop(mailbox);
         self.rests = true;
-        if let Some(deadline) = arm {
-            let target: Weak<Cell<S>> = Arc::downgrade(&cell);
-            cell.kind().core().sweeper().arm(deadline, target);
-        }
+        cell.arm(arm);
         if absent {
             cell.kind().release(cell.id());
         }
@@ -322,8 +369,7 @@ impl<S: Server> Task<S> {
         }
     }
 
-    /// Runs one message. The instance is put back only when its state is one
-    /// that a handler returned.
+    /// Runs one message.
     async fn work(
         &mut self,
         mut instance: Box<Instance<S>>,
@@ -335,13 +381,26 @@ impl<S: Server> Task<S> {
         let (reads, driven) = match work {
             Work::Message(message) => {
                 let reads = S::is_read(&message);
-                let reply = ReplySlot(&mut answer);
+                let reply = ReplySlot::queued(&mut answer);
                 (reads, self.drive(S::handle(state, message, context, reply)).await)
             }
             Work::Job(Job { reads, work }) => {
                 (reads, self.drive(async { work(state, &mut answer) }).await)
             }
         };
+        self.finish(instance, reads, driven, persist, answer).await
+    }
+
+    /// Sees to what a message has come to. The instance is put back only when
+    /// its state is one that a handler returned.
+    async fn finish(
+        &mut self,
+        mut instance: Box<Instance<S>>,
+        reads: bool,
+        driven: Driven<()>,
+        persist: Option<Persist>,
+        answer: Option<Answer>,
+    ) -> Fate {
         let outcome = match driven {
             // A commit failed meanwhile: this state stands on one that is lost.
             _ if let Some(source) = self.gate.take_failure() => Err(self.storage_trouble(source)),

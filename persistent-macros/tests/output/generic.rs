@@ -124,6 +124,13 @@ where
             StackMessage::__Unused(ref unused) => unused.absurd(),
         }
     }
+    fn is_async(message: &Self::Message) -> bool {
+        match *message {
+            StackMessage::Push { .. } => false,
+            StackMessage::Swap { .. } => false,
+            StackMessage::__Unused(ref unused) => unused.absurd(),
+        }
+    }
     async fn handle(
         &mut self,
         message: Self::Message,

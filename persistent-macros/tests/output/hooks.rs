@@ -117,6 +117,11 @@ impl crate::runtime::Server for sports::Team {
             TeamMessage::Tick { .. } => false,
         }
     }
+    fn is_async(message: &Self::Message) -> bool {
+        match *message {
+            TeamMessage::Tick { .. } => true,
+        }
+    }
     async fn handle(
         &mut self,
         message: Self::Message,

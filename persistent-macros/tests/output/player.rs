@@ -158,6 +158,15 @@ impl ::persistent_runtime::Server for Player {
             PlayerMessage::Trade { .. } => false,
         }
     }
+    fn is_async(message: &Self::Message) -> bool {
+        match *message {
+            PlayerMessage::Add { .. } => false,
+            PlayerMessage::Rival { .. } => true,
+            #[cfg(feature = "cheats")]
+            PlayerMessage::Set { .. } => false,
+            PlayerMessage::Trade { .. } => true,
+        }
+    }
     async fn handle(
         &mut self,
         message: Self::Message,

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::{Instance, Task, Trouble};
 use crate::{
     Address, CallError, Change, Context, Persist, Record, Server, cell::discard, codec,
@@ -22,16 +20,12 @@ impl<S: Server> Task<S> {
             let source = Arc::new(source);
             return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
         }
-        match persist.unwrap_or(instance.settings.persist) {
-            Persist::Every(most) if !instance.context.is_reminded() => {
-                if instance.unsaved && instance.flush_at.is_none() {
-                    instance.flush_at = Instant::now().checked_add(most);
-                }
-                Ok(())
-            }
-            Persist::OnStop if !instance.context.is_reminded() => Ok(()),
-            _ => self.save(instance),
+        let level = persist.unwrap_or(instance.settings.persist);
+        if level == Persist::EveryMessage || instance.context.is_reminded() {
+            return self.save(instance);
         }
+        instance.flush_within(level);
+        Ok(())
     }
 
     /// Stages the state if its stored form has changed, or the durable timers

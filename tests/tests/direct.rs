@@ -1,0 +1,205 @@
+//! Messages that their callers run: a server at rest has no task.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use persistent_runtime::{
+    CallError, Client, Context, Options, Persist, Reply, Runtime, persistent_server,
+};
+use persistent_tests::{Counter, FaultyStorage};
+use serde::{Deserialize, Serialize};
+
+/// Tells who runs it.
+#[derive(Default, Serialize, Deserialize)]
+struct Mirror {
+    count: u64,
+    #[serde(skip)]
+    waiting: Vec<Reply<String>>,
+}
+
+#[persistent_server]
+impl Mirror {
+    pub fn who(&self) -> String {
+        format!("{:?}", tokio::task::try_id())
+    }
+
+    pub async fn who_async(&self) -> String {
+        tokio::task::yield_now().await;
+        self.who()
+    }
+
+    pub fn who_writes(&mut self) -> String {
+        self.count += 1;
+        self.who()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub fn read_and_stop(&self, context: &Context<Self>) -> u64 {
+        context.stop("seen enough");
+        self.count
+    }
+
+    pub fn read_and_then(&self, context: &Context<Self>) {
+        context.then(MirrorMessage::WhoWrites);
+    }
+
+    pub fn read_and_remind(&self, context: &Context<Self>) {
+        context.remind("now", Duration::ZERO, MirrorMessage::WhoWrites);
+    }
+
+    pub fn later(&mut self, reply: Reply<String>) {
+        self.waiting.push(reply);
+    }
+
+    pub fn at_once(&self, reply: Reply<String>) {
+        reply.send("at once".to_owned());
+    }
+
+    pub fn never(&self, reply: Reply<String>) {
+        drop(reply);
+    }
+
+    pub fn answer(&mut self) {
+        for reply in self.waiting.drain(..) {
+            reply.send("later".to_owned());
+        }
+    }
+
+    pub fn crash(&self) {
+        panic!("in the caller's task");
+    }
+}
+
+#[tokio::test]
+async fn a_read_of_a_server_at_rest_runs_in_its_callers_task_and_all_else_does_not() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
+    tokio::task::yield_now().await;
+    let caller = tokio::spawn(async move {
+        let me = format!("{:?}", tokio::task::try_id());
+        assert_eq!(mirror.who().await.unwrap(), me);
+        assert_ne!(mirror.who_async().await.unwrap(), me);
+        assert_ne!(mirror.who_writes().await.unwrap(), me, "it has to be committed");
+        let careless = mirror.with_persist(Persist::OnStop);
+        tokio::task::yield_now().await;
+        assert_eq!(careless.who_writes().await.unwrap(), me, "it has not");
+        assert_eq!(mirror.count().await.unwrap(), 2);
+    });
+    caller.await.unwrap();
+}
+
+/// An unsaved change is saved before a read that asks for a commit is answered,
+/// so that read is not the caller's to run.
+#[tokio::test]
+async fn a_read_that_asks_for_a_commit_gets_one() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let mirror = runtime.at::<Mirror>("a", ());
+    mirror.who_writes().await.unwrap();
+    assert_eq!(storage.writes(), 0);
+    assert_eq!(mirror.with_persist(Persist::EveryMessage).count().await.unwrap(), 1);
+    assert_eq!(storage.writes(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_callers_task_is_the_servers_and_the_caller_goes_on() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        let error = mirror.crash().await.unwrap_err();
+        assert!(matches!(error, CallError::Crashed { .. }), "{error}");
+        assert_eq!(mirror.count().await.unwrap(), 0);
+    }
+    mirror.crash().await.unwrap_err();
+    let error = mirror.count().await.unwrap_err();
+    assert!(matches!(error, CallError::RestartLimit { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_read_asks_for_is_done_when_its_caller_runs_it() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
+    let rest = || tokio::time::sleep(Duration::from_millis(1));
+    rest().await;
+    mirror.read_and_then().await.unwrap();
+    assert_eq!(mirror.count().await.unwrap(), 1);
+    rest().await;
+    mirror.read_and_remind().await.unwrap();
+    rest().await;
+    assert_eq!(mirror.count().await.unwrap(), 2);
+    assert_eq!(mirror.read_and_stop().await.unwrap(), 2);
+    rest().await;
+    assert_eq!(runtime.count::<Mirror>().await.unwrap().live, 0);
+    assert_eq!(mirror.count().await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_for_later_works_when_its_caller_runs_it() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop))
+        .in_memory()
+        .await
+        .unwrap();
+    let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(mirror.at_once().await.unwrap(), "at once");
+    assert!(matches!(mirror.never().await, Err(CallError::NoReply { .. })));
+    let waiting = tokio::spawn({
+        let mirror = mirror.clone();
+        async move { mirror.later().await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    mirror.answer().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), "later");
+    let late = mirror.with_timeout(Duration::from_secs(1)).later().await;
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "its deadline counts: {late:?}");
+}
+
+/// Calls that never have to wait let other tasks have their turn.
+#[tokio::test]
+async fn a_caller_in_a_loop_does_not_keep_its_thread_to_itself() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let counter = runtime.start::<Counter>("a", ()).await.unwrap();
+    let turn = Arc::new(AtomicBool::new(false));
+    let other = tokio::spawn({
+        let turn = turn.clone();
+        async move { turn.store(true, Ordering::SeqCst) }
+    });
+    for call in 0.. {
+        if turn.load(Ordering::SeqCst) {
+            break;
+        }
+        assert!(call < 100_000, "the other task never had its turn");
+        counter.value().await.unwrap();
+    }
+    other.await.unwrap();
+}
+
+/// A call needs no tokio around it; the servers' own one does the work.
+#[test]
+fn calls_work_from_outside_of_tokio() {
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let runtime = tokio.block_on(Runtime::in_memory()).unwrap();
+    let counter = runtime.at::<Counter>("a", ());
+    for n in 1..=100 {
+        assert_eq!(futures::executor::block_on(counter.increment()).unwrap(), n);
+        assert_eq!(futures::executor::block_on(counter.value()).unwrap(), n);
+    }
+    let slow = counter.with_timeout(Duration::from_millis(10));
+    let late = futures::executor::block_on(slow.value_after(Duration::from_secs(5)));
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
+}
