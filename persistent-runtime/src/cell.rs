@@ -7,14 +7,16 @@
 //! registry's lock, when nobody can send to it any more.
 
 use std::{
+    collections::VecDeque,
     mem,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     CallError, Event, Server, ServerId, StopReason,
@@ -29,21 +31,33 @@ use crate::{
     task::{Instance, Task},
 };
 
+/// How many messages a task takes at once, and so holds beside the mailbox.
+const BATCH: usize = 64;
+
 /// See the [module](self).
 pub(crate) struct Cell<S: Server> {
     id: ServerId,
     kind: Arc<Kind<S>>,
     /// How many clients there are. It leaves 0 under the registry's lock only.
     handles: AtomicUsize,
-    /// A permit a free place in the mailbox; fair, so that senders keep order.
-    room: Semaphore,
+    /// Wakes a sender who waits for room in the mailbox, in the order in which
+    /// they came; each wakes the next.
+    room: Notify,
+    /// Whether there is something in the outbox.
+    posted: AtomicBool,
     mailbox: Mutex<Mailbox<S>>,
 }
 
 impl<S: Server> Cell<S> {
     pub(crate) fn new(kind: Arc<Kind<S>>, id: ServerId) -> Self {
-        let room = Semaphore::new(kind.settings().mailbox);
-        Self { id, kind, handles: AtomicUsize::new(0), room, mailbox: Mutex::new(Mailbox::new()) }
+        Self {
+            id,
+            kind,
+            handles: AtomicUsize::new(0),
+            room: Notify::new(),
+            posted: AtomicBool::new(false),
+            mailbox: Mutex::new(Mailbox::new()),
+        }
     }
 
     pub(crate) fn id(&self) -> &ServerId {
@@ -91,23 +105,22 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Queues `envelope`, waiting for room, and sees to it that it is handled.
-    /// A refusal goes to the one who waits for its answer, or else is returned.
-    ///
-    /// Cancel safe: a dropped call has queued nothing.
-    pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
-        let admitted = self.admit(&envelope.order, &self.lock());
-        if let Err(error) = admitted {
-            return envelope.refuse(error);
-        }
-        let Ok(permit) = self.room.acquire().await else { return envelope.refuse(self.stopped()) };
+    /// Queues `envelope` and sees to it that it is handled; gives it back if the
+    /// mailbox is full. A refusal goes to the one who waits for the answer, or
+    /// else is returned.
+    pub(crate) fn try_send(
+        self: &Arc<Self>,
+        envelope: Envelope<S>,
+    ) -> Result<Option<Envelope<S>>, CallError> {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&envelope.order, &mailbox) {
             drop(mailbox);
-            return envelope.refuse(error);
+            return envelope.refuse(error).map(|()| None);
         }
-        // The task gives the permit back when it takes the message.
-        permit.forget();
+        if mailbox.queue.len() >= self.settings().mailbox {
+            drop(mailbox);
+            return Ok(Some(envelope));
+        }
         mailbox.queue.push_back(envelope);
         if matches!(mailbox.phase, Phase::Running) {
             mailbox.wake();
@@ -117,6 +130,24 @@ impl<S: Server> Cell<S> {
             drop(mailbox);
             self.run(instance, None);
         }
+        Ok(None)
+    }
+
+    /// As [`try_send`](Self::try_send), waiting for room.
+    ///
+    /// Cancel safe: a dropped call has queued nothing.
+    pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
+        let mut waiting = Some(envelope);
+        while let Some(envelope) = waiting.take() {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            waiting = self.try_send(envelope)?;
+            if waiting.is_some() {
+                room.await;
+            }
+        }
+        // There may be room for the next one, too.
+        self.room.notify_one();
         Ok(())
     }
 
@@ -161,16 +192,23 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// The next message, its place in the mailbox freed.
-    pub(crate) fn take(&self, mailbox: &mut Mailbox<S>) -> Option<Envelope<S>> {
-        let envelope = mailbox.queue.pop_front()?;
-        self.free(1);
-        Some(envelope)
+    /// Moves up to a batch of messages to `inbox`.
+    pub(crate) fn take(&self, mailbox: &mut Mailbox<S>, inbox: &mut VecDeque<Envelope<S>>) {
+        let was_full = mailbox.queue.len() >= self.settings().mailbox;
+        let batch = mailbox.queue.len().min(BATCH);
+        inbox.extend(mailbox.queue.drain(..batch));
+        if was_full {
+            self.room.notify_one();
+        }
     }
 
-    /// Gives the places of `messages` taken messages back.
-    pub(crate) fn free(&self, messages: usize) {
-        self.room.add_permits(messages);
+    /// Deferred answers that were sent while the task was at work.
+    pub(crate) fn take_posted(&self) -> Vec<Answer> {
+        if self.posted.swap(false, Ordering::AcqRel) {
+            mem::take(&mut self.lock().outbox)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Ends the instance at once: no hook runs, nothing is stored.
@@ -219,7 +257,7 @@ impl<S: Server> Cell<S> {
 
     /// Drops everything at once: the runtime is gone.
     pub(crate) fn halt(&self) {
-        self.room.close();
+        self.room.notify_waiters();
         self.kill();
         let mut mailbox = self.lock();
         let queue = mem::take(&mut mailbox.queue);
@@ -296,6 +334,7 @@ impl<S: Server> Outbox for Cell<S> {
         let mut mailbox = self.lock();
         if matches!(mailbox.phase, Phase::Running) {
             mailbox.outbox.push(answer);
+            self.posted.store(true, Ordering::Release);
             mailbox.wake();
         } else {
             // At rest every commit is settled.

@@ -53,7 +53,14 @@ impl<S: Server> Handle<S> {
     /// If it can't be queued: the mailbox is full until the deadline, the
     /// restart limit is exceeded, the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
-        self.within_deadline(self.send(Order::Message(message), None)).await
+        match self.cell.try_send(self.envelope(Order::Message(message), None))? {
+            None => {
+                // A caller that never has to wait must not keep its thread.
+                consume_budget().await;
+                Ok(())
+            }
+            Some(envelope) => self.within_deadline(self.cell.send(envelope)).await,
+        }
     }
 
     /// Runs `work` on the state as a message of its own.
@@ -93,15 +100,18 @@ impl<S: Server> Handle<S> {
         answer: Answer,
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
+        let full = self.cell.try_send(self.envelope(order, Some(answer)))?;
         self.within_deadline(async {
-            self.send(order, Some(answer)).await?;
+            if let Some(envelope) = full {
+                self.cell.send(envelope).await?;
+            }
             reply.wait(self.cell.id()).await
         })
         .await
     }
 
-    async fn send(&self, order: Order<S>, answer: Option<Answer>) -> Result<(), CallError> {
-        self.cell.send(Envelope { order, terms: self.terms.clone(), answer }).await
+    fn envelope(&self, order: Order<S>, answer: Option<Answer>) -> Envelope<S> {
+        Envelope { order, terms: self.terms.clone(), answer }
     }
 
     pub(crate) fn cell(&self) -> &Arc<Cell<S>> {

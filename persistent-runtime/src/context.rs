@@ -7,7 +7,10 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -60,6 +63,9 @@ pub struct Context<S: Server> {
     life: Arc<()>,
     sources: Mutex<Option<JoinSet<()>>>,
     effects: Mutex<Effects<S>>,
+    /// Whether `effects` may hold anything: most messages ask for nothing, and
+    /// find out without the lock.
+    touched: AtomicBool,
 }
 
 /// What is to happen once the message in progress has returned.
@@ -87,6 +93,7 @@ impl<S: Server> Context<S> {
                 reminded: false,
                 trouble: None,
             }),
+            touched: AtomicBool::new(false),
         }
     }
 
@@ -120,7 +127,7 @@ impl<S: Server> Context<S> {
     /// released with the final commit. Messages queued meanwhile start it
     /// again. In `#[init]` and `#[started]` it waits for the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
-        self.effects().stop = Some(reason.into());
+        self.ask().stop = Some(reason.into());
     }
 
     /// Handles `message` next, before anything that is queued; several in the
@@ -156,7 +163,7 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn then(&self, message: S::Message) {
-        self.effects().then.push_back(message);
+        self.ask().then.push_back(message);
     }
 
     /// Sends `message` to this server after `wait`, if it is in memory all the
@@ -368,7 +375,7 @@ impl<S: Server> Context<S> {
         let due = self.kind.core().clock().millis(when.into());
         let mut bytes = Vec::new();
         let encoded = codec::encode(&message, &mut bytes);
-        let mut effects = self.effects();
+        let mut effects = self.ask();
         match encoded {
             Ok(()) => {
                 effects.reminders.set(name, due, bytes);
@@ -380,7 +387,7 @@ impl<S: Server> Context<S> {
 
     /// Deletes a durable timer; whether there was one.
     pub fn cancel_reminder(&self, name: &str) -> bool {
-        let mut effects = self.effects();
+        let mut effects = self.ask();
         let cancelled = effects.reminders.cancel(name);
         effects.reminded |= cancelled;
         cancelled
@@ -462,33 +469,44 @@ impl<S: Server> Context<S> {
         self.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The effects, to add to them.
+    fn ask(&self) -> MutexGuard<'_, Effects<S>> {
+        self.touched.store(true, Ordering::Release);
+        self.effects()
+    }
+
     pub(crate) fn outbox(&self) -> Weak<dyn Outbox> {
         self.cell.clone()
     }
 
-    /// Whether the message in progress has asked for nothing.
+    /// Whether nothing has been asked for that is not done yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        let effects = self.effects();
-        effects.stop.is_none()
-            && effects.then.is_empty()
-            && effects.trouble.is_none()
-            && !effects.reminded
+        if self.touched.load(Ordering::Acquire) {
+            let effects = self.effects();
+            let quiet = effects.stop.is_none()
+                && effects.then.is_empty()
+                && effects.trouble.is_none()
+                && !effects.reminded;
+            self.touched.store(!quiet, Ordering::Release);
+            return quiet;
+        }
+        true
     }
 
     pub(crate) fn take_stop(&self) -> Option<StopReason> {
-        self.effects().stop.take()
+        if self.is_quiet() { None } else { self.effects().stop.take() }
     }
 
     pub(crate) fn next_then(&self) -> Option<S::Message> {
-        self.effects().then.pop_front()
+        if self.is_quiet() { None } else { self.effects().then.pop_front() }
     }
 
     pub(crate) fn take_trouble(&self) -> Option<EncodeError> {
-        self.effects().trouble.take()
+        if self.is_quiet() { None } else { self.effects().trouble.take() }
     }
 
     pub(crate) fn is_reminded(&self) -> bool {
-        self.effects().reminded
+        !self.is_quiet() && self.effects().reminded
     }
 
     /// Whether the durable timers have changed since this was last asked.

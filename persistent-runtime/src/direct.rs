@@ -8,18 +8,12 @@
 //! back looks for them. Handlers don't nest: one that calls another server waits,
 //! so it is `async`, so it has a task.
 
-use std::{
-    any::Any,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{any::Any, sync::Arc};
 
 use crate::{
     CallError, ReplySlot, Server,
     cell::Cell,
     mailbox::{Phase, Terms},
-    panic::poll_caught,
     reply::{self, Answer, Waiting},
     task::{Driven, Instance, Task},
 };
@@ -45,15 +39,7 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     }
     let Some(mut instance) = borrow(cell, terms, reads) else { return Direct::Declined(message) };
     let mut place = Place { value: None, waiting: None };
-    let driven = {
-        let (state, context) = instance.parts();
-        let mut handling = pin!(S::handle(state, message, context, ReplySlot::direct(&mut place)));
-        match poll_caught(handling.as_mut(), &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Driven::Done(()),
-            Poll::Ready(Err(panic)) => Driven::Panicked(panic),
-            Poll::Pending => Driven::Panicked("a method that is not async has waited".to_owned()),
-        }
-    };
+    let driven = instance.run(message, ReplySlot::direct(&mut place));
     if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, terms.persist) {
         cell.put_back(instance);
         return match place {

@@ -36,7 +36,7 @@ pub(crate) enum Order<S: Server> {
     /// Move to another runtime.
     Transfer(Arc<Core>),
     /// Take a server in from another runtime.
-    Receive(Offer),
+    Receive(Box<Offer>),
     Stop {
         reason: StopReason,
         wipe: bool,

@@ -2,11 +2,12 @@
 //! messages, commits, crashes, stops. A server at rest has none.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     mem,
     pin::pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, Waker},
 };
 
 use tokio::{task::coop::consume_budget, time::Instant};
@@ -53,9 +54,15 @@ pub(crate) struct Instance<S: Server> {
 }
 
 impl<S: Server> Instance<S> {
-    /// What a handler is given.
-    pub(crate) fn parts(&mut self) -> (&mut S, &Context<S>) {
-        (&mut self.state, &self.context)
+    /// Runs a message whose method is not `async`.
+    pub(crate) fn run(&mut self, message: S::Message, reply: ReplySlot<'_>) -> Driven<()> {
+        let Self { state, context, .. } = self;
+        let mut handling = pin!(S::handle(state, message, context, reply));
+        match poll_caught(handling.as_mut(), &mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Driven::Done(()),
+            Poll::Ready(Err(panic)) => Driven::Panicked(panic),
+            Poll::Pending => Driven::Panicked("a method that is not async has waited".to_owned()),
+        }
     }
 
     /// Whether a message would leave nothing to be committed.
@@ -66,10 +73,10 @@ impl<S: Server> Instance<S> {
         }
     }
 
-    /// Notes what a message has come to that its caller has run, if there is
-    /// nothing to it but that it may have changed the state.
+    /// Notes what a message has come to, if there is nothing to it but that it
+    /// may have changed a state that can wait to be saved.
     pub(crate) fn settle_directly(&mut self, reads: bool, persist: Option<Persist>) -> bool {
-        if !self.context.is_quiet() {
+        if !self.context.is_quiet() || !self.is_free(reads, persist) {
             return false;
         }
         self.proven = true;
@@ -107,6 +114,10 @@ pub(crate) struct Task<S: Server> {
     gate: Gate,
     /// Those of the current or the last activation.
     settings: Settings,
+    /// Messages taken from the mailbox and not handled yet.
+    inbox: VecDeque<Envelope<S>>,
+    /// Whether the mailbox may say that messages are refused or forwarded.
+    blocked: bool,
     rests: bool,
     _active: Active,
 }
@@ -123,6 +134,21 @@ enum Step<S: Server> {
     Killed,
     Unload,
     Rest,
+}
+
+/// How far a message has come without waiting.
+enum Now<S: Server> {
+    Done,
+    /// It has to wait for something before it runs.
+    Wait(Envelope<S>),
+    /// It has run.
+    Finish {
+        instance: Box<Instance<S>>,
+        reads: bool,
+        driven: Driven<()>,
+        persist: Option<Persist>,
+        answer: Option<Answer>,
+    },
 }
 
 /// What a handler is given.
@@ -165,6 +191,8 @@ impl<S: Server> Task<S> {
         Self {
             gate: Gate::new(cell.id().clone(), core.storage().clone()),
             settings,
+            inbox: VecDeque::new(),
+            blocked: false,
             rests: false,
             _active: Active::new(core.clone()),
             instance,
@@ -191,7 +219,13 @@ impl<S: Server> Task<S> {
         }
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
-                Step::Handle(envelope) => self.handle(envelope).await,
+                Step::Handle(envelope) => match self.handle_now(envelope) {
+                    Now::Done => {}
+                    Now::Wait(envelope) => self.handle(envelope).await,
+                    Now::Finish { instance, reads, driven, persist, answer } => {
+                        self.finish(instance, reads, driven, persist, answer).await;
+                    }
+                },
                 Step::Refuse(envelope, panic) => {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
@@ -210,43 +244,47 @@ impl<S: Server> Task<S> {
 
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Step<S>> {
         let settled = self.gate.poll(cx).is_ready();
-        if self.gate.take_failure().is_some() || self.cell.kind().core().is_halted() {
+        if self.gate.take_failure().is_some() {
             discard(self.instance.take());
+        }
+        if self.cell.kind().core().is_halted() {
+            self.inbox.clear();
+            discard(self.instance.take());
+        }
+        for answer in self.cell.take_posted() {
+            self.gate.hold(Some(answer), Ok(()));
+        }
+        // What waits for the disk is bounded.
+        let has_room = self.gate.held() < self.cell.settings().mailbox;
+        if has_room && let Some(instance) = &self.instance {
+            if instance.flush_at.is_some_and(|flush_at| flush_at <= Instant::now()) {
+                return Poll::Ready(Step::Save);
+            }
+            if let Some(message) = instance.context.next_then() {
+                return Poll::Ready(Step::Then(message));
+            }
+        }
+        if has_room && let Some(envelope) = self.inbox.pop_front() {
+            return Poll::Ready(self.route(envelope));
         }
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if mem::take(&mut mailbox.killed) {
             return Poll::Ready(Step::Killed);
         }
-        for answer in mailbox.outbox.drain(..) {
-            self.gate.hold(Some(answer), Ok(()));
-        }
-        // Answers wait for the disk in bounded numbers.
-        if self.gate.held() < cell.settings().mailbox {
-            let failed = mailbox.failed.clone();
-            if let Some(instance) = &self.instance {
-                if instance.flush_at.is_some_and(|flush_at| flush_at <= Instant::now()) {
-                    return Poll::Ready(Step::Save);
-                }
-                if let Some(message) = instance.context.next_then() {
-                    return Poll::Ready(Step::Then(message));
-                }
-            }
-            if let Some(envelope) = cell.take(&mut mailbox) {
-                let moved = mailbox.moved.clone();
-                return Poll::Ready(match (moved, failed) {
-                    (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
-                        Step::Forward(envelope, target)
-                    }
-                    (_, Some(panic)) if !matches!(envelope.order, Order::Stop { .. }) => {
-                        Step::Refuse(envelope, panic)
-                    }
-                    _ => Step::Handle(envelope),
-                });
+        if has_room {
+            cell.take(&mut mailbox, &mut self.inbox);
+            self.blocked |= mailbox.failed.is_some() || mailbox.moved.is_some();
+            if let Some(envelope) = self.inbox.pop_front() {
+                drop(mailbox);
+                return Poll::Ready(self.route(envelope));
             }
         }
-        if !settled {
+        if !settled || !mailbox.outbox.is_empty() {
             mailbox.waker = Some(cx.waker().clone());
+            if !mailbox.outbox.is_empty() {
+                mailbox.wake();
+            }
             return Poll::Pending;
         }
         if self.instance.is_some() && cell.kind().is_stopping() {
@@ -277,6 +315,47 @@ impl<S: Server> Task<S> {
             cell.kind().release(cell.id());
         }
         Poll::Ready(Step::Rest)
+    }
+
+    /// Where an envelope goes.
+    fn route(&mut self, envelope: Envelope<S>) -> Step<S> {
+        if self.blocked {
+            let mailbox = self.cell.lock();
+            let (moved, failed) = (mailbox.moved.clone(), mailbox.failed.clone());
+            self.blocked = moved.is_some() || failed.is_some();
+            match (moved, failed) {
+                (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
+                    return Step::Forward(envelope, target);
+                }
+                (_, Some(panic)) if !matches!(envelope.order, Order::Stop { .. }) => {
+                    return Step::Refuse(envelope, panic);
+                }
+                _ => {}
+            }
+        }
+        Step::Handle(envelope)
+    }
+
+    /// Handles a message that need not wait for anything, which most don't: with
+    /// the server in memory, and a method that is not `async`.
+    fn handle_now(&mut self, envelope: Envelope<S>) -> Now<S> {
+        let Some(mut instance) = self.instance.take() else { return Now::Wait(envelope) };
+        let message = match envelope.order {
+            Order::Message(message) if !S::is_async(&message) => message,
+            order => {
+                self.instance = Some(instance);
+                return Now::Wait(Envelope { order, ..envelope });
+            }
+        };
+        let (persist, mut answer) = (envelope.terms.persist, envelope.answer);
+        let reads = S::is_read(&message);
+        let driven = instance.run(message, ReplySlot::queued(&mut answer));
+        if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, persist) {
+            self.gate.hold(answer, Ok(()));
+            self.instance = Some(instance);
+            return Now::Done;
+        }
+        Now::Finish { instance, reads, driven, persist, answer }
     }
 
     async fn handle(&mut self, Envelope { order, terms, answer }: Envelope<S>) {
@@ -411,7 +490,7 @@ impl<S: Server> Task<S> {
             Driven::Panicked(text) => Err(Trouble::Panic { text, poison: !instance.proven }),
             Driven::Killed => Err(self.kill_trouble()),
         };
-        let posted = mem::take(&mut self.cell.lock().outbox);
+        let posted = self.cell.take_posted();
         if let Err(trouble) = outcome {
             discard(Some(instance));
             let fate =
@@ -511,8 +590,7 @@ impl<S: Server> Drop for Task<S> {
             mailbox.waker = None;
             (mem::take(&mut mailbox.queue), mem::take(&mut mailbox.outbox))
         };
-        self.cell.free(queue.len());
-        drop((queue, outbox));
+        drop((queue, outbox, mem::take(&mut self.inbox)));
         self.cell.kind().release(self.cell.id());
     }
 }

@@ -121,6 +121,7 @@ impl<S: Server> Task<S> {
                 let verdict = mailbox.crashes.record(Instant::now(), &settings);
                 if verdict == Verdict::Fail {
                     mailbox.failed = Some(panic.as_str().into());
+                    self.blocked = true;
                 }
                 verdict
             };

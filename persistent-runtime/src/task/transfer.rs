@@ -80,7 +80,7 @@ impl<S: Server> Task<S> {
         *baggage.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         let (mut taken, reply) = reply::channel::<()>();
         taken.set(());
-        let order = Order::Receive(Offer { record, options, baggage: baggage.clone() });
+        let order = Order::Receive(Box::new(Offer { record, options, baggage: baggage.clone() }));
         let envelope = Envelope { order, terms: Arc::default(), answer: Some(taken) };
         let cell = target.cell().clone();
         let mut handing_over = pin!(async move {
@@ -101,13 +101,14 @@ impl<S: Server> Task<S> {
             return self.gate.hold(answer, Err(error));
         }
         self.cell.lock().moved = Some(target);
+        self.blocked = true;
         self.stage(None);
         self.gate.hold(answer, Ok(()));
         self.ended(&reason, was_live).await;
     }
 
     /// Takes a server in, unless there is one already.
-    pub(super) async fn receive(&mut self, offer: Offer, answer: Option<Answer>) {
+    pub(super) async fn receive(&mut self, offer: Box<Offer>, answer: Option<Answer>) {
         if !offer.baggage.settle(TAKEN) {
             return;
         }
