@@ -73,7 +73,7 @@ impl<S: Server> Cell<S> {
     }
 
     /// The settings of servers that nobody has set options for.
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
         self.kind.settings()
     }
 

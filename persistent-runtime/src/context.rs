@@ -60,12 +60,18 @@ pub struct Context<S: Server> {
     /// Weak, for the cell holds the instance that holds this.
     cell: Weak<Cell<S>>,
     address: Address<S>,
-    life: Arc<()>,
-    sources: Mutex<Option<JoinSet<()>>>,
-    effects: Mutex<Effects<S>>,
+    sources: Mutex<Option<Box<Sources>>>,
+    effects: Mutex<Option<Box<Effects<S>>>>,
     /// Whether `effects` may hold anything: most messages ask for nothing, and
     /// find out without the lock.
     touched: AtomicBool,
+}
+
+/// The timers and streams of an activation; they end with it.
+#[derive(Default)]
+struct Sources {
+    life: Arc<()>,
+    tasks: JoinSet<()>,
 }
 
 /// What is to happen once the message in progress has returned.
@@ -78,21 +84,30 @@ struct Effects<S: Server> {
     trouble: Option<EncodeError>,
 }
 
+impl<S: Server> Default for Effects<S> {
+    fn default() -> Self {
+        Self {
+            stop: None,
+            then: VecDeque::new(),
+            reminders: Reminders::default(),
+            reminded: false,
+            trouble: None,
+        }
+    }
+}
+
 impl<S: Server> Context<S> {
     pub(crate) fn new(cell: &Arc<Cell<S>>, address: Address<S>, reminders: Reminders) -> Self {
+        let effects = reminders
+            .due()
+            .is_some()
+            .then(|| Box::new(Effects { reminders, ..Effects::default() }));
         Self {
             kind: cell.kind().clone(),
             cell: Arc::downgrade(cell),
             address,
-            life: Arc::new(()),
             sources: Mutex::new(None),
-            effects: Mutex::new(Effects {
-                stop: None,
-                then: VecDeque::new(),
-                reminders,
-                reminded: false,
-                trouble: None,
-            }),
+            effects: Mutex::new(effects),
             touched: AtomicBool::new(false),
         }
     }
@@ -127,7 +142,8 @@ impl<S: Server> Context<S> {
     /// released with the final commit. Messages queued meanwhile start it
     /// again. In `#[init]` and `#[started]` it waits for the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
-        self.ask().stop = Some(reason.into());
+        let reason = reason.into();
+        self.ask(|effects| effects.stop = Some(reason));
     }
 
     /// Handles `message` next, before anything that is queued; several in the
@@ -163,7 +179,7 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn then(&self, message: S::Message) {
-        self.ask().then.push_back(message);
+        self.ask(|effects| effects.then.push_back(message));
     }
 
     /// Sends `message` to this server after `wait`, if it is in memory all the
@@ -375,28 +391,28 @@ impl<S: Server> Context<S> {
         let due = self.kind.core().clock().millis(when.into());
         let mut bytes = Vec::new();
         let encoded = codec::encode(&message, &mut bytes);
-        let mut effects = self.ask();
-        match encoded {
+        self.ask(|effects| match encoded {
             Ok(()) => {
                 effects.reminders.set(name, due, bytes);
                 effects.reminded = true;
             }
             Err(error) => effects.trouble = Some(error),
-        }
+        });
     }
 
     /// Deletes a durable timer; whether there was one.
     pub fn cancel_reminder(&self, name: &str) -> bool {
-        let mut effects = self.ask();
-        let cancelled = effects.reminders.cancel(name);
-        effects.reminded |= cancelled;
-        cancelled
+        self.ask(|effects| {
+            let cancelled = effects.reminders.cancel(name);
+            effects.reminded |= cancelled;
+            cancelled
+        })
     }
 
     /// The durable timers and when each is due, the earliest first.
     #[must_use]
     pub fn reminders(&self) -> Vec<(String, SystemTime)> {
-        self.effects().reminders.list()
+        self.with_reminders(Reminders::list)
     }
 
     /// Keeps a value that is not stored and yet outlives a panic: a connection,
@@ -453,26 +469,34 @@ impl<S: Server> Context<S> {
         run: impl FnOnce(Sender<S>) -> F,
     ) -> Source {
         let cancelled = Arc::new(AtomicBool::new(false));
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let Sources { life, tasks } = &mut **sources.get_or_insert_default();
         let sender = Sender {
             cell: self.cell.clone(),
-            life: Arc::downgrade(&self.life),
+            life: Arc::downgrade(life),
             cancelled: cancelled.clone(),
         };
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let sources = sources.get_or_insert_default();
         // Those that are done take no room.
-        while sources.try_join_next().is_some() {}
-        Source::new(cancelled, sources.spawn_on(run(sender), self.kind.core().tokio()))
+        while tasks.try_join_next().is_some() {}
+        Source::new(cancelled, tasks.spawn_on(run(sender), self.kind.core().tokio()))
     }
 
-    fn effects(&self) -> MutexGuard<'_, Effects<S>> {
+    fn effects(&self) -> MutexGuard<'_, Option<Box<Effects<S>>>> {
         self.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The effects, to add to them.
-    fn ask(&self) -> MutexGuard<'_, Effects<S>> {
+    /// Adds to the effects.
+    fn ask<T>(&self, add: impl FnOnce(&mut Effects<S>) -> T) -> T {
         self.touched.store(true, Ordering::Release);
-        self.effects()
+        add(self.effects().get_or_insert_default())
+    }
+
+    /// Takes something out of the effects.
+    fn settle<T: Default>(&self, take: impl FnOnce(&mut Effects<S>) -> T) -> T {
+        if self.is_quiet() {
+            return T::default();
+        }
+        self.effects().as_deref_mut().map(take).unwrap_or_default()
     }
 
     pub(crate) fn outbox(&self) -> Weak<dyn Outbox> {
@@ -481,41 +505,45 @@ impl<S: Server> Context<S> {
 
     /// Whether nothing has been asked for that is not done yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        if self.touched.load(Ordering::Acquire) {
-            let effects = self.effects();
-            let quiet = effects.stop.is_none()
+        if !self.touched.load(Ordering::Acquire) {
+            return true;
+        }
+        let quiet = self.effects().as_ref().is_none_or(|effects| {
+            effects.stop.is_none()
                 && effects.then.is_empty()
                 && effects.trouble.is_none()
-                && !effects.reminded;
-            self.touched.store(!quiet, Ordering::Release);
-            return quiet;
-        }
-        true
+                && !effects.reminded
+        });
+        self.touched.store(!quiet, Ordering::Release);
+        quiet
     }
 
     pub(crate) fn take_stop(&self) -> Option<StopReason> {
-        if self.is_quiet() { None } else { self.effects().stop.take() }
+        self.settle(|effects| effects.stop.take())
     }
 
     pub(crate) fn next_then(&self) -> Option<S::Message> {
-        if self.is_quiet() { None } else { self.effects().then.pop_front() }
+        self.settle(|effects| effects.then.pop_front())
     }
 
     pub(crate) fn take_trouble(&self) -> Option<EncodeError> {
-        if self.is_quiet() { None } else { self.effects().trouble.take() }
+        self.settle(|effects| effects.trouble.take())
     }
 
     pub(crate) fn is_reminded(&self) -> bool {
-        !self.is_quiet() && self.effects().reminded
+        self.settle(|effects| effects.reminded)
     }
 
     /// Whether the durable timers have changed since this was last asked.
     pub(crate) fn take_reminded(&self) -> bool {
-        mem::take(&mut self.effects().reminded)
+        self.settle(|effects| mem::take(&mut effects.reminded))
     }
 
     pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {
-        read(&self.effects().reminders)
+        match self.effects().as_deref() {
+            Some(effects) => read(&effects.reminders),
+            None => read(&Reminders::default()),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Kind<S: Server> {
     name: Arc<str>,
     /// Of all layers but the client's.
     options: Options,
-    settings: Settings,
+    settings: Arc<Settings>,
     /// The type that uses the name already, if one does.
     taken_by: Option<&'static str>,
     cells: DashMap<Arc<str>, Arc<Cell<S>>>,
@@ -50,7 +50,7 @@ impl<S: Server> Kind<S> {
         Self {
             core,
             name: S::NAME.into(),
-            settings: options.clone().settle(),
+            settings: options.clone().settle().into(),
             options,
             taken_by,
             cells: DashMap::new(),
@@ -88,13 +88,13 @@ impl<S: Server> Kind<S> {
         &self.core
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
 
     /// The settings of a server for which a client has set `options`.
-    pub(crate) fn settings_with(&self, options: &Options) -> Settings {
-        options.clone().over(&self.options).settle()
+    pub(crate) fn settings_with(&self, options: &Options) -> Arc<Settings> {
+        options.clone().over(&self.options).settle().into()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

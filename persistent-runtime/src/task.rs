@@ -46,7 +46,7 @@ pub(crate) struct Instance<S: Server> {
     flush_at: Option<Instant>,
     /// Whether it has handled a message well.
     proven: bool,
-    settings: Settings,
+    settings: Arc<Settings>,
     /// What the activating client set.
     options: Option<Arc<Options>>,
     context: Context<S>,
@@ -113,7 +113,7 @@ pub(crate) struct Task<S: Server> {
     instance: Option<Box<Instance<S>>>,
     gate: Gate,
     /// Those of the current or the last activation.
-    settings: Settings,
+    settings: Arc<Settings>,
     /// Messages taken from the mailbox and not handled yet.
     inbox: VecDeque<Envelope<S>>,
     /// Whether the mailbox may say that messages are refused or forwarded.
@@ -187,7 +187,8 @@ enum Trouble {
 impl<S: Server> Task<S> {
     pub(crate) fn new(cell: Arc<Cell<S>>, instance: Option<Box<Instance<S>>>) -> Self {
         let core = cell.kind().core();
-        let settings = instance.as_ref().map_or(*cell.settings(), |instance| instance.settings);
+        let settings =
+            instance.as_ref().map_or(cell.settings(), |instance| &instance.settings).clone();
         Self {
             gate: Gate::new(cell.id().clone(), core.storage().clone()),
             settings,

@@ -25,7 +25,7 @@ impl<S: Server> Task<S> {
         let options = terms.options.clone().or_else(|| self.cell.lock().adopted.clone());
         self.settings = match &options {
             Some(options) => kind.settings_with(options),
-            None => *kind.settings(),
+            None => kind.settings().clone(),
         };
         let record = self.load().await?;
         let init = &terms.init;
@@ -51,7 +51,7 @@ impl<S: Server> Task<S> {
             unsaved: !stored || S::STARTED_WRITES,
             flush_at: None,
             proven: false,
-            settings: self.settings,
+            settings: self.settings.clone(),
             options,
             context,
             _live: Live::new(kind),
@@ -109,7 +109,7 @@ impl<S: Server> Task<S> {
     /// Does what the restart policy says of a crash, and again if the server
     /// crashes while it is revived.
     pub(super) async fn crash(&mut self, mut panic: String, mut poison: bool) {
-        let settings = self.settings;
+        let settings = self.settings.clone();
         loop {
             // What an earlier message made is kept: it is what is loaded next.
             self.gate.settle().await;
