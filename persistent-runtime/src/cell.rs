@@ -22,7 +22,7 @@ use crate::{
     CallError, Event, Server, ServerId, StopReason,
     kept::Kept,
     kind::Kind,
-    mailbox::{Envelope, Mailbox, Order, Phase},
+    mailbox::{Envelope, Extras, Mailbox, Order, Phase},
     options::Settings,
     panic::caught,
     reply::{Answer, Outbox},
@@ -97,11 +97,7 @@ impl<S: Server> Cell<S> {
     pub(crate) fn is_vacant(&self) -> bool {
         self.handles.load(Ordering::Acquire) == 0 && {
             let mailbox = self.lock();
-            matches!(mailbox.phase, Phase::Absent)
-                && mailbox.failed.is_none()
-                && mailbox.crashes.is_empty()
-                && mailbox.kept.is_empty()
-                && mailbox.moved.as_ref().is_none_or(|target| target.cell().kind.is_stopping())
+            matches!(mailbox.phase, Phase::Absent) && mailbox.extras().is_none_or(Extras::is_void)
         }
     }
 
@@ -186,7 +182,7 @@ impl<S: Server> Cell<S> {
         if let Some(by) = self.kind.name_taken_by() {
             return Err(CallError::NameTaken { server: self.id.clone(), by });
         }
-        match &mailbox.failed {
+        match mailbox.failed() {
             Some(panic) if !matches!(order, Order::Stop { .. }) => Err(self.limit_exceeded(panic)),
             _ => Ok(()),
         }
@@ -205,7 +201,7 @@ impl<S: Server> Cell<S> {
     /// Deferred answers that were sent while the task was at work.
     pub(crate) fn take_posted(&self) -> Vec<Answer> {
         if self.posted.swap(false, Ordering::AcqRel) {
-            mem::take(&mut self.lock().outbox)
+            self.lock().take(|extras| &mut extras.outbox)
         } else {
             Vec::new()
         }
@@ -227,21 +223,24 @@ impl<S: Server> Cell<S> {
 
     /// Drops the kept values.
     pub(crate) fn forget_kept(&self) {
-        let kept = mem::take(&mut self.lock().kept);
+        let kept = self.lock().take(|extras| &mut extras.kept);
         let _ = caught(|| drop(kept));
     }
 
     /// Tells all who watch.
     pub(crate) fn tell(&self, event: &Event) {
         self.kind.core().observe(|observer| observer.on_event(&self.id, event));
-        self.lock().watchers.tell(event);
+        if let Some(extras) = self.lock().extras_mut() {
+            extras.watchers.tell(event);
+        }
     }
 
     /// Forgets the crashes and the failure.
     pub(crate) fn reset(&self) {
-        let mut mailbox = self.lock();
-        mailbox.failed = None;
-        mailbox.crashes = Crashes::default();
+        if let Some(extras) = self.lock().extras_mut() {
+            extras.failed = None;
+            extras.crashes = Crashes::default();
+        }
     }
 
     /// Has the instance unloaded if it is at rest; if not, its task looks.
@@ -261,8 +260,8 @@ impl<S: Server> Cell<S> {
         self.kill();
         let mut mailbox = self.lock();
         let queue = mem::take(&mut mailbox.queue);
-        let watchers = mem::take(&mut mailbox.watchers);
-        let moved = mailbox.moved.take();
+        let watchers = mailbox.take(|extras| &mut extras.watchers);
+        let moved = mailbox.take(|extras| &mut extras.moved);
         drop(mailbox);
         drop((queue, watchers, moved));
         self.forget_kept();
@@ -290,16 +289,19 @@ impl<S: Server> Sweep for Cell<S> {
             return None;
         }
         mailbox.armed = None;
-        let crashes = mailbox.crashes.forget_old(now, self.settings().within);
+        let crashes = mailbox.forget_old_crashes(now, self.settings().within);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
             // Its task arms the sweeper again when it comes to rest.
             Phase::Running => return None,
             Phase::Absent => {
-                if mailbox.kept_until.take_if(|until| *until <= now).is_some() {
-                    kept = mem::take(&mut mailbox.kept);
-                }
-                (earliest(crashes, mailbox.kept_until), None)
+                let until = mailbox.extras_mut().and_then(|extras| {
+                    if extras.kept_until.take_if(|until| *until <= now).is_some() {
+                        kept = mem::take(&mut extras.kept);
+                    }
+                    extras.kept_until
+                });
+                (earliest(crashes, until), None)
             }
             Phase::Idle { instance, since } => {
                 let idle = instance.idle_deadline(*since);
@@ -333,7 +335,7 @@ impl<S: Server> Outbox for Cell<S> {
     fn post(&self, answer: Answer) {
         let mut mailbox = self.lock();
         if matches!(mailbox.phase, Phase::Running) {
-            mailbox.outbox.push(answer);
+            mailbox.extend().outbox.push(answer);
             self.posted.store(true, Ordering::Release);
             mailbox.wake();
         } else {

@@ -448,7 +448,7 @@ impl<S: Server> Context<S> {
     pub fn keep<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
         let value = Arc::new(value);
         let replaced =
-            self.cell.upgrade().and_then(|cell| cell.lock().kept.put(name, value.clone()));
+            self.cell.upgrade().and_then(|cell| cell.lock().extend().kept.put(name, value.clone()));
         drop(replaced);
         value
     }
@@ -456,12 +456,12 @@ impl<S: Server> Context<S> {
     /// The value of that name and type, if one is [kept](Self::keep).
     #[must_use]
     pub fn kept<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        self.cell.upgrade()?.lock().kept.get(name)
+        self.cell.upgrade()?.lock().extras()?.kept.get(name)
     }
 
     /// Takes a kept value out.
     pub fn unkeep<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        self.cell.upgrade()?.lock().kept.take(name)
+        self.cell.upgrade()?.lock().extras_mut()?.kept.take(name)
     }
 
     fn source<F: Future<Output = ()> + Send + 'static>(

@@ -140,7 +140,7 @@ impl<S: Server> Kind<S> {
     }
 
     pub(crate) fn failed(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.lock().failed.is_some()).count()
+        self.cells.iter().filter(|cell| cell.lock().failed().is_some()).count()
     }
 
     /// The keys of the servers in memory.

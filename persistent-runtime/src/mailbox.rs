@@ -1,6 +1,6 @@
 //! What waits for a server, and where the server itself is.
 
-use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
+use std::{collections::VecDeque, mem, sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -101,6 +101,11 @@ pub(crate) struct Mailbox<S: Server> {
     pub(crate) killed: bool,
     /// When the sweeper comes by. Entries of its heap for later are stale.
     pub(crate) armed: Option<Instant>,
+    extras: Option<Box<Extras<S>>>,
+}
+
+/// What few cells have anything of.
+pub(crate) struct Extras<S: Server> {
     pub(crate) crashes: Crashes,
     /// The last panic's text, once the restart limit is exceeded.
     pub(crate) failed: Option<Arc<str>>,
@@ -116,6 +121,21 @@ pub(crate) struct Mailbox<S: Server> {
     pub(crate) moved: Option<Handle<S>>,
 }
 
+impl<S: Server> Default for Extras<S> {
+    fn default() -> Self {
+        Self {
+            crashes: Crashes::default(),
+            failed: None,
+            outbox: Vec::new(),
+            kept: Kept::default(),
+            kept_until: None,
+            watchers: Watchers::default(),
+            adopted: None,
+            moved: None,
+        }
+    }
+}
+
 /// Where the instance is.
 pub(crate) enum Phase<S: Server> {
     /// Not in memory.
@@ -126,6 +146,14 @@ pub(crate) enum Phase<S: Server> {
     Running,
 }
 
+impl<S: Server> Extras<S> {
+    /// Whether nothing here needs the cell. Watchers hold clients of their own.
+    pub(crate) fn is_void(&self) -> bool {
+        let forwards = self.moved.as_ref().is_some_and(|to| !to.cell().kind().is_stopping());
+        self.failed.is_none() && self.crashes.is_empty() && self.kept.is_empty() && !forwards
+    }
+}
+
 impl<S: Server> Mailbox<S> {
     pub(crate) fn new() -> Self {
         Self {
@@ -134,15 +162,47 @@ impl<S: Server> Mailbox<S> {
             waker: None,
             killed: false,
             armed: None,
-            crashes: Crashes::default(),
-            failed: None,
-            outbox: Vec::new(),
-            kept: Kept::default(),
-            kept_until: None,
-            watchers: Watchers::default(),
-            adopted: None,
-            moved: None,
+            extras: None,
         }
+    }
+
+    /// What there is of the extras.
+    pub(crate) fn extras(&self) -> Option<&Extras<S>> {
+        self.extras.as_deref()
+    }
+
+    /// As [`extras`](Self::extras), to take from.
+    pub(crate) fn extras_mut(&mut self) -> Option<&mut Extras<S>> {
+        self.extras.as_deref_mut()
+    }
+
+    /// The extras, to add to.
+    pub(crate) fn extend(&mut self) -> &mut Extras<S> {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Takes something out of the extras.
+    pub(crate) fn take<T: Default>(&mut self, part: impl FnOnce(&mut Extras<S>) -> &mut T) -> T {
+        self.extras_mut().map(|extras| mem::take(part(extras))).unwrap_or_default()
+    }
+
+    /// The last panic's text, if the restart limit is exceeded.
+    pub(crate) fn failed(&self) -> Option<&Arc<str>> {
+        self.extras()?.failed.as_ref()
+    }
+
+    /// Where the server is now, if it has been handed on.
+    pub(crate) fn moved(&self) -> Option<&Handle<S>> {
+        self.extras()?.moved.as_ref()
+    }
+
+    pub(crate) fn has_posted(&self) -> bool {
+        self.extras().is_some_and(|extras| !extras.outbox.is_empty())
+    }
+
+    /// Drops the crashes that count no more; when the last of the others will.
+    pub(crate) fn forget_old_crashes(&mut self, now: Instant, within: Duration) -> Option<Instant> {
+        self.extras_mut()?.crashes.forget_old(now, within)
     }
 
     /// Takes the instance if it is at rest; it is `then` afterwards.
@@ -169,7 +229,7 @@ impl<S: Server> Mailbox<S> {
 
     /// Whether nothing has come up while somebody had the instance.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.outbox.is_empty() && !self.killed
+        self.queue.is_empty() && !self.has_posted() && !self.killed
     }
 
     /// Has the task look again, if it waits.

@@ -275,15 +275,15 @@ impl<S: Server> Task<S> {
         }
         if has_room {
             cell.take(&mut mailbox, &mut self.inbox);
-            self.blocked |= mailbox.failed.is_some() || mailbox.moved.is_some();
+            self.blocked |= mailbox.failed().is_some() || mailbox.moved().is_some();
             if let Some(envelope) = self.inbox.pop_front() {
                 drop(mailbox);
                 return Poll::Ready(self.route(envelope));
             }
         }
-        if !settled || !mailbox.outbox.is_empty() {
+        if !settled || mailbox.has_posted() {
             mailbox.waker = Some(cx.waker().clone());
-            if !mailbox.outbox.is_empty() {
+            if mailbox.has_posted() {
                 mailbox.wake();
             }
             return Poll::Pending;
@@ -298,11 +298,13 @@ impl<S: Server> Task<S> {
                 (Phase::Idle { instance, since: now }, deadline)
             }
             None => {
-                mailbox.kept_until = now
-                    .checked_add(self.settings.idle_timeout)
-                    .filter(|_| !mailbox.kept.is_empty());
-                let crashes = mailbox.crashes.forget_old(now, cell.settings().within);
-                (Phase::Absent, earliest(crashes, mailbox.kept_until))
+                let until = mailbox.extras_mut().and_then(|extras| {
+                    let until = now.checked_add(self.settings.idle_timeout);
+                    extras.kept_until = until.filter(|_| !extras.kept.is_empty());
+                    extras.kept_until
+                });
+                let crashes = mailbox.forget_old_crashes(now, cell.settings().within);
+                (Phase::Absent, earliest(crashes, until))
             }
         };
         let absent = matches!(phase, Phase::Absent);
@@ -322,7 +324,7 @@ impl<S: Server> Task<S> {
     fn route(&mut self, envelope: Envelope<S>) -> Step<S> {
         if self.blocked {
             let mailbox = self.cell.lock();
-            let (moved, failed) = (mailbox.moved.clone(), mailbox.failed.clone());
+            let (moved, failed) = (mailbox.moved().cloned(), mailbox.failed().cloned());
             self.blocked = moved.is_some() || failed.is_some();
             match (moved, failed) {
                 (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
@@ -411,7 +413,7 @@ impl<S: Server> Task<S> {
             };
             let Some(message) = instance.context.next_then() else { return Ok(instance) };
             self.work(instance, Work::Message(message), None, None).await;
-            let failed = self.cell.lock().failed.clone();
+            let failed = self.cell.lock().failed().cloned();
             if let Some(panic) = failed {
                 return Err(Trouble::Error(self.cell.limit_exceeded(&panic)));
             }
@@ -589,7 +591,7 @@ impl<S: Server> Drop for Task<S> {
             let mut mailbox = self.cell.lock();
             mailbox.phase = Phase::Absent;
             mailbox.waker = None;
-            (mem::take(&mut mailbox.queue), mem::take(&mut mailbox.outbox))
+            (mem::take(&mut mailbox.queue), mailbox.take(|extras| &mut extras.outbox))
         };
         drop((queue, outbox, mem::take(&mut self.inbox)));
         self.cell.kind().release(self.cell.id());

@@ -22,7 +22,10 @@ use crate::{
 impl<S: Server> Task<S> {
     pub(super) async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
         let kind = self.cell.kind().clone();
-        let options = terms.options.clone().or_else(|| self.cell.lock().adopted.clone());
+        let options = terms
+            .options
+            .clone()
+            .or_else(|| self.cell.lock().extras().and_then(|extras| extras.adopted.clone()));
         self.settings = match &options {
             Some(options) => kind.settings_with(options),
             None => kind.settings().clone(),
@@ -118,9 +121,10 @@ impl<S: Server> Task<S> {
             self.cell.tell(&Event::Crashed { panic: panic.clone(), poison });
             let verdict = {
                 let mut mailbox = self.cell.lock();
-                let verdict = mailbox.crashes.record(Instant::now(), &settings);
+                let extras = mailbox.extend();
+                let verdict = extras.crashes.record(Instant::now(), &settings);
                 if verdict == Verdict::Fail {
-                    mailbox.failed = Some(panic.as_str().into());
+                    extras.failed = Some(panic.as_str().into());
                     self.blocked = true;
                 }
                 verdict

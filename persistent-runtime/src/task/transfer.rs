@@ -76,7 +76,7 @@ impl<S: Server> Task<S> {
             Err(trouble) => return self.decline(trouble, answer).await,
         };
         let baggage = Arc::new(Baggage::default());
-        let kept = mem::take(&mut self.cell.lock().kept);
+        let kept = self.cell.lock().take(|extras| &mut extras.kept);
         *baggage.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         let (mut taken, reply) = reply::channel::<()>();
         taken.set(());
@@ -97,10 +97,10 @@ impl<S: Server> Task<S> {
             Err(_) => handing_over.await,
         };
         if let Err(error) = outcome {
-            self.cell.lock().kept = baggage.take_kept();
+            self.cell.lock().extend().kept = baggage.take_kept();
             return self.gate.hold(answer, Err(error));
         }
-        self.cell.lock().moved = Some(target);
+        self.cell.lock().extend().moved = Some(target);
         self.blocked = true;
         self.stage(None);
         self.gate.hold(answer, Ok(()));
@@ -127,9 +127,10 @@ impl<S: Server> Task<S> {
         }
         let moved = {
             let mut mailbox = self.cell.lock();
-            mailbox.kept = offer.baggage.take_kept();
-            mailbox.adopted = offer.options;
-            mailbox.moved.take()
+            let extras = mailbox.extend();
+            extras.kept = offer.baggage.take_kept();
+            extras.adopted = offer.options;
+            extras.moved.take()
         };
         drop(moved);
         // One that can't be activated says so at its next message.
