@@ -118,7 +118,7 @@ impl<S: Server> Cell<S> {
             return Ok(Some(envelope));
         }
         mailbox.queue.push_back(envelope);
-        if matches!(mailbox.phase, Phase::Running) {
+        if mailbox.phase.is_busy() {
             mailbox.wake();
         } else {
             let instance = mailbox.take_idle(Phase::Running);
@@ -161,6 +161,7 @@ impl<S: Server> Cell<S> {
             drop(mailbox);
             self.arm(arm);
         } else {
+            mailbox.phase = Phase::Running;
             drop(mailbox);
             self.run(Some(instance), None);
         }
@@ -210,7 +211,7 @@ impl<S: Server> Cell<S> {
     /// Ends the instance at once: no hook runs, nothing is stored.
     pub(crate) fn kill(&self) {
         let mut mailbox = self.lock();
-        mailbox.killed = matches!(mailbox.phase, Phase::Running);
+        mailbox.killed = mailbox.phase.is_busy();
         mailbox.wake();
         let instance = mailbox.take_idle(Phase::Absent);
         drop(mailbox);
@@ -292,8 +293,8 @@ impl<S: Server> Sweep for Cell<S> {
         let crashes = mailbox.forget_old_crashes(now, self.settings().within);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
-            // Its task arms the sweeper again when it comes to rest.
-            Phase::Running => return None,
+            // Who has it arms the sweeper again when it comes to rest.
+            Phase::Running | Phase::Borrowed => return None,
             Phase::Absent => {
                 let until = mailbox.extras_mut().and_then(|extras| {
                     if extras.kept_until.take_if(|until| *until <= now).is_some() {
@@ -334,7 +335,7 @@ pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<I
 impl<S: Server> Outbox for Cell<S> {
     fn post(&self, answer: Answer) {
         let mut mailbox = self.lock();
-        if matches!(mailbox.phase, Phase::Running) {
+        if mailbox.phase.is_busy() {
             mailbox.extend().outbox.push(answer);
             self.posted.store(true, Ordering::Release);
             mailbox.wake();

@@ -3,12 +3,12 @@
 //!
 //! Only what ends there and then is handled so: a method that is not `async`,
 //! on a server at rest, with nothing to be committed. All else goes through the
-//! mailbox. The phase is `Running` meanwhile, as if a task had the server, so
+//! mailbox. The phase is `Borrowed` meanwhile, as if a task had the server, so
 //! every other rule holds: messages queue, in order, and whoever puts the server
 //! back looks for them. Handlers don't nest: one that calls another server waits,
 //! so it is `async`, so it has a task.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, hint, sync::Arc};
 
 use crate::{
     CallError, ReplySlot, Server,
@@ -49,23 +49,36 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
         };
     }
     let (answer, waiting) = place.into_channel();
+    cell.lock().phase = Phase::Running;
     let (task, persist) = (Task::new(cell.clone(), None), terms.persist);
     cell.kind().spawn(task.go_on(instance, reads, driven, persist, answer));
     Direct::Handed(waiting)
 }
 
+/// How often a caller looks again for a server that another caller has. Such a
+/// message can't wait for anything, so most are over at once, and to look again is
+/// cheaper than to queue and be woken.
+const LOOKS: u32 = 32;
+
 /// The instance, if it is at rest and the message would leave it at rest.
 fn borrow<S: Server>(cell: &Cell<S>, terms: &Terms<S>, reads: bool) -> Option<Box<Instance<S>>> {
-    if cell.kind().is_stopping() {
-        return None;
-    }
-    let mut mailbox = cell.lock();
-    match &mailbox.phase {
-        Phase::Idle { instance, .. } if instance.is_free(reads, terms.persist) => {
-            mailbox.take_idle(Phase::Running)
+    for _ in 0..LOOKS {
+        if cell.kind().is_stopping() {
+            return None;
         }
-        _ => None,
+        let mut mailbox = cell.lock();
+        match &mailbox.phase {
+            Phase::Idle { instance, .. } if instance.is_free(reads, terms.persist) => {
+                return mailbox.take_idle(Phase::Borrowed);
+            }
+            // Those who wait in the queue come first.
+            Phase::Borrowed if mailbox.queue.is_empty() => {}
+            _ => return None,
+        }
+        drop(mailbox);
+        hint::spin_loop();
     }
+    None
 }
 
 /// The caller's place for a result, on its own stack.

@@ -144,6 +144,16 @@ pub(crate) enum Phase<S: Server> {
     Idle { instance: Box<Instance<S>>, since: Instant },
     /// With its task: being activated, at work, or being unloaded.
     Running,
+    /// With a caller, for one message that can't wait.
+    Borrowed,
+}
+
+impl<S: Server> Phase<S> {
+    /// Whether somebody has the instance, who looks for what has come up before
+    /// it is put back.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Running | Self::Borrowed)
+    }
 }
 
 impl<S: Server> Extras<S> {
