@@ -20,6 +20,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     CallError, Event, Server, ServerId, StopReason,
+    core::Active,
     kept::Kept,
     kind::Kind,
     mailbox::{Envelope, Extras, Mailbox, Order, Phase},
@@ -108,12 +109,21 @@ impl<S: Server> Cell<S> {
         self: &Arc<Self>,
         envelope: Envelope<S>,
     ) -> Result<Option<Envelope<S>>, CallError> {
+        self.push(envelope, |mailbox| mailbox.waiting == 0)
+    }
+
+    /// Queues `envelope` if there is room and the sender's turn has come.
+    fn push(
+        self: &Arc<Self>,
+        envelope: Envelope<S>,
+        my_turn: impl FnOnce(&Mailbox<S>) -> bool,
+    ) -> Result<Option<Envelope<S>>, CallError> {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&envelope.order, &mailbox) {
             drop(mailbox);
             return envelope.refuse(error).map(|()| None);
         }
-        if mailbox.queue.len() >= self.settings().mailbox {
+        if mailbox.queue.len() >= self.settings().mailbox || !my_turn(&mailbox) {
             drop(mailbox);
             return Ok(Some(envelope));
         }
@@ -123,8 +133,11 @@ impl<S: Server> Cell<S> {
         } else {
             let instance = mailbox.take_idle(Phase::Running);
             mailbox.phase = Phase::Running;
+            // A shutdown must not find the runtime quiet before the task counts.
+            let active = Active::new(self.kind.core().clone());
             drop(mailbox);
             self.run(instance, None);
+            drop(active);
         }
         Ok(None)
     }
@@ -133,18 +146,20 @@ impl<S: Server> Cell<S> {
     ///
     /// Cancel safe: a dropped call has queued nothing.
     pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
-        let mut waiting = Some(envelope);
-        while let Some(envelope) = waiting.take() {
+        let Some(mut envelope) = self.try_send(envelope)? else { return Ok(()) };
+        let _line = Line::join(self);
+        let mut woken = false;
+        loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
-            waiting = self.try_send(envelope)?;
-            if waiting.is_some() {
-                room.await;
+            // Nobody is woken for room that was there before one stood in line.
+            match self.push(envelope, |mailbox| woken || mailbox.waiting == 1)? {
+                None => return Ok(()),
+                Some(full) => envelope = full,
             }
+            room.await;
+            woken = true;
         }
-        // There may be room for the next one, too.
-        self.room.notify_one();
-        Ok(())
     }
 
     /// Puts an instance back that a caller has borrowed, or has a task see to
@@ -191,12 +206,16 @@ impl<S: Server> Cell<S> {
 
     /// Moves up to a batch of messages to `inbox`.
     pub(crate) fn take(&self, mailbox: &mut Mailbox<S>, inbox: &mut VecDeque<Envelope<S>>) {
-        let was_full = mailbox.queue.len() >= self.settings().mailbox;
         let batch = mailbox.queue.len().min(BATCH);
         inbox.extend(mailbox.queue.drain(..batch));
-        if was_full {
+        if mailbox.waiting > 0 {
             self.room.notify_one();
         }
+    }
+
+    /// Has all who wait for room look whether they are refused.
+    pub(crate) fn wake_line(&self) {
+        self.room.notify_waiters();
     }
 
     /// Deferred answers that were sent while the task was at work.
@@ -209,16 +228,18 @@ impl<S: Server> Cell<S> {
     }
 
     /// Ends the instance at once: no hook runs, nothing is stored.
-    pub(crate) fn kill(&self) {
+    pub(crate) fn kill(self: &Arc<Self>) {
         let mut mailbox = self.lock();
         mailbox.killed = mailbox.phase.is_busy();
         mailbox.wake();
-        let instance = mailbox.take_idle(Phase::Absent);
+        let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
         if instance.is_some() {
+            // The next life must not begin before this one is over.
             discard(instance);
             self.forget_kept();
             self.tell(&Event::Killed);
+            self.run(None, None);
         }
     }
 
@@ -250,14 +271,15 @@ impl<S: Server> Cell<S> {
         mailbox.wake();
         let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
+        self.wake_line();
         if instance.is_some() {
             self.run(instance, Some(reason));
         }
     }
 
     /// Drops everything at once: the runtime is gone.
-    pub(crate) fn halt(&self) {
-        self.room.notify_waiters();
+    pub(crate) fn halt(self: &Arc<Self>) {
+        self.wake_line();
         self.kill();
         let mut mailbox = self.lock();
         let queue = mem::take(&mut mailbox.queue);
@@ -286,10 +308,9 @@ impl<S: Server> Cell<S> {
 impl<S: Server> Sweep for Cell<S> {
     fn sweep(self: Arc<Self>, now: Instant) -> Option<Instant> {
         let mut mailbox = self.lock();
-        if mailbox.armed.is_none_or(|armed| armed > now) {
+        if !mailbox.disarm(now) {
             return None;
         }
-        mailbox.armed = None;
         let crashes = mailbox.forget_old_crashes(now, self.settings().within);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
@@ -310,20 +331,45 @@ impl<S: Server> Sweep for Cell<S> {
                 (instance.deadline(*since), unload)
             }
         };
-        let rearmed = match deadline {
-            Some(deadline) if deadline > now => mailbox.arm(Some(deadline)),
-            _ => None,
-        };
-        let instance = if rearmed.is_none() { mailbox.take_idle(Phase::Running) } else { None };
+        if deadline.is_some_and(|deadline| deadline > now) {
+            let rearmed = mailbox.arm(deadline);
+            drop(mailbox);
+            let _ = caught(|| drop(kept));
+            return rearmed;
+        }
+        let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
         let _ = caught(|| drop(kept));
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
             self.run(instance, unload);
-        } else if rearmed.is_none() {
+        } else {
             self.kind.release(&self.id);
         }
-        rearmed
+        None
+    }
+}
+
+/// A place among those who wait for room. Leaving it, for whatever reason, gives
+/// the next one a turn.
+struct Line<'a, S: Server>(&'a Cell<S>);
+
+impl<'a, S: Server> Line<'a, S> {
+    fn join(cell: &'a Cell<S>) -> Self {
+        cell.lock().waiting += 1;
+        Self(cell)
+    }
+}
+
+impl<S: Server> Drop for Line<'_, S> {
+    fn drop(&mut self) {
+        let mut mailbox = self.0.lock();
+        mailbox.waiting -= 1;
+        let others = mailbox.waiting > 0;
+        drop(mailbox);
+        if others {
+            self.0.room.notify_one();
+        }
     }
 }
 

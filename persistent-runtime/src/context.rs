@@ -16,7 +16,7 @@ use std::{
 
 use futures_core::Stream;
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, coop::consume_budget},
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
@@ -263,7 +263,9 @@ impl<S: Server> Context<S> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                send.send(message()).await;
+                if !send.send(message()).await {
+                    return;
+                }
             }
         })
     }
@@ -298,7 +300,11 @@ impl<S: Server> Context<S> {
         self.source(|send| async move {
             let mut stream = pin!(stream);
             while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-                send.send(message).await;
+                if !send.send(message).await {
+                    return;
+                }
+                // One that is always ready must not keep a thread to itself.
+                consume_budget().await;
             }
         })
     }
@@ -345,7 +351,9 @@ impl<S: Server> Context<S> {
         let mut events = other.watch();
         self.source(|send| async move {
             while let Some(event) = events.next().await {
-                send.send(message(event)).await;
+                if !send.send(message(event)).await {
+                    return;
+                }
             }
         })
     }
@@ -555,12 +563,13 @@ struct Sender<S: Server> {
 }
 
 impl<S: Server> Sender<S> {
-    async fn send(&self, message: S::Message) {
-        let Some(cell) = self.cell.upgrade() else { return };
+    /// Whether there is a point in sending more.
+    async fn send(&self, message: S::Message) -> bool {
+        let Some(cell) = self.cell.upgrade() else { return false };
         let origin = Origin { life: self.life.clone(), cancelled: self.cancelled.clone() };
         // Refused means that the server has failed or the runtime stops:
         // nobody is there to be told.
-        let _ = cell.send(Envelope::own(Order::Info(message, origin))).await;
+        cell.send(Envelope::own(Order::Info(message, origin))).await.is_ok()
     }
 }
 

@@ -140,8 +140,11 @@ impl Core {
                 let listeners = self.listeners.get(&of).and_then(|of| of.downcast_ref());
                 let listeners = listeners.cloned().unwrap_or_default();
                 let kind = Arc::new(Kind::<S>::new(self.clone(), options, taken_by, listeners));
-                kind.begin();
-                kinds.by_type.insert(of, kind.clone());
+                // After the end nobody would take it out again.
+                if !self.is_halted() {
+                    kind.begin();
+                    kinds.by_type.insert(of, kind.clone());
+                }
                 kind
             })
         });

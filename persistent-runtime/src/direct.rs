@@ -39,7 +39,11 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     }
     let Some(mut instance) = borrow(cell, terms, reads) else { return Direct::Declined(message) };
     let mut place = Place { value: None, waiting: None };
-    let driven = instance.run(message, ReplySlot::direct(&mut place));
+    let driven = {
+        // A handler finds tokio where it runs, wherever its caller is.
+        let _tokio = cell.kind().core().tokio().enter();
+        instance.run(message, ReplySlot::direct(&mut place))
+    };
     if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, terms.persist) {
         cell.put_back(instance);
         return match place {

@@ -38,6 +38,12 @@ pub enum Event {
     },
     /// It was [killed](crate::Client::kill).
     Killed,
+    /// Changes that wait to be saved under a weaker persist level could not be.
+    /// They are in memory, and it is tried again.
+    Unsaved {
+        /// Why.
+        reason: String,
+    },
     /// The watcher was too slow and has missed events.
     Missed {
         /// How many.
@@ -94,6 +100,7 @@ struct Watcher {
 impl Watchers {
     /// A new watcher, who keeps `client`.
     pub(crate) fn add(&mut self, client: Box<dyn Any + Send + Sync>) -> Watch {
+        self.0.retain(|watcher| !watcher.events.is_closed());
         let (sender, events) = mpsc::channel(BACKLOG);
         self.0.push(Watcher { events: sender, missed: 0 });
         Watch { events, _client: client }

@@ -120,6 +120,11 @@ impl Gate {
         self.failure.take()
     }
 
+    /// Whether something has failed that nobody has asked for yet.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     fn fail(&mut self, error: StorageError) {
         self.staged = None;
         for held in self.riding.drain(..).chain(self.waiting.drain(..)) {

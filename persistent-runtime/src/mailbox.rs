@@ -99,8 +99,13 @@ pub(crate) struct Mailbox<S: Server> {
     /// Wakes the task that runs the server, while it waits.
     pub(crate) waker: Option<Waker>,
     pub(crate) killed: bool,
-    /// When the sweeper comes by. Entries of its heap for later are stale.
-    pub(crate) armed: Option<Instant>,
+    /// How many senders wait for room.
+    pub(crate) waiting: usize,
+    /// When the sweeper comes by next, and the time after that: what is in its
+    /// heap of this cell. Few servers have more there, and what is not known of
+    /// here is stale.
+    armed: Option<Instant>,
+    armed_later: Option<Instant>,
     extras: Option<Box<Extras<S>>>,
 }
 
@@ -171,7 +176,9 @@ impl<S: Server> Mailbox<S> {
             phase: Phase::Absent,
             waker: None,
             killed: false,
+            waiting: 0,
             armed: None,
+            armed_later: None,
             extras: None,
         }
     }
@@ -233,8 +240,17 @@ impl<S: Server> Mailbox<S> {
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return None;
         }
-        self.armed = Some(deadline);
+        self.armed_later = self.armed.replace(deadline);
         Some(deadline)
+    }
+
+    /// The sweeper has come; whether it was awaited.
+    pub(crate) fn disarm(&mut self, now: Instant) -> bool {
+        if self.armed.is_none_or(|armed| armed > now) {
+            return false;
+        }
+        self.armed = self.armed_later.take().filter(|later| *later > now);
+        true
     }
 
     /// Whether nothing has come up while somebody had the instance.

@@ -210,6 +210,7 @@ impl<S: Server> Task<S> {
         persist: Option<Persist>,
         answer: Option<Answer>,
     ) {
+        self.settings = instance.settings.clone();
         self.finish(instance, reads, driven, persist, answer).await;
         self.run(None).await;
     }
@@ -412,7 +413,21 @@ impl<S: Server> Task<S> {
                 None => self.activate(terms).await?,
             };
             let Some(message) = instance.context.next_then() else { return Ok(instance) };
-            self.work(instance, Work::Message(message), None, None).await;
+            let fate = self.work(instance, Work::Message(message), None, None).await;
+            consume_budget().await;
+            if fate != Fate::Crashed && self.instance.is_none() {
+                // It has stopped itself or lost its state: once more would be for ever.
+                let failure = self.gate.take_failure();
+                return Err(failure.map_or_else(
+                    || Trouble::Error(CallError::NoReply { server: self.id() }),
+                    |source| self.storage_trouble(source),
+                ));
+            }
+            let killed = mem::take(&mut self.cell.lock().killed);
+            if killed || self.cell.kind().core().is_halted() {
+                discard(self.instance.take());
+                return Err(self.kill_trouble());
+            }
             let failed = self.cell.lock().failed().cloned();
             if let Some(panic) = failed {
                 return Err(Trouble::Error(self.cell.limit_exceeded(&panic)));

@@ -76,7 +76,7 @@ impl<S: Server> Task<S> {
         self.gate.take_failure();
         let id = self.id();
         let storage = self.cell.kind().core().storage().clone();
-        match self.drive(storage.load(&id)).await {
+        match self.drive(async { storage.load(&id).await }).await {
             Driven::Done(Ok(record)) => Ok(record),
             Driven::Done(Err(source)) => Err(self.storage_trouble(source)),
             Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::new(panic))),
@@ -130,6 +130,7 @@ impl<S: Server> Task<S> {
                 verdict
             };
             let Verdict::Rest(rest) = verdict else {
+                self.cell.wake_line();
                 return self.cell.tell(&Event::Failed { panic });
             };
             if !rest.is_zero() {
@@ -156,7 +157,10 @@ impl<S: Server> Task<S> {
     pub(super) async fn rest(&mut self, rest: Duration) {
         let kind = self.cell.kind().clone();
         let mut sleep = pin!(tokio::time::sleep(rest));
+        let cell = self.cell.clone();
         self.drive(poll_fn(|cx| {
+            // Before the flag is looked at, or its setter finds nobody to wake.
+            cell.lock().waker = Some(cx.waker().clone());
             if kind.is_stopping() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         }))
         .await;
@@ -172,22 +176,28 @@ impl<S: Server> Task<S> {
         let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
         let wipes = wipe || self.settings.restart.wipes(end);
         let was_live = instance.is_some();
+        let mut outcome = Ok(());
         if let Some(instance) = instance {
-            self.terminate(instance, reason, !wipes).await;
+            outcome = self.terminate(instance, reason, !wipes).await;
         }
         if wipes {
             self.stage(None);
+            outcome = Ok(());
         }
-        self.gate.hold(answer, Ok(()));
+        self.gate.hold(answer, outcome.map_err(|trouble| self.error(&trouble)));
         self.ended(reason, was_live).await;
         self.cell.reset();
     }
 
     pub(super) async fn unload(&mut self, reason: StopReason) {
-        if let Some(instance) = self.instance.take() {
-            self.terminate(instance, &reason, true).await;
-            self.ended(&reason, true).await;
+        let Some(mut instance) = self.instance.take() else { return };
+        if reason == StopReason::Idle && !self.save_or_keep(&mut instance).await {
+            self.instance = Some(instance);
+            return;
         }
+        // Without a caller to tell, the state before the trouble stays stored.
+        let _ = self.terminate(instance, &reason, true).await;
+        self.ended(&reason, true).await;
     }
 
     /// Runs the hook. What it changed is stored if the state is to be kept and
@@ -197,20 +207,25 @@ impl<S: Server> Task<S> {
         mut instance: Box<Instance<S>>,
         reason: &StopReason,
         keep: bool,
-    ) {
-        // Without a caller to tell, the state before the trouble stays stored.
-        if keep {
-            let _ = self.save(&mut instance);
-        }
+    ) -> Result<(), Trouble> {
+        let mut outcome = if keep { self.save(&mut instance) } else { Ok(()) };
         let Instance { state, context, .. } = &mut *instance;
         let driven = self.drive(S::terminate(state, reason, context)).await;
-        if keep && matches!(driven, Driven::Done(())) {
+        if let Some(source) = self.gate.take_failure() {
+            // This state stands on one that is lost.
+            outcome = Err(self.storage_trouble(source));
+        } else if keep && outcome.is_ok() && matches!(driven, Driven::Done(())) {
             instance.unsaved |= S::TERMINATE_WRITES;
-            let _ = self.save(&mut instance);
+            outcome = self.save(&mut instance);
+        }
+        for answer in self.cell.take_posted() {
+            let outcome = outcome.as_ref().map_err(|trouble| self.error(trouble)).copied();
+            self.gate.hold(Some(answer), outcome);
         }
         let Instance { state, context, .. } = &*instance;
         self.cell.kind().listen(|listener| listener.on_terminate(context.address(), reason, state));
         discard(Some(instance));
+        outcome
     }
 
     /// The end of an orderly end: its commit is done.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Instance, Task, Trouble};
 use crate::{
-    Address, CallError, Change, Context, Persist, Record, Server, cell::discard, codec,
-    panic::caught, reminder::Reminders,
+    Address, CallError, Change, Context, Event, Persist, Record, Server, codec, panic::caught,
+    reminder::Reminders,
 };
 
 impl<S: Server> Task<S> {
@@ -107,14 +107,36 @@ impl<S: Server> Task<S> {
     /// Saves what a weaker persist level has let wait.
     pub(super) async fn flush(&mut self) {
         if let Some(mut instance) = self.instance.take() {
-            match self.save(&mut instance) {
-                Ok(()) => self.instance = Some(instance),
-                Err(trouble) => {
-                    discard(Some(instance));
-                    self.decline(trouble, None).await;
-                }
-            }
+            self.save_or_keep(&mut instance).await;
+            self.instance = Some(instance);
         }
+    }
+
+    /// Saves what nobody has a receipt for yet, and waits for the commit. If it
+    /// can't be saved it stays in memory, to be tried again: nothing is lost
+    /// while the process lives.
+    pub(super) async fn save_or_keep(&mut self, instance: &mut Instance<S>) -> bool {
+        if !instance.unsaved {
+            return true;
+        }
+        // A failure of what was staged before is another matter: callers were
+        // told, and memory has to go back.
+        self.gate.settle().await;
+        if self.gate.has_failed() {
+            return true;
+        }
+        let saved = self.save(instance);
+        self.gate.settle().await;
+        let reason = match (saved, self.gate.take_failure()) {
+            (Ok(()), None) => return true,
+            (Err(trouble), _) => self.error(&trouble).to_string(),
+            (_, Some(source)) => source.to_string(),
+        };
+        instance.saved = None;
+        instance.unsaved = true;
+        instance.flush_within(instance.settings.persist);
+        self.cell.tell(&Event::Unsaved { reason });
+        false
     }
 
     /// Deletes a durable timer whose message crashed the server, which is back

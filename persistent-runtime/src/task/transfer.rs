@@ -65,7 +65,14 @@ impl<S: Server> Task<S> {
         let was_live = live.is_some();
         let options = live.as_ref().and_then(|instance| instance.options.clone());
         if let Some(instance) = live {
-            self.terminate(instance, &reason, true).await;
+            let mut ended = self.terminate(instance, &reason, true).await;
+            self.gate.settle().await;
+            if let Some(source) = self.gate.take_failure() {
+                ended = Err(self.storage_trouble(source));
+            }
+            if let Err(trouble) = ended {
+                return self.decline(trouble, answer).await;
+            }
         }
         let record = match self.load().await {
             Ok(Some(record)) => record,
