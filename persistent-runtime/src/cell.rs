@@ -7,6 +7,7 @@
 //! registry's lock, when nobody can send to it any more.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     mem,
     pin::pin,
@@ -19,8 +20,9 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    CallError, Event, Server, ServerId, StopReason,
+    CallError, Event, Server, ServerId, StopReason, Watch,
     core::Active,
+    event::Watchers,
     kept::Kept,
     kind::Kind,
     mailbox::{Envelope, Extras, Mailbox, Order, Phase},
@@ -243,6 +245,16 @@ impl<S: Server> Cell<S> {
         }
     }
 
+    /// A new watcher, who keeps `client`.
+    pub(crate) fn watch(&self, client: Box<dyn Any + Send + Sync>) -> Watch {
+        let mut mailbox = self.lock();
+        // Under the lock that the end takes to let the watchers go.
+        if self.kind.core().is_halted() {
+            return Watchers::default().add(client);
+        }
+        mailbox.extend().watchers.add(client)
+    }
+
     /// Drops the kept values.
     pub(crate) fn forget_kept(&self) {
         let kept = self.lock().take(|extras| &mut extras.kept);
@@ -311,7 +323,7 @@ impl<S: Server> Sweep for Cell<S> {
         if !mailbox.disarm(now) {
             return None;
         }
-        let crashes = mailbox.forget_old_crashes(now, self.settings().within);
+        let crashes = mailbox.forget_old_crashes(now);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
             // Who has it arms the sweeper again when it comes to rest.

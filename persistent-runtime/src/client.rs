@@ -271,7 +271,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// ```
     fn watch(&self) -> Watch {
         let client = Box::new(self.handle().clone());
-        self.handle().cell.lock().extend().watchers.add(client)
+        self.handle().cell.watch(client)
     }
 
     /// Queues any message of the server's, `&mut self` methods and reads

@@ -26,7 +26,7 @@ use crate::{
     codec,
     kind::Kind,
     mailbox::{Envelope, Order},
-    reminder::Reminders,
+    reminder::{Reminder, Reminders},
     reply::Outbox,
     source::Origin,
 };
@@ -545,6 +545,11 @@ impl<S: Server> Context<S> {
     /// Whether the durable timers have changed since this was last asked.
     pub(crate) fn take_reminded(&self) -> bool {
         self.settle(|effects| mem::take(&mut effects.reminded))
+    }
+
+    /// Deletes this durable timer, but not one that was set anew by its name.
+    pub(crate) fn drop_reminder(&self, reminder: &Reminder) {
+        self.ask(|effects| effects.reminded |= effects.reminders.remove(reminder));
     }
 
     pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {

@@ -1,6 +1,6 @@
 //! What waits for a server, and where the server itself is.
 
-use std::{collections::VecDeque, mem, sync::Arc, task::Waker, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 
 use tokio::time::Instant;
 
@@ -218,8 +218,8 @@ impl<S: Server> Mailbox<S> {
     }
 
     /// Drops the crashes that count no more; when the last of the others will.
-    pub(crate) fn forget_old_crashes(&mut self, now: Instant, within: Duration) -> Option<Instant> {
-        self.extras_mut()?.crashes.forget_old(now, within)
+    pub(crate) fn forget_old_crashes(&mut self, now: Instant) -> Option<Instant> {
+        self.extras_mut()?.crashes.forget_old(now)
     }
 
     /// Takes the instance if it is at rest; it is `then` afterwards.

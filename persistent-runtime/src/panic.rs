@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -24,6 +25,12 @@ pub(crate) fn poll_caught<F: Future + ?Sized>(
         Ok(poll) => poll.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
     }
+}
+
+/// Awaits `future`; a panic becomes its text.
+pub(crate) async fn await_caught<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
 }
 
 fn text(panic: Box<dyn Any + Send>) -> String {

@@ -1,18 +1,24 @@
 //! Durable timers: part of a server's record, rung by one task a type.
 
 use std::{
+    collections::HashSet,
+    future::{pending, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
-    Address, CallError, DecodeError, EncodeError, Server, StorageError, codec, kind::Kind,
+    Address, CallError, DecodeError, EncodeError, Server, StorageError, codec,
+    kind::Kind,
+    panic::{await_caught, caught},
 };
 
 /// When a durable timer is due. A time that has passed is due at once.
@@ -77,11 +83,23 @@ const NEVER: u64 = i64::MAX.cast_unsigned();
 pub(crate) struct Reminders(Vec<Reminder>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Reminder {
+pub(crate) struct Reminder {
     due: u64,
     name: String,
     /// Encoded apart, so that one that can't be read spoils no other.
     message: Vec<u8>,
+}
+
+impl Reminder {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The message. A panic in its own code is an error as well.
+    pub(crate) fn message<M: DeserializeOwned>(&self) -> Result<M, DecodeError> {
+        caught(|| codec::decode(&self.message))
+            .unwrap_or_else(|reason| Err(DecodeError::Restore { reason }))
+    }
 }
 
 impl Reminders {
@@ -105,10 +123,9 @@ impl Reminders {
         self.0.first().map(|reminder| reminder.due)
     }
 
-    /// The name and message of the earliest, if that is due.
-    pub(crate) fn first_due(&self, now: u64) -> Option<(String, Vec<u8>)> {
-        let first = self.0.first().filter(|reminder| reminder.due <= now)?;
-        Some((first.name.clone(), first.message.clone()))
+    /// Those that are due.
+    pub(crate) fn due_by(&self, now: u64) -> Vec<Reminder> {
+        self.0.iter().take_while(|reminder| reminder.due <= now).cloned().collect()
     }
 
     pub(crate) fn set(&mut self, name: &str, due: u64, message: Vec<u8>) {
@@ -121,6 +138,13 @@ impl Reminders {
     pub(crate) fn cancel(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|reminder| reminder.name != name);
+        self.0.len() < before
+    }
+
+    /// Whether exactly this one was there.
+    pub(crate) fn remove(&mut self, reminder: &Reminder) -> bool {
+        let before = self.0.len();
+        self.0.retain(|other| other != reminder);
         self.0.len() < before
     }
 
@@ -156,52 +180,99 @@ impl Bell {
 
 /// How many servers are woken at once.
 const AT_ONCE: usize = 64;
-/// When a server that could not be woken is tried again.
+/// When a server that could not be woken, or the storage, is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Wakes the servers of a type whose timers are due.
 pub(crate) async fn ring<S: Server>(kind: Arc<Kind<S>>) {
+    let mut ringer = Ringer { calls: JoinSet::new(), ringing: HashSet::new() };
     while !kind.core().is_halted() {
         // Whatever is stored while we look rings.
         kind.bell().sleeps_until.store(u64::MAX, Ordering::SeqCst);
         let now = kind.core().clock().now();
-        let next = wake_due(&kind, now).await.unwrap_or(Some(now + millis(RETRY)));
+        let next = ringer.wake_due(&kind, now).await.unwrap_or(Some(now + millis(RETRY)));
         kind.bell().sleeps_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
-        let rung = kind.bell().rung.notified();
-        match next {
-            Some(next) => {
-                let wait = Duration::from_millis(next.saturating_sub(kind.core().clock().now()));
-                let _ = tokio::time::timeout(wait, rung).await;
-            }
-            None => rung.await,
-        }
+        let now = kind.core().clock().now();
+        let wait = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+        ringer.rest(&kind, wait).await;
     }
 }
 
-/// Wakes what is due; returns when the next one is.
-async fn wake_due<S: Server>(kind: &Arc<Kind<S>>, now: u64) -> Result<Option<u64>, StorageError> {
-    let mut after: Option<(u64, Arc<str>)> = None;
-    let mut retry = None;
-    loop {
-        let from = after.as_ref().map(|(due, key)| (*due, &**key));
-        let page = kind.core().storage().due(S::NAME, from, AT_ONCE).await?;
-        let mut calls = JoinSet::new();
-        for (_, key) in page.iter().take_while(|(due, _)| *due <= now) {
-            let handle = kind.handle(&Address::existing(key.clone()));
-            calls.spawn(async move { handle.remind().await });
+/// A slow server keeps none of the others waiting.
+struct Ringer {
+    calls: JoinSet<(Arc<str>, Result<(), CallError>)>,
+    /// Those whose timers are being handled.
+    ringing: HashSet<Arc<str>>,
+}
+
+impl Ringer {
+    /// Wakes what is due; returns when the next one is.
+    async fn wake_due<S: Server>(
+        &mut self,
+        kind: &Arc<Kind<S>>,
+        now: u64,
+    ) -> Result<Option<u64>, StorageError> {
+        let mut after: Option<(u64, Arc<str>)> = None;
+        loop {
+            let from = after.as_ref().map(|(due, key)| (*due, &**key));
+            let page = async { kind.core().storage().due(S::NAME, from, AT_ONCE).await };
+            let page =
+                await_caught(page).await.unwrap_or_else(|panic| Err(StorageError::new(panic)))?;
+            for (due, key) in &page {
+                if *due > now {
+                    return Ok(Some(*due));
+                }
+                if self.calls.len() == AT_ONCE {
+                    // Each one that is done has this looked at again.
+                    return Ok(None);
+                }
+                if self.ringing.insert(key.clone()) {
+                    let (key, handle) = (key.clone(), kind.handle(&Address::existing(key.clone())));
+                    self.calls.spawn(async move { (key, handle.remind().await) });
+                }
+            }
+            if page.len() < AT_ONCE {
+                return Ok(None);
+            }
+            after = page.into_iter().next_back();
         }
-        while let Some(done) = calls.join_next().await {
-            match done {
-                // A panic costs the message, the timer's as any other.
-                Ok(Ok(()) | Err(CallError::Crashed { .. })) => {}
-                _ => retry = Some(now + millis(RETRY)),
+    }
+
+    /// Until the bell rings, the wait is over, or a server is done.
+    async fn rest<S: Server>(&mut self, kind: &Kind<S>, wait: Option<Duration>) {
+        let mut rung = pin!(kind.bell().rung.notified());
+        let mut over = pin!(async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => pending().await,
+            }
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(Some(done)) = self.calls.poll_join_next(cx) {
+                self.done(done.ok(), kind);
+                return Poll::Ready(());
+            }
+            if rung.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { over.as_mut().poll(cx) }
+        })
+        .await;
+    }
+
+    fn done<S: Server>(&mut self, done: Option<(Arc<str>, Result<(), CallError>)>, kind: &Kind<S>) {
+        let Some((key, outcome)) = done else { return };
+        match outcome {
+            // A panic costs the message, the timer's as any other.
+            Ok(()) | Err(CallError::Crashed { .. }) => {
+                self.ringing.remove(&key);
+            }
+            Err(_) if kind.is_stopping() => {}
+            // It counts as ringing until it is tried again.
+            Err(_) => {
+                self.calls.spawn(async move {
+                    tokio::time::sleep(RETRY).await;
+                    (key, Ok(()))
+                });
             }
         }
-        let next = page.iter().map(|(due, _)| *due).find(|due| *due > now);
-        if next.is_some() || page.len() < AT_ONCE {
-            return Ok(next.into_iter().chain(retry).min());
-        }
-        after = page.into_iter().next_back();
     }
 }
 

@@ -40,17 +40,22 @@ pub(crate) enum Verdict {
 
 /// A server's recent crashes. They outlive its activations.
 #[derive(Debug, Default)]
-pub(crate) struct Crashes(VecDeque<Instant>);
+pub(crate) struct Crashes {
+    times: VecDeque<Instant>,
+    /// How long each counts, by the settings of the last one.
+    within: Duration,
+}
 
 impl Crashes {
     /// Counts a crash.
     pub(crate) fn record(&mut self, now: Instant, settings: &Settings) -> Verdict {
-        self.forget_old(now, settings.within);
-        self.0.push_back(now);
+        self.within = settings.within;
+        self.forget_old(now);
+        self.times.push_back(now);
         // At most one more than the limit is ever kept.
-        let crashes = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let crashes = u32::try_from(self.times.len()).unwrap_or(u32::MAX);
         if crashes > settings.max_restarts {
-            self.0.clear();
+            self.times.clear();
             Verdict::Fail
         } else {
             Verdict::Rest(settings.backoff.rest(crashes, chance()))
@@ -58,15 +63,15 @@ impl Crashes {
     }
 
     /// Drops the crashes that count no more; when the last of the others will.
-    pub(crate) fn forget_old(&mut self, now: Instant, within: Duration) -> Option<Instant> {
-        while self.0.front().is_some_and(|crash| now.duration_since(*crash) >= within) {
-            self.0.pop_front();
+    pub(crate) fn forget_old(&mut self, now: Instant) -> Option<Instant> {
+        while self.times.front().is_some_and(|crash| now.duration_since(*crash) >= self.within) {
+            self.times.pop_front();
         }
-        self.0.back().and_then(|crash| crash.checked_add(within))
+        self.times.back().and_then(|crash| crash.checked_add(self.within))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.times.is_empty()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     core::{Active, Core, Listeners},
     environment,
     kind::Kind,
+    panic::{await_caught, caught},
 };
 
 /// A set of persistent servers on one storage.
@@ -21,7 +22,8 @@ use crate::{
 /// [`shutdown`](Self::shutdown) ends it in order. Dropping the last clone ends
 /// it at once, as a kill of the process would: what was acknowledged is
 /// stored, `terminate` hooks don't run, and clients get
-/// [`CallError::RuntimeStopped`]. The drop waits for the commits in flight.
+/// [`CallError::RuntimeStopped`]. The drop waits for the commits in flight, and
+/// closes the storage; the storage itself is dropped with the last client.
 #[derive(Clone)]
 pub struct Runtime(Arc<Owner>);
 
@@ -53,7 +55,8 @@ impl Runtime {
     }
 
     /// Makes sure that the server under `key` runs, created from `init` if
-    /// nothing is stored, and stored by then.
+    /// nothing is stored, and stored by then, unless its persist level is weaker
+    /// than `every_message`.
     ///
     /// # Errors
     /// Each of [`CallError`] but those of a handler.
@@ -200,7 +203,8 @@ impl fmt::Debug for Runtime {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.halt();
-        self.0.storage().close();
+        // A foreign storage's panic must not become one of the drop.
+        let _ = caught(|| self.0.storage().close());
     }
 }
 
@@ -451,6 +455,8 @@ impl Ready {
 
 /// How many servers are revived at once, and how many keys are listed at once.
 const REVIVED_AT_ONCE: usize = 64;
+/// When the keys are asked for again after the storage has failed.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts every stored server of a type, if its policy says so.
 fn revive<S: Server>(core: &Arc<Core>) {
@@ -464,8 +470,13 @@ async fn revive_all<S: Server>(kind: Arc<Kind<S>>, _active: Active) {
     let mut after: Option<Arc<str>> = None;
     loop {
         let storage = kind.core().storage();
-        let Ok(keys) = storage.keys(S::NAME, after.as_deref(), REVIVED_AT_ONCE).await else {
-            return;
+        let keys = async { storage.keys(S::NAME, after.as_deref(), REVIVED_AT_ONCE).await };
+        let Ok(Ok(keys)) = await_caught(keys).await else {
+            if kind.is_stopping() {
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+            continue;
         };
         after = keys.last().cloned();
         if after.is_none() || kind.is_stopping() {

@@ -17,7 +17,6 @@ use crate::{
     StorageError,
     cell::{Cell, discard, earliest},
     client::Handle,
-    codec,
     core::Active,
     gate::Gate,
     kind::Live,
@@ -158,12 +157,11 @@ enum Work<S: Server> {
 }
 
 /// How a message ended.
-#[derive(PartialEq)]
 enum Fate {
     Handled,
     Crashed,
     /// Nothing of it is left, through no fault of its own.
-    Lost,
+    Lost(CallError),
 }
 
 /// How the server's own code, or the storage's, went.
@@ -304,7 +302,7 @@ impl<S: Server> Task<S> {
                     extras.kept_until = until.filter(|_| !extras.kept.is_empty());
                     extras.kept_until
                 });
-                let crashes = mailbox.forget_old_crashes(now, cell.settings().within);
+                let crashes = mailbox.forget_old_crashes(now);
                 (Phase::Absent, earliest(crashes, until))
             }
         };
@@ -383,6 +381,9 @@ impl<S: Server> Task<S> {
             Order::Receive(offer) => self.receive(offer, answer).await,
             Order::Stop { reason, wipe } => {
                 let instance = self.instance.take();
+                if instance.is_none() {
+                    self.adopt_settings(&terms);
+                }
                 self.stop(instance, &reason, wipe, answer).await;
             }
         }
@@ -415,13 +416,13 @@ impl<S: Server> Task<S> {
             let Some(message) = instance.context.next_then() else { return Ok(instance) };
             let fate = self.work(instance, Work::Message(message), None, None).await;
             consume_budget().await;
-            if fate != Fate::Crashed && self.instance.is_none() {
-                // It has stopped itself or lost its state: once more would be for ever.
-                let failure = self.gate.take_failure();
-                return Err(failure.map_or_else(
-                    || Trouble::Error(CallError::NoReply { server: self.id() }),
-                    |source| self.storage_trouble(source),
-                ));
+            match fate {
+                Fate::Lost(error) => return Err(Trouble::Error(error)),
+                // It has stopped itself: to start it again would be for ever.
+                Fate::Handled if self.instance.is_none() => {
+                    return Err(Trouble::Error(CallError::NoReply { server: self.id() }));
+                }
+                Fate::Handled | Fate::Crashed => {}
             }
             let killed = mem::take(&mut self.cell.lock().killed);
             if killed || self.cell.kind().core().is_halted() {
@@ -443,26 +444,28 @@ impl<S: Server> Task<S> {
             Err(trouble) => return self.decline(trouble, answer).await,
         };
         let now = self.cell.kind().core().clock().now();
-        let due = instance.context.with_reminders(|reminders| reminders.first_due(now));
-        let message = due.as_ref().map(|(_, message)| codec::decode(message)).transpose();
-        match (due, message) {
-            (Some((name, _)), Ok(Some(message))) => {
-                instance.context.cancel_reminder(&name);
-                if self.work(instance, Work::Message(message), None, answer).await == Fate::Crashed
-                {
-                    self.drop_reminder(&name).await;
-                }
+        // One that can't be read spoils no other.
+        let mut unreadable = None;
+        let due = instance.context.with_reminders(|reminders| reminders.due_by(now));
+        let next = due.into_iter().find_map(|due| match due.message() {
+            Ok(message) => Some((due, message)),
+            Err(source) => {
+                unreadable = Some(source);
+                None
             }
-            (_, Err(source)) => {
-                self.instance = Some(instance);
-                let version = S::VERSION;
-                let error = CallError::Decode { server: self.id(), version, source: source.into() };
-                self.gate.hold(answer, Err(error));
-            }
-            _ => {
-                self.instance = Some(instance);
-                self.gate.hold(answer, Ok(()));
-            }
+        });
+        let Some((reminder, message)) = next else {
+            self.instance = Some(instance);
+            let outcome = match unreadable {
+                None => Ok(()),
+                Some(source) => Err(self.error(&self.decode_trouble(S::VERSION, source))),
+            };
+            return self.gate.hold(answer, outcome);
+        };
+        instance.context.cancel_reminder(reminder.name());
+        let fate = self.work(instance, Work::Message(message), None, answer).await;
+        if matches!(fate, Fate::Crashed) {
+            self.drop_reminder(&reminder).await;
         }
     }
 
@@ -511,9 +514,11 @@ impl<S: Server> Task<S> {
         let posted = self.cell.take_posted();
         if let Err(trouble) = outcome {
             discard(Some(instance));
-            let fate =
-                if matches!(trouble, Trouble::Panic { .. }) { Fate::Crashed } else { Fate::Lost };
             let error = self.error(&trouble);
+            let fate = match &trouble {
+                Trouble::Panic { .. } => Fate::Crashed,
+                Trouble::Error(_) => Fate::Lost(error.clone()),
+            };
             for answer in posted {
                 self.gate.hold(Some(answer), Err(error.clone()));
             }

@@ -305,7 +305,9 @@ fn write(connection: Connection, commits: &mpsc::Receiver<Commit>, lock: File) {
         commit(&connection, batch);
     }
     drop(connection);
-    drop(lock);
+    // Closing alone would not do: a child process that is just being spawned has
+    // the file as well, until it becomes another program.
+    let _ = lock.unlock();
 }
 
 /// Commits a batch in one transaction and answers each of its commits. A row

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Driven, Instance, Task, Trouble};
 use crate::{
-    Address, CallError, Context, DecodeError, Event, Record, Restart, Server, StopReason,
+    Address, CallError, Context, DecodeError, Event, Options, Record, Restart, Server, StopReason,
     StorageError,
     cell::discard,
     codec,
@@ -22,14 +22,7 @@ use crate::{
 impl<S: Server> Task<S> {
     pub(super) async fn activate(&mut self, terms: &Terms<S>) -> Result<Box<Instance<S>>, Trouble> {
         let kind = self.cell.kind().clone();
-        let options = terms
-            .options
-            .clone()
-            .or_else(|| self.cell.lock().extras().and_then(|extras| extras.adopted.clone()));
-        self.settings = match &options {
-            Some(options) => kind.settings_with(options),
-            None => kind.settings().clone(),
-        };
+        let options = self.adopt_settings(terms);
         let record = self.load().await?;
         let init = &terms.init;
         let reminders = match &record {
@@ -70,6 +63,19 @@ impl<S: Server> Task<S> {
         Ok(instance)
     }
 
+    /// Goes by the options of the client that sends a server to its next life,
+    /// or of the runtime that it came from.
+    pub(super) fn adopt_settings(&mut self, terms: &Terms<S>) -> Option<Arc<Options>> {
+        let adopted = || self.cell.lock().extras().and_then(|extras| extras.adopted.clone());
+        let options = terms.options.clone().or_else(adopted);
+        let kind = self.cell.kind();
+        self.settings = match &options {
+            Some(options) => kind.settings_with(options),
+            None => kind.settings().clone(),
+        };
+        options
+    }
+
     /// What is stored once all that was staged is.
     pub(super) async fn load(&mut self) -> Result<Option<Record>, Trouble> {
         self.gate.settle().await;
@@ -89,8 +95,8 @@ impl<S: Server> Task<S> {
         init: &Arc<S::Init>,
         context: &Context<S>,
     ) -> Result<S, Trouble> {
-        let init = S::Init::clone(init);
-        let reason = match self.drive(S::init(init, context)).await {
+        let first = async { S::init(S::Init::clone(init), context).await };
+        let reason = match self.drive(first).await {
             Driven::Done(Ok(state)) => return Ok(state),
             Driven::Done(Err(reason)) => reason,
             Driven::Panicked(panic) => format!("panicked: {panic}"),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Instance, Task, Trouble};
 use crate::{
-    Address, CallError, Change, Context, Event, Persist, Record, Server, codec, panic::caught,
-    reminder::Reminders,
+    Address, CallError, Change, Context, Event, Persist, Record, Server, codec,
+    panic::caught,
+    reminder::{Reminder, Reminders},
 };
 
 impl<S: Server> Task<S> {
@@ -141,14 +142,14 @@ impl<S: Server> Task<S> {
 
     /// Deletes a durable timer whose message crashed the server, which is back
     /// at a state that still has it.
-    pub(super) async fn drop_reminder(&mut self, name: &str) {
+    pub(super) async fn drop_reminder(&mut self, reminder: &Reminder) {
         if let Some(mut instance) = self.instance.take() {
-            instance.context.cancel_reminder(name);
+            instance.context.drop_reminder(reminder);
             let _ = self.save(&mut instance);
             self.instance = Some(instance);
         } else if let Ok(Some(mut record)) = self.load().await
             && let Ok(mut reminders) = Reminders::read(&record.reminders)
-            && reminders.cancel(name)
+            && reminders.remove(reminder)
             && let Ok(bytes) = reminders.write()
         {
             record.reminders = bytes;

@@ -63,7 +63,11 @@ impl<S: Server> Task<S> {
         let reason = StopReason::Transfer;
         let live = self.instance.take();
         let was_live = live.is_some();
-        let options = live.as_ref().and_then(|instance| instance.options.clone());
+        let adopted = || self.cell.lock().extras().and_then(|extras| extras.adopted.clone());
+        let options = match &live {
+            Some(instance) => instance.options.clone(),
+            None => adopted(),
+        };
         if let Some(instance) = live {
             let mut ended = self.terminate(instance, &reason, true).await;
             self.gate.settle().await;
