@@ -40,8 +40,9 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     let Some(mut instance) = borrow(cell, terms, reads) else { return Direct::Declined(message) };
     let mut place = Place { value: None, waiting: None };
     let driven = {
-        // A handler finds tokio where it runs, wherever its caller is.
-        let _tokio = cell.kind().core().tokio().enter();
+        // A handler finds tokio where it runs, also if its caller is no task.
+        let home = cell.kind().core().tokio();
+        let _entered = tokio::task::try_id().is_none().then(|| home.enter());
         instance.run(message, ReplySlot::direct(&mut place))
     };
     if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, terms.persist) {

@@ -183,11 +183,11 @@ enum Trouble {
 }
 
 impl<S: Server> Task<S> {
-    pub(crate) fn new(cell: Arc<Cell<S>>, instance: Option<Box<Instance<S>>>) -> Self {
+    pub(crate) fn new(cell: Arc<Cell<S>>, instance: Option<Box<Instance<S>>>) -> Box<Self> {
         let core = cell.kind().core();
         let settings =
             instance.as_ref().map_or(cell.settings(), |instance| &instance.settings).clone();
-        Self {
+        Box::new(Self {
             gate: Gate::new(cell.id().clone(), core.storage().clone()),
             settings,
             inbox: VecDeque::new(),
@@ -196,12 +196,12 @@ impl<S: Server> Task<S> {
             _active: Active::new(core.clone()),
             instance,
             cell,
-        }
+        })
     }
 
     /// Goes on with a message that its caller has run.
     pub(crate) async fn go_on(
-        mut self,
+        mut self: Box<Self>,
         instance: Box<Instance<S>>,
         reads: bool,
         driven: Driven<()>,
@@ -213,15 +213,17 @@ impl<S: Server> Task<S> {
         self.run(None).await;
     }
 
-    pub(crate) async fn run(mut self, unload: Option<StopReason>) {
+    /// Until the server is at rest. What most tasks don't come to is boxed: a
+    /// task is allocated for each burst of messages, and had better be small.
+    pub(crate) async fn run(mut self: Box<Self>, unload: Option<StopReason>) {
         if let Some(reason) = unload {
-            self.unload(reason).await;
+            Box::pin(self.unload(reason)).await;
         }
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Step::Handle(envelope) => match self.handle_now(envelope) {
                     Now::Done => {}
-                    Now::Wait(envelope) => self.handle(envelope).await,
+                    Now::Wait(envelope) => Box::pin(self.handle(envelope)).await,
                     Now::Finish { instance, reads, driven, persist, answer } => {
                         self.finish(instance, reads, driven, persist, answer).await;
                     }
@@ -230,11 +232,11 @@ impl<S: Server> Task<S> {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
                 }
-                Step::Forward(envelope, target) => target.forward(envelope).await,
-                Step::Then(message) => self.then(message).await,
-                Step::Save => self.flush().await,
+                Step::Forward(envelope, target) => Box::pin(target.forward(envelope)).await,
+                Step::Then(message) => Box::pin(self.then(message)).await,
+                Step::Save => Box::pin(self.flush()).await,
                 Step::Killed => self.killed(),
-                Step::Unload => self.unload(StopReason::Shutdown).await,
+                Step::Unload => Box::pin(self.unload(StopReason::Shutdown)).await,
                 Step::Rest => return,
             }
             // One busy server must not keep a thread to itself.
@@ -308,6 +310,8 @@ impl<S: Server> Task<S> {
         };
         let absent = matches!(phase, Phase::Absent);
         mailbox.phase = phase;
+        // A server at rest has no mailbox to speak of.
+        mailbox.queue = VecDeque::new();
         mailbox.waker = None;
         let arm = mailbox.arm(deadline);
         drop(mailbox);
@@ -534,7 +538,7 @@ impl<S: Server> Task<S> {
                 self.gate.hold(answer, Ok(()));
                 self.instance = Some(instance);
             }
-            Some(reason) => self.stop(Some(instance), &reason, false, answer).await,
+            Some(reason) => Box::pin(self.stop(Some(instance), &reason, false, answer)).await,
         }
         Fate::Handled
     }
@@ -550,7 +554,7 @@ impl<S: Server> Task<S> {
                     self.cell.forget_kept();
                 }
                 self.gate.hold(answer, Err(error));
-                self.crash(text, poison).await;
+                Box::pin(self.crash(text, poison)).await;
             }
         }
     }

@@ -74,7 +74,7 @@ impl SqliteStorage {
         let (queue, commits) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("persistent-writer".to_owned())
-            .spawn(move || write(connection, &commits, lock))
+            .spawn(move || write(connection, &commits, &lock))
             .map_err(StorageError::from)?;
         Ok(Self {
             path,
@@ -291,7 +291,7 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
 
 /// The writer thread: batch after batch until the queue ends. It holds the
 /// lock file to its end, so that the next runtime opens a quiet database.
-fn write(connection: Connection, commits: &mpsc::Receiver<Commit>, lock: File) {
+fn write(connection: Connection, commits: &mpsc::Receiver<Commit>, lock: &File) {
     while let Ok(first) = commits.recv() {
         let mut bytes = first.change.bytes();
         let mut batch = vec![first];
