@@ -1,0 +1,90 @@
+//! The same rows by plain rusqlite.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Result, params};
+use serde::Serialize;
+
+use crate::Fallible;
+
+const KIND: &str = "Meter";
+
+/// A server's state as it is stored. It ends with eight bytes of a number.
+#[derive(Clone)]
+pub struct State(Vec<u8>);
+
+impl State {
+    pub fn new(state: &impl Serialize) -> Fallible<Self> {
+        Ok(Self(rmp_serde::to_vec_named(state)?))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Counts the number up. What is equal to the row before, SQLite would not
+    /// write at all.
+    fn change(&mut self) -> &[u8] {
+        if let Some(number) = self.0.last_chunk_mut::<8>() {
+            *number = (u64::from_be_bytes(*number) + 1).to_be_bytes();
+        }
+        &self.0
+    }
+}
+
+/// A database with one table of states.
+pub struct Raw {
+    connection: Connection,
+    put: &'static str,
+}
+
+impl Raw {
+    /// Rows are appended, whatever their key.
+    pub fn journal(path: &Path) -> Result<Self> {
+        let schema = "CREATE TABLE states (
+            id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL,
+            version INTEGER NOT NULL, format INTEGER NOT NULL, state BLOB NOT NULL) STRICT";
+        let put = "INSERT INTO states (kind, key, version, format, state) VALUES (?, ?, 1, 1, ?)";
+        Self::open(path, schema, put)
+    }
+
+    /// One row a key.
+    pub fn upserts(path: &Path) -> Result<Self> {
+        let schema = "CREATE TABLE states (
+            kind TEXT NOT NULL, key TEXT NOT NULL,
+            version INTEGER NOT NULL, format INTEGER NOT NULL, state BLOB NOT NULL,
+            PRIMARY KEY (kind, key)) WITHOUT ROWID, STRICT";
+        let put = "INSERT INTO states (kind, key, version, format, state) VALUES (?, ?, 1, 1, ?)
+            ON CONFLICT DO UPDATE SET state = excluded.state";
+        Self::open(path, schema, put)
+    }
+
+    fn open(path: &Path, schema: &str, put: &'static str) -> Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(schema)?;
+        Ok(Self { connection, put })
+    }
+
+    /// Writes a change of `state` under each of the keys, in one transaction.
+    pub fn commit(&self, keys: impl IntoIterator<Item = u64>, state: &mut State) -> Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut put = self.connection.prepare_cached(self.put)?;
+        for key in keys {
+            put.execute(params![KIND, key.to_string(), state.change()])?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Hands the state under `key` to `read`.
+    pub fn load<T>(&self, key: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let select = "SELECT version, format, state FROM states WHERE kind = ? AND key = ?";
+        let mut select = self.connection.prepare_cached(select)?;
+        select.query_row(params![KIND, key.to_string()], |row| {
+            let (_, _) = (row.get::<_, u32>(0)?, row.get::<_, u32>(1)?);
+            Ok(read(row.get_ref(2)?.as_blob()?))
+        })
+    }
+}
