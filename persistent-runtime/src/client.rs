@@ -178,6 +178,36 @@ impl<S: Server> fmt::Debug for Handle<S> {
 ///
 /// The server's type `S` is a parameter, not an associated type, so that a
 /// client may be more public than its server.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, CallError, Client, Runtime, StopReason};
+/// # use std::time::Duration;
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+/// #[persistent_server]
+/// impl Counter {
+///     pub fn add(&mut self, n: u64) -> u64 { self.0 += n; self.0 }
+///     pub async fn wait(&self, time: Duration) { tokio::time::sleep(time).await }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::in_memory().await?;
+/// let counter = runtime.at::<Counter>("a", ());
+/// counter.cast(CounterMessage::Add { n: 1 }).await?; // any message, as a cast
+/// assert_eq!(counter.add(1).await?, 2);
+///
+/// let hasty = counter.with_timeout(Duration::from_millis(10));
+/// let late = hasty.wait(Duration::from_secs(1)).await;
+/// assert!(matches!(late, Err(CallError::Timeout { .. })));
+/// counter.kill(); // drops the handler that waits, and the memory
+/// assert_eq!(counter.add(1).await?, 3);
+///
+/// counter.stop("moving house").await?; // keeps, under the default policy
+/// let address = counter.address(); // a value: store it, send it
+/// assert_eq!(runtime.client(&address).add(1).await?, 4);
+/// counter.stop(StopReason::Normal).await?; // wipes, under the default policy
+/// assert_eq!(counter.add(1).await?, 1);
+/// counter.stop_and_wipe().await?; // wipes in any case
+/// # Ok(()) }
+/// ```
 pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// Wraps a handle; called by generated code and the runtime.
     #[doc(hidden)]

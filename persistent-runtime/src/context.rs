@@ -409,6 +409,38 @@ impl<S: Server> Context<S> {
     }
 
     /// Deletes a durable timer; whether there was one.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Offer { expired: bool }
+    /// #[persistent_server]
+    /// impl Offer {
+    ///     pub fn make(&mut self, context: &Context<Self>) {
+    ///         context.remind("expiry", Duration::from_secs(3600), OfferMessage::Expire);
+    ///     }
+    ///
+    ///     /// Whether it came in time.
+    ///     pub fn accept(&mut self, context: &Context<Self>) -> bool {
+    ///         context.cancel_reminder("expiry")
+    ///     }
+    ///
+    ///     pub fn is_open(&self, context: &Context<Self>) -> bool {
+    ///         context.reminders().iter().any(|(name, _)| name == "expiry")
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn expire(&mut self) { self.expired = true; }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let offer = runtime.at::<Offer>("a", ());
+    /// offer.make().await?;
+    /// assert!(offer.is_open().await?);
+    /// assert!(offer.accept().await?);
+    /// assert!(!offer.is_open().await?);
+    /// # Ok(()) }
+    /// ```
     pub fn cancel_reminder(&self, name: &str) -> bool {
         self.ask(|effects| {
             let cancelled = effects.reminders.cancel(name);

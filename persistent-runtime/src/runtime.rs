@@ -24,6 +24,26 @@ use crate::{
 /// stored, `terminate` hooks don't run, and clients get
 /// [`CallError::RuntimeStopped`]. The drop waits for the commits in flight, and
 /// closes the storage; the storage itself is dropped with the last client.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, CallError, Runtime};
+/// # use std::time::Duration;
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+/// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("counters.db");
+/// let runtime = Runtime::open(&path).await?;
+/// assert!(matches!(runtime.find::<Counter>("a").await, Err(CallError::NotFound { .. })));
+/// runtime.start::<Counter>("a", ()).await?; // is there now
+/// runtime.at::<Counter>("b", ()).add().await?; // its first message creates it
+/// assert_eq!(runtime.count::<Counter>().await?.stored, 2);
+/// runtime.shutdown(Duration::from_secs(5)).await?;
+///
+/// let runtime = Runtime::open(&path).await?;
+/// assert_eq!(runtime.find::<Counter>("b").await?.add().await?, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Runtime(Arc<Owner>);
 

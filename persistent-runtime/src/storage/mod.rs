@@ -76,6 +76,44 @@ impl Change {
 /// runtime loads the server again. A panic in a method counts as its error.
 ///
 /// Dropping a future early is allowed at any time; its commit may still happen.
+///
+/// A storage that counts the commits of another:
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Change, MemoryStorage, Record, Runtime, ServerId, Storage, StorageFuture};
+/// # use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+/// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } pub fn get(&self) -> u64 { self.0 } }
+/// #[derive(Clone, Default)]
+/// struct Counting { storage: MemoryStorage, commits: Arc<AtomicU64> }
+///
+/// impl Storage for Counting {
+///     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+///         self.storage.load(id)
+///     }
+///     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+///         self.commits.fetch_add(1, Relaxed);
+///         self.storage.commit(change)
+///     }
+///     fn keys<'a>(&'a self, kind: &'a str, after: Option<&'a str>, limit: usize) -> StorageFuture<'a, Vec<Arc<str>>> {
+///         self.storage.keys(kind, after, limit)
+///     }
+///     fn due<'a>(&'a self, kind: &'a str, after: Option<(u64, &'a str)>, limit: usize) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+///         self.storage.due(kind, after, limit)
+///     }
+///     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
+///         self.storage.count(kind)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = Counting::default();
+/// let runtime = Runtime::builder().open_with(storage.clone()).await?;
+/// let counter = runtime.at::<Counter>("a", ());
+/// counter.add().await?;
+/// counter.get().await?;
+/// assert_eq!(storage.commits.load(Relaxed), 2); // the first life, and the change
+/// # Ok(()) }
+/// ```
 pub trait Storage: Send + Sync + 'static {
     /// The record of one server, `None` when there is none.
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>>;
