@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, MutexGuard},
     task::{self, Poll, Waker},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     core::Active,
     gate::Gate,
     kind::Live,
-    mailbox::{Envelope, Job, Order, Phase, Terms},
+    mailbox::{Envelope, Job, Mailbox, Order, Phase, Terms},
     options::Settings,
     panic::poll_caught,
     reply::Answer,
@@ -292,6 +292,12 @@ impl<S: Server> Task<S> {
         if self.instance.is_some() && cell.kind().is_stopping() {
             return Poll::Ready(Step::Unload);
         }
+        self.come_to_rest(&cell, mailbox);
+        Poll::Ready(Step::Rest)
+    }
+
+    /// Puts the instance, if there is one, where the next message finds it.
+    fn come_to_rest(&mut self, cell: &Arc<Cell<S>>, mut mailbox: MutexGuard<'_, Mailbox<S>>) {
         let now = Instant::now();
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
@@ -320,14 +326,16 @@ impl<S: Server> Task<S> {
         if absent {
             cell.kind().release(cell.id());
         }
-        Poll::Ready(Step::Rest)
     }
 
     /// Where an envelope goes.
     fn route(&mut self, envelope: Envelope<S>) -> Step<S> {
         if self.blocked {
-            let mailbox = self.cell.lock();
-            let (moved, failed) = (mailbox.moved().cloned(), mailbox.failed().cloned());
+            // A handle must not be dropped under the lock.
+            let (moved, failed) = {
+                let mailbox = self.cell.lock();
+                (mailbox.moved().cloned(), mailbox.failed().cloned())
+            };
             self.blocked = moved.is_some() || failed.is_some();
             match (moved, failed) {
                 (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
