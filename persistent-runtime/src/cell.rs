@@ -289,6 +289,13 @@ impl<S: Server> Cell<S> {
         }
     }
 
+    /// Whether messages for a server that has been handed on are still here.
+    pub(crate) fn is_forwarding(&self) -> bool {
+        let mailbox = self.lock();
+        let waits = mailbox.phase.is_busy() || mailbox.waiting > 0 || !mailbox.queue.is_empty();
+        mailbox.moved().is_some() && waits
+    }
+
     /// Drops everything at once: the runtime is gone.
     pub(crate) fn halt(self: &Arc<Self>) {
         self.wake_line();

@@ -389,6 +389,9 @@ impl<S: Server> Task<S> {
                 }
                 Err(trouble) => self.decline(trouble, answer).await,
             },
+            Order::Transfer(to) if self.is_fed_by(&to) => {
+                self.postpone(Envelope { order: Order::Transfer(to), terms, answer }).await;
+            }
             Order::Transfer(to) => self.transfer(&to, answer).await,
             Order::Receive(offer) => self.receive(offer, answer).await,
             Order::Stop { reason, wipe } => {

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use super::Task;
@@ -48,7 +49,26 @@ impl Baggage {
     }
 }
 
+/// How long a transfer is put off at a time.
+const PAUSE: Duration = Duration::from_millis(1);
+
 impl<S: Server> Task<S> {
+    /// Whether the server came from `to`, where messages for it are still on
+    /// their way here. To hand it back now would have two tasks wait for room
+    /// in each other's mailbox.
+    pub(super) fn is_fed_by(&self, to: &Arc<Core>) -> bool {
+        let source = to.handle::<S>(&Address::existing(self.cell.key().clone()));
+        !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
+    }
+
+    /// Handles an order behind all that is queued, a moment later.
+    pub(super) async fn postpone(&mut self, envelope: Envelope<S>) {
+        self.cell.lock().queue.push_back(envelope);
+        if self.inbox.is_empty() {
+            self.drive(tokio::time::sleep(PAUSE)).await;
+        }
+    }
+
     /// Hands the server to `to`: unloads it here, has it stored and activated
     /// there, wipes it here, and forwards what comes from now on. Until it is
     /// stored there, it stays here whatever goes wrong.
