@@ -25,6 +25,8 @@ pub enum Fault {
     Hang,
     /// Answers late.
     Slow(Duration),
+    /// Fails late, and has done nothing.
+    RefuseLate(Duration),
     /// Panics.
     Panic,
 }
@@ -41,6 +43,7 @@ pub struct FaultyStorage {
 struct Content {
     on_load: Mutex<Fault>,
     on_commit: Mutex<Fault>,
+    on_next_commit: Mutex<Option<Fault>>,
     loads: AtomicUsize,
     writes: AtomicUsize,
     wipes: AtomicUsize,
@@ -55,6 +58,18 @@ impl FaultyStorage {
     /// Every commit from now on goes like this.
     pub fn on_commit(&self, fault: Fault) {
         *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// The next commit goes like this, those after it as before.
+    pub fn on_next_commit(&self, fault: Fault) {
+        *self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
+
+    /// How many clones of this storage there are, with this one:
+    /// a runtime that is really gone has dropped its own.
+    #[must_use]
+    pub fn clones(&self) -> usize {
+        Arc::strong_count(&self.content)
     }
 
     /// How many loads there were.
@@ -90,6 +105,10 @@ impl Storage for FaultyStorage {
                 Fault::Refuse | Fault::RefuseThoughDone => return Err(refused()),
                 Fault::Hang => pending().await,
                 Fault::Slow(wait) => tokio::time::sleep(wait).await,
+                Fault::RefuseLate(wait) => {
+                    tokio::time::sleep(wait).await;
+                    return Err(refused());
+                }
                 Fault::Panic => panic!("the storage panics"),
             }
             self.states.load(id).await
@@ -100,7 +119,10 @@ impl Storage for FaultyStorage {
         let count =
             if change.record.is_some() { &self.content.writes } else { &self.content.wipes };
         count.fetch_add(1, Ordering::SeqCst);
-        let fault = *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let next =
+            self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let always = *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = next.unwrap_or(always);
         Box::pin(async move {
             match fault {
                 Fault::None => {}
@@ -111,6 +133,10 @@ impl Storage for FaultyStorage {
                 }
                 Fault::Hang => pending().await,
                 Fault::Slow(wait) => tokio::time::sleep(wait).await,
+                Fault::RefuseLate(wait) => {
+                    tokio::time::sleep(wait).await;
+                    return Err(refused());
+                }
                 Fault::Panic => panic!("the storage panics"),
             }
             self.states.commit(change).await

@@ -9,7 +9,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    CallError, Client, Context, Options, Persist, Reply, Runtime, persistent_server,
+    CallError, Client, Context, Options, Persist, Reply, Restart, Runtime, persistent_server,
 };
 use persistent_tests::{Counter, FaultyStorage};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,11 @@ impl Mirror {
     pub fn read_and_stop(&self, context: &Context<Self>) -> u64 {
         context.stop("seen enough");
         self.count
+    }
+
+    pub fn spawns(&self) -> bool {
+        tokio::spawn(async {});
+        true
     }
 
     pub fn read_and_then(&self, context: &Context<Self>) {
@@ -128,6 +133,29 @@ async fn a_panic_in_the_callers_task_is_the_servers_and_the_caller_goes_on() {
     assert!(matches!(error, CallError::RestartLimit { .. }), "{error}");
 }
 
+/// A crash or a stop in the caller's task looked at the policy of the type, not
+/// at the one that the client had asked for.
+#[tokio::test(start_paused = true)]
+async fn an_end_in_the_callers_task_heeds_the_policy_of_its_instance() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let frail = Options::new().restart(Restart::Temporary);
+    let mirror = runtime.at::<Mirror>("a", ()).with_options(frail).unwrap();
+    for end in ["a crash of its own", "a stop of its own", "a crash in line"] {
+        mirror.who_writes().await.unwrap();
+        assert_eq!(mirror.count().await.unwrap(), 1, "before {end}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match end {
+            "a crash of its own" => mirror.crash().await.unwrap_err().to_string().truncate(0),
+            "a stop of its own" => assert_eq!(mirror.read_and_stop().await.unwrap(), 1),
+            _ => {
+                let (_, crash) = tokio::join!(mirror.who_writes(), mirror.crash());
+                crash.unwrap_err();
+            }
+        }
+        assert_eq!(mirror.count().await.unwrap(), 0, "after {end}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_read_asks_for_is_done_when_its_caller_runs_it() {
     let storage = FaultyStorage::default();
@@ -202,4 +230,16 @@ fn calls_work_from_outside_of_tokio() {
     let slow = counter.with_timeout(Duration::from_millis(10));
     let late = futures::executor::block_on(slow.value_after(Duration::from_secs(5)));
     assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
+}
+
+/// A handler that its caller runs saw that caller's surroundings, and its
+/// `tokio::spawn` panicked where there was no tokio.
+#[test]
+fn a_handler_may_spawn_although_its_caller_is_outside_of_tokio() {
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let runtime = tokio.block_on(Runtime::in_memory()).unwrap();
+    let mirror = tokio.block_on(runtime.start::<Mirror>("a", ())).unwrap();
+    for _ in 0..100 {
+        assert!(futures::executor::block_on(mirror.spawns()).unwrap());
+    }
 }

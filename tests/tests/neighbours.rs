@@ -209,6 +209,18 @@ async fn a_watcher_sees_a_servers_life_in_order() {
     );
 }
 
+/// A watch that began after the end of its runtime waited for ever.
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_a_runtime_that_has_ended_ends_at_once() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    runtime.shutdown(SECOND).await.unwrap();
+    let mut watch = server.watch();
+    let next = tokio::time::timeout(1000 * SECOND, watch.next()).await;
+    assert_eq!(next.ok(), Some(None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watcher_is_told_of_a_failure_and_of_what_it_missed() {
     let runtime = Runtime::in_memory().await.unwrap();
@@ -503,6 +515,28 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
         crash.await.unwrap().unwrap_err();
         assert_eq!(server.value().await.unwrap(), round);
     }
+}
+
+/// A transfer whose last save was refused moved the state before it and said
+/// `Ok`: nine acknowledged changes were gone.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_cant_save_what_waits_says_so() {
+    let storage = FaultyStorage::default();
+    let here = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let there = Runtime::in_memory().await.unwrap();
+    let server = here.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    server.with_persist(Persist::EveryMessage).value().await.unwrap();
+    for _ in 0..9 {
+        server.increment().await.unwrap();
+    }
+    storage.on_next_commit(Fault::Refuse);
+    let moved = here.transfer(&server.address(), &there).await;
+    assert!(moved.is_err(), "{} of 10 are left", server.value().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Backoff, CallError, Client, MemoryStorage, Options, Record, Restart, Runtime, ServerId,
-    Storage, persistent_server,
+    Backoff, CallError, Client, MemoryStorage, Options, Persist, Record, Restart, Runtime,
+    ServerId, Storage, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, Probe};
 use serde::{Deserialize, Serialize};
@@ -451,6 +451,21 @@ async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
     assert_eq!(server.get().await.unwrap(), 1);
 }
 
+/// Under a weaker level the stop is the first to encode the state; it said `Ok`
+/// and the changes were gone.
+#[tokio::test]
+async fn a_stop_that_cant_encode_its_state_says_so() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop))
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Picky>("a", ());
+    server.set(13).await.unwrap();
+    let stopped = server.stop("other").await;
+    assert!(stopped.is_err(), "{stopped:?}");
+}
+
 /// Can't be stored at 13, and panics at 666.
 #[derive(Default, Deserialize)]
 struct Picky(u64);
@@ -559,6 +574,28 @@ async fn crashes_out_of_the_window_do_not_count() {
     }
     let server = runtime.at::<Probe>("fast-crashes", 1);
     assert!(matches!(server.crash().await, Err(CallError::RestartLimit { .. })));
+}
+
+/// The crashes were forgotten after the window of the type, though the client
+/// had asked for a longer one.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_a_client_asks_for_counts() {
+    let runtime = Runtime::builder()
+        .configure::<Counter>(Options::new().max_restarts(3, 5 * SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime
+        .at::<Counter>("a", ())
+        .with_options(Options::new().max_restarts(1, 3600 * SECOND))
+        .unwrap();
+    for _ in 0..2 {
+        let crash = server.crash("slowly".into()).await;
+        assert!(matches!(crash, Err(CallError::Crashed { .. })), "{crash:?}");
+        tokio::time::sleep(10 * SECOND).await;
+    }
+    let value = server.value().await;
+    assert!(matches!(value, Err(CallError::RestartLimit { .. })), "{value:?}");
 }
 
 #[tokio::test(start_paused = true)]

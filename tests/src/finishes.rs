@@ -1,0 +1,33 @@
+use std::{
+    panic::resume_unwind,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+/// Runs the work on a tokio of one thread, its time paused or not; whether it
+/// came to its end. A test that meets a deadlock or an endless loop fails
+/// instead of hanging, whoever it is that never yields.
+pub fn finishes<F: Future<Output = ()>>(
+    paused: bool,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(paused)
+            .build()
+            .expect("a tokio");
+        tokio.block_on(work());
+        drop(tokio);
+        sender.send(()).ok();
+    });
+    match receiver.recv_timeout(Duration::from_secs(5)) {
+        Ok(()) => true,
+        Err(RecvTimeoutError::Timeout) => false,
+        Err(RecvTimeoutError::Disconnected) => {
+            resume_unwind(thread.join().expect_err("it has panicked"))
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What belongs to others stays outside: panics of a storage, destructors of
+//! answers, runtimes that are gone, more files than a process may open.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use persistent_runtime::{
+    Address, CallError, Change, Client, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
+    Storage, StorageFuture, persistent_server,
+};
+use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, task::JoinSet};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A storage whose methods themselves panic once, not the futures they return.
+#[derive(Clone, Default)]
+struct Jumpy {
+    states: MemoryStorage,
+    at_load: Arc<AtomicBool>,
+    at_due: Arc<AtomicBool>,
+    at_close: Arc<AtomicBool>,
+}
+
+fn panics_once(request: &AtomicBool) {
+    assert!(!request.swap(false, Ordering::SeqCst), "a storage that panics");
+}
+
+impl Storage for Jumpy {
+    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+        panics_once(&self.at_load);
+        self.states.load(id)
+    }
+
+    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+        self.states.commit(change)
+    }
+
+    fn keys<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        self.states.keys(kind, after, limit)
+    }
+
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+        panics_once(&self.at_due);
+        self.states.due(kind, after, limit)
+    }
+
+    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
+        self.states.count(kind)
+    }
+
+    fn close(&self) {
+        panics_once(&self.at_close);
+    }
+}
+
+/// The panic ended the task that loads, and later calls waited for it.
+#[tokio::test(start_paused = true)]
+async fn a_load_that_panics_is_an_error_of_its_call_alone() {
+    let storage = Jumpy::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    storage.at_load.store(true, Ordering::SeqCst);
+    let (first, second) = tokio::join!(server.increment(), server.increment());
+    assert!(matches!(first, Err(CallError::Storage { .. })), "{first:?}");
+    assert_eq!(second.unwrap(), 1);
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Bell {
+    rung: u64,
+}
+
+#[persistent_server]
+impl Bell {
+    pub fn remind(&mut self, context: &Context<Self>) {
+        context.remind("ring", SECOND, BellMessage::Ring);
+    }
+
+    #[info]
+    fn ring(&mut self) {
+        self.rung += 1;
+    }
+
+    pub fn rung(&self) -> u64 {
+        self.rung
+    }
+}
+
+/// The panic ended the task that looks for due timers: none fired any more.
+#[tokio::test(start_paused = true)]
+async fn a_due_that_panics_does_not_end_the_timers() {
+    let storage = Jumpy::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Bell>("a", ());
+    server.remind().await.unwrap();
+    storage.at_due.store(true, Ordering::SeqCst);
+    tokio::time::sleep(1000 * SECOND).await;
+    assert!(!storage.at_due.load(Ordering::SeqCst), "it has panicked");
+    server.remind().await.unwrap();
+    tokio::time::sleep(1000 * SECOND).await;
+    assert_eq!(server.rung().await.unwrap(), 2);
+}
+
+/// The panic left the destructor of the runtime, which aborts the process if
+/// another panic is under way.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_panics_does_not_leave_the_drop_of_its_runtime() {
+    let storage = Jumpy::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    storage.at_close.store(true, Ordering::SeqCst);
+    drop(runtime);
+    tokio::time::sleep(SECOND).await;
+    assert!(!storage.at_close.load(Ordering::SeqCst), "it has panicked");
+}
+
+static LAST_CALL: Mutex<Option<MusingClient>> = Mutex::new(None);
+
+/// An answer whose destructor calls the server that it came from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Thought;
+
+impl Drop for Thought {
+    fn drop(&mut self) {
+        let client = LAST_CALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(client) = client {
+            client.reset();
+        }
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Musing {
+    count: u64,
+}
+
+#[persistent_server]
+impl Musing {
+    pub fn muse(&self, wait: Duration, reply: Reply<Thought>) {
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            reply.send(Thought);
+        });
+    }
+
+    pub fn add(&mut self) {
+        self.count += 1;
+    }
+}
+
+/// An answer that nobody waited for any more was dropped under the lock of its
+/// server, so that a destructor which needs that lock waited for itself.
+#[test]
+fn an_answer_that_nobody_waits_for_is_not_dropped_under_a_lock() {
+    assert!(finishes(true, || async {
+        let storage = FaultyStorage::default();
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Musing>("a", ());
+        server.add().await.unwrap();
+        *LAST_CALL.lock().unwrap() = Some(server.clone());
+        tokio::time::timeout(SECOND, server.muse(3 * SECOND)).await.unwrap_err();
+        // The answer comes while the next life still loads.
+        storage.on_load(Fault::Slow(4 * SECOND));
+        server.kill();
+        runtime.start::<Musing>("a", ()).await.unwrap();
+    }));
+}
+
+/// The clients and the runtime kept each other alive after the drop.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_runtime_is_gone_with_its_last_client() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let mut clients = Vec::new();
+    for n in 0..10 {
+        let client = runtime.at::<Counter>(n.to_string(), ());
+        client.increment().await.unwrap();
+        clients.push(client);
+    }
+    let watch = clients[0].watch();
+    clients[1].crash("before the end".into()).await.unwrap_err();
+    drop(runtime);
+    tokio::time::sleep(100 * SECOND).await;
+    drop((clients, watch));
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(storage.clones(), 1);
+}
+
+/// A transfer that was given up left its target in the server that stayed, and
+/// with it the target's whole runtime in memory.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_is_given_up_does_not_keep_its_target() {
+    let storage = FaultyStorage::default();
+    let here = Runtime::in_memory().await.unwrap();
+    let there = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = here.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    let busy = tokio::spawn({
+        let server = server.clone();
+        async move { server.increment_after(2 * SECOND).await }
+    });
+    tokio::time::sleep(SECOND / 10).await;
+    let address = server.address();
+    let transfer = here.transfer(&address, &there);
+    tokio::time::timeout(SECOND / 10, transfer).await.unwrap_err();
+    drop(there);
+    assert_eq!(busy.await.unwrap().unwrap(), 2);
+    // Moved or not, as the race went.
+    server.value().await.ok();
+    drop((here, server));
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(storage.clones(), 1);
+}
+
+static GO: Notify = Notify::const_new();
+
+#[derive(Default, Serialize, Deserialize)]
+struct Latecomer;
+
+#[persistent_server]
+impl Latecomer {
+    pub async fn look(&self, context: &Context<Self>) {
+        GO.notified().await;
+        let _ = context.client_of(&Address::<Counter>::new("x", ()));
+    }
+}
+
+/// A handler that asked for a client after the end of its runtime registered
+/// a cell again, which kept the runtime that it belonged to.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_outlives_its_runtime_does_not_keep_it() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Latecomer>("a", ());
+    let call = tokio::spawn({
+        let server = server.clone();
+        async move { server.look().await }
+    });
+    tokio::time::sleep(SECOND).await;
+    GO.notify_one();
+    drop(runtime);
+    let answer = call.await.unwrap();
+    assert!(matches!(answer, Ok(()) | Err(CallError::RuntimeStopped { .. })), "{answer:?}");
+    drop(server);
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(storage.clones(), 1);
+}
+
+/// Each of many loads at once opened the file anew: the process ran out of
+/// descriptors, and the calls failed.
+#[tokio::test]
+async fn thousands_of_servers_can_wake_at_once_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    for life in 1..=2 {
+        let runtime = Runtime::open(&path).await.unwrap();
+        let mut calls = JoinSet::new();
+        for n in 0..3000 {
+            let server = runtime.at::<Counter>(n.to_string(), ()).with_timeout(60 * SECOND);
+            calls.spawn(async move { server.increment().await });
+        }
+        for answer in calls.join_all().await {
+            assert_eq!(answer.unwrap(), life);
+        }
+        runtime.shutdown(60 * SECOND).await.unwrap();
+    }
+}

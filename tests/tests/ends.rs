@@ -1,0 +1,426 @@
+//! Stops, hooks, kills and shutdowns when something goes wrong in the middle of
+//! them: who is told what, and what is stored.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::executor::block_on;
+use persistent_runtime::{
+    CallError, Client, Context, Event, MemoryStorage, Options, Persist, Reply, Restart, Runtime,
+    ServerId, StopReason, persistent_server,
+};
+use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
+use serde::{Deserialize, Serialize};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A commit that fails while the slow hook of `Farewell` still runs, as it
+/// would on a real disk.
+const DURING_THE_HOOK: Fault = Fault::RefuseLate(Duration::from_millis(100));
+
+/// Its hook takes longer than a commit, may change the state, and answers those
+/// who wait.
+#[derive(Default, Serialize, Deserialize)]
+struct Farewell {
+    count: u64,
+    last_words: String,
+    #[serde(skip)]
+    waiting: Vec<Reply<u64>>,
+}
+
+#[persistent_server]
+impl Farewell {
+    #[terminate]
+    async fn terminate(&mut self, reason: &StopReason) {
+        tokio::time::sleep(SECOND).await;
+        if reason.to_string() == "note" {
+            self.last_words = "noted".into();
+        }
+        for reply in self.waiting.drain(..) {
+            self.last_words = "told".into();
+            reply.send(self.count);
+        }
+    }
+
+    pub fn add(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub fn add_and_stop(&mut self, context: &Context<Self>) -> u64 {
+        self.count += 1;
+        context.stop("enough");
+        self.count
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub fn wait(&mut self, reply: Reply<u64>) {
+        self.waiting.push(reply);
+    }
+}
+
+/// A handler that stopped its server was acknowledged before the last commit,
+/// which the store then refused.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    server.increment().await.unwrap();
+    storage.on_commit(Fault::Refuse);
+    let answer = server.increment_and_stop("enough".into()).await;
+    storage.on_commit(Fault::None);
+    assert!(matches!(answer, Err(CallError::Storage { .. })), "{answer:?}");
+    assert_eq!(server.value().await.unwrap(), 1);
+}
+
+/// The same with a commit that fails while the hook runs: its failure was
+/// overlooked, as the hook had already taken over.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused_during_the_hook() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Farewell>("a", ());
+    server.add().await.unwrap();
+    storage.on_next_commit(DURING_THE_HOOK);
+    let answer = server.add_and_stop().await;
+    assert!(matches!(answer, Err(CallError::Storage { .. })), "{answer:?}");
+    assert_eq!(server.count().await.unwrap(), 1);
+}
+
+/// Under a weaker level the stop itself saves what waits; it said `Ok` although
+/// that failed, and the change was gone.
+#[tokio::test(start_paused = true)]
+async fn a_stop_whose_flush_is_refused_during_the_hook_says_so() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let server = runtime.at::<Farewell>("a", ());
+    server.add().await.unwrap();
+    storage.on_next_commit(DURING_THE_HOOK);
+    let stopped = server.stop("other").await;
+    assert!(stopped.is_err(), "{stopped:?}");
+}
+
+/// The caller was told that its change had failed, and then the hook's own
+/// commit stored it.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_failed_is_not_stored_by_the_hook_after_it() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Farewell>("a", ());
+    server.add().await.unwrap();
+    storage.on_next_commit(DURING_THE_HOOK);
+    let (added, stopped) = tokio::join!(server.add(), server.stop("note"));
+    added.unwrap_err();
+    assert_eq!(server.count().await.unwrap(), 1, "after the stop said {stopped:?}");
+}
+
+/// Replies that the hook sends left before its commit, even if that failed.
+#[tokio::test(start_paused = true)]
+async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
+    for refused in [false, true] {
+        let storage = FaultyStorage::default();
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Farewell>("a", ());
+        server.add().await.unwrap();
+        let waiting = tokio::spawn({
+            let server = server.clone();
+            async move { server.wait().await }
+        });
+        tokio::time::sleep(SECOND).await;
+        if refused {
+            storage.on_next_commit(DURING_THE_HOOK);
+        }
+        assert_eq!(server.stop("other").await.is_err(), refused);
+        assert_eq!(waiting.await.unwrap().is_err(), refused);
+    }
+}
+
+/// A stop looked at the policy of the type when the server had idled out, and at
+/// the client's own when it had not: one of the two wiped.
+#[tokio::test(start_paused = true)]
+async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
+    for idle in [0, 100] {
+        let runtime = Runtime::builder()
+            .defaults(Options::new().idle_timeout(10 * SECOND))
+            .in_memory()
+            .await
+            .unwrap();
+        let server = runtime
+            .at::<Counter>("a", ())
+            .with_options(Options::new().restart(Restart::Permanent))
+            .unwrap();
+        server.increment().await.unwrap();
+        tokio::time::sleep(idle * SECOND).await;
+        server.stop(StopReason::Normal).await.unwrap();
+        assert_eq!(server.value().await.unwrap(), 1, "idle for {idle} s");
+    }
+}
+
+/// An unload whose store is down for a moment keeps what is not saved yet.
+#[tokio::test(start_paused = true)]
+async fn an_idle_unload_that_is_refused_loses_nothing_acknowledged() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder()
+        .defaults(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
+        .open_with(storage.clone())
+        .await
+        .unwrap();
+    let server = runtime.at::<Counter>("a", ());
+    for _ in 0..9 {
+        server.increment().await.unwrap();
+    }
+    storage.on_commit(Fault::Refuse);
+    tokio::time::sleep(2 * SECOND).await;
+    storage.on_commit(Fault::None);
+    assert!(storage.writes() > 0, "it has tried");
+    assert_eq!(server.value().await.unwrap(), 9);
+}
+
+/// Ends itself first thing in each life that finds something stored.
+#[derive(Default, Serialize, Deserialize)]
+struct Expired {
+    count: u64,
+}
+
+#[persistent_server]
+impl Expired {
+    #[started]
+    fn started(&self, context: &Context<Self>) {
+        context.then(ExpiredMessage::Check);
+    }
+
+    #[info]
+    fn check(&self, context: &Context<Self>) {
+        if self.count > 0 {
+            context.stop("expired");
+        }
+    }
+
+    pub fn add(&mut self) {
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// The message that woke the server waited for a life that lasts: the server
+/// was activated and stopped for ever, without a single yield.
+#[test]
+fn a_server_that_stops_in_each_start_fails_its_caller() {
+    assert!(finishes(true, || async {
+        let runtime = Runtime::in_memory().await.unwrap();
+        let server = runtime.at::<Expired>("a", ());
+        server.add().await.unwrap();
+        server.stop("other").await.unwrap();
+        let answer = server.count().await;
+        assert!(answer.is_err(), "{answer:?}");
+    }));
+}
+
+/// Nor could a shutdown end that loop.
+#[test]
+fn a_server_that_stops_in_each_start_does_not_hold_a_shutdown_up() {
+    assert!(finishes(false, || async {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path().join("x.db")).await.unwrap();
+        let server = runtime.at::<Expired>("a", ()).with_timeout(SECOND);
+        server.add().await.unwrap();
+        server.stop("other").await.unwrap();
+        server.count().await.unwrap_err();
+        runtime.shutdown(SECOND).await.unwrap();
+    }));
+}
+
+/// Changes its state in a message of its own before any other.
+#[derive(Default, Serialize, Deserialize)]
+struct Prepared {
+    count: u64,
+}
+
+#[persistent_server]
+impl Prepared {
+    #[started]
+    fn started(&self, context: &Context<Self>) {
+        context.then(PreparedMessage::Prepare);
+    }
+
+    #[info]
+    async fn prepare(&mut self) {
+        tokio::task::yield_now().await;
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// What `started` asks for was tried again for ever when it couldn't be stored,
+/// and the caller heard nothing of it.
+#[test]
+fn a_start_whose_first_change_is_refused_fails_its_caller() {
+    assert!(finishes(true, || async {
+        let storage = FaultyStorage::default();
+        storage.on_commit(Fault::Refuse);
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Prepared>("a", ());
+        let answer = tokio::time::timeout(SECOND, server.count()).await;
+        assert!(matches!(answer, Ok(Err(CallError::Storage { .. }))), "{answer:?}");
+        storage.on_commit(Fault::None);
+        assert_eq!(server.count().await.unwrap(), 1);
+    }));
+}
+
+/// Never comes to its first message.
+#[derive(Default, Serialize, Deserialize)]
+struct Circular;
+
+#[persistent_server]
+impl Circular {
+    #[started]
+    fn started(&self, context: &Context<Self>) {
+        context.then(CircularMessage::Step);
+    }
+
+    #[info]
+    fn step(&self, context: &Context<Self>) {
+        context.then(CircularMessage::Step);
+    }
+
+    pub fn poke(&self) {}
+}
+
+/// An endless chain of messages kept its thread to itself, so that neither its
+/// callers' deadlines nor a kill ever had their turn.
+#[test]
+fn an_endless_chain_from_started_times_out_and_can_be_killed() {
+    assert!(finishes(false, || async {
+        let runtime = Runtime::in_memory().await.unwrap();
+        let server = runtime.at::<Circular>("a", ());
+        let answer = server.with_timeout(SECOND / 20).poke().await;
+        assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
+        server.kill();
+        drop(runtime);
+    }));
+}
+
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+static MOST_ALIVE: AtomicUsize = AtomicUsize::new(0);
+static DROPPING: AtomicBool = AtomicBool::new(false);
+
+/// Counts how many there are at once; the first one is slow to go.
+#[derive(Debug)]
+struct Single;
+
+impl Default for Single {
+    fn default() -> Self {
+        let alive = ALIVE.fetch_add(1, Ordering::SeqCst) + 1;
+        MOST_ALIVE.fetch_max(alive, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        if !DROPPING.swap(true, Ordering::SeqCst) {
+            thread::sleep(SECOND / 5);
+        }
+        ALIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Holder {
+    #[serde(skip)]
+    _single: Single,
+}
+
+#[persistent_server]
+impl Holder {
+    pub fn put(&self, context: &Context<Self>) {
+        context.keep("k", 7_u64);
+    }
+
+    pub fn get(&self, context: &Context<Self>) -> Option<u64> {
+        context.kept::<u64>("k").map(|value| *value)
+    }
+}
+
+/// A kill of a server at rest let the next life begin before it was done: two
+/// instances at once, and the old end took the new life's kept values with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_does_not_touch_the_next_life() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Holder>("a", ());
+    let mut watch = server.watch();
+    server.get().await.unwrap();
+    // At rest, without a task.
+    tokio::time::sleep(SECOND / 50).await;
+    let killer = thread::spawn({
+        let server = server.clone();
+        move || server.kill()
+    });
+    while !DROPPING.load(Ordering::SeqCst) {
+        tokio::time::sleep(SECOND / 1000).await;
+    }
+    server.put().await.unwrap();
+    assert_eq!(server.get().await.unwrap(), Some(7));
+    killer.join().unwrap();
+    assert_eq!(server.get().await.unwrap(), Some(7));
+    assert_eq!(MOST_ALIVE.load(Ordering::SeqCst), 1);
+    for event in [Event::Started, Event::Killed, Event::Started] {
+        assert_eq!(watch.next().await, Some(event));
+    }
+}
+
+/// A cast that came between the last look at the mailbox and its closing was
+/// taken, said `Ok`, and was never handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_shutdown_loses_no_cast_that_was_taken() {
+    let begin = Instant::now();
+    for round in 0_u32.. {
+        if begin.elapsed() > 3 * SECOND / 2 {
+            break;
+        }
+        let storage = MemoryStorage::new();
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        let go = Arc::new(AtomicBool::new(false));
+        let caster = thread::spawn({
+            let go = go.clone();
+            move || {
+                while !go.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                for _ in 0..round % 400 {
+                    std::hint::spin_loop();
+                }
+                block_on(server.bump()).is_ok()
+            }
+        });
+        go.store(true, Ordering::Release);
+        for _ in 0..round * 7 % 3000 {
+            std::hint::spin_loop();
+        }
+        runtime.shutdown(SECOND).await.unwrap();
+        let taken = caster.join().unwrap();
+        let stored = storage.get(&ServerId::new("Counter", "a")).is_some();
+        assert_eq!(taken, stored, "round {round}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Who has to wait in line: senders before a full mailbox, and all others beside
+//! a source that never ends.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use persistent_runtime::{CallError, Context, Runtime, persistent_server};
+use persistent_tests::finishes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Has room for one message, and fails for good at its first crash.
+#[derive(Default, Serialize, Deserialize)]
+struct Narrow {
+    count: u64,
+}
+
+#[persistent_server(mailbox = 1, max_restarts(0, within = "5s"), call_timeout = "60s")]
+impl Narrow {
+    pub async fn crash_after(&mut self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+        panic!("at last");
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    #[cast]
+    pub fn bump(&mut self) {
+        self.count += 1;
+    }
+}
+
+/// A cast that was refused when its turn came kept the room that it had been
+/// given, and the call behind it waited until its own deadline.
+#[tokio::test(start_paused = true)]
+async fn senders_behind_a_refused_cast_are_refused_at_once() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Narrow>("a", ());
+    server.count().await.unwrap();
+    let in_line = async || tokio::time::sleep(SECOND / 10).await;
+    let call = || {
+        let server = server.clone();
+        tokio::spawn(async move { server.count().await })
+    };
+    let crash = tokio::spawn({
+        let server = server.clone();
+        async move { server.crash_after(SECOND).await }
+    });
+    in_line().await;
+    let queued = call();
+    in_line().await;
+    let cast = tokio::spawn({
+        let server = server.clone();
+        async move { server.bump().await }
+    });
+    in_line().await;
+    let last = call();
+    let begin = Instant::now();
+    assert!(matches!(crash.await.unwrap(), Err(CallError::Crashed { .. })));
+    assert!(matches!(queued.await.unwrap(), Err(CallError::RestartLimit { .. })));
+    assert!(matches!(cast.await.unwrap(), Err(CallError::RestartLimit { .. })));
+    assert!(matches!(last.await.unwrap(), Err(CallError::RestartLimit { .. })));
+    assert!(begin.elapsed() < 2 * SECOND, "{:?}", begin.elapsed());
+}
+
+/// Is always ready, and never ends.
+struct Endless;
+
+impl Stream for Endless {
+    type Item = FeedMessage;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<FeedMessage>> {
+        Poll::Ready(Some(FeedMessage::Item))
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Feed {
+    items: u64,
+}
+
+#[persistent_server]
+impl Feed {
+    pub fn open(&mut self, context: &Context<Self>) {
+        context.attach(Endless);
+    }
+
+    #[info]
+    fn item(&mut self) {
+        self.items += 1;
+    }
+
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+}
+
+/// A stream that is always ready kept the thread of its server: neither calls
+/// nor other tasks had a turn.
+#[test]
+fn an_endless_stream_lets_calls_and_other_tasks_have_their_turns() {
+    assert!(finishes(false, || async {
+        let turns = Arc::new(AtomicUsize::new(0));
+        tokio::spawn({
+            let turns = turns.clone();
+            async move {
+                loop {
+                    turns.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let runtime = Runtime::in_memory().await.unwrap();
+        let feed = runtime.at::<Feed>("a", ());
+        feed.open().await.unwrap();
+        for _ in 0..3 {
+            let (items, had) = (feed.items().await.unwrap(), turns.load(Ordering::SeqCst));
+            tokio::time::sleep(SECOND / 100).await;
+            assert!(feed.items().await.unwrap() > items, "the stream goes on");
+            assert!(turns.load(Ordering::SeqCst) > had, "and so does the other task");
+        }
+    }));
+}
+
+/// A shutdown waited for the end of a stream that has none, past its deadline.
+#[test]
+fn an_endless_stream_does_not_hold_a_shutdown_up() {
+    assert!(finishes(true, || async {
+        let runtime = Runtime::in_memory().await.unwrap();
+        let feed = runtime.at::<Feed>("a", ());
+        feed.open().await.unwrap();
+        feed.items().await.unwrap();
+        let end = runtime.shutdown(SECOND).await;
+        assert!(end.is_ok(), "{end:?}");
+        let answer = feed.items().await;
+        assert!(matches!(answer, Err(CallError::RuntimeStopped { .. })), "{answer:?}");
+    }));
+}

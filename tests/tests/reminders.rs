@@ -1,0 +1,218 @@
+//! Durable timers that are unlucky: their neighbours still fire.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use persistent_runtime::{Context, Options, Runtime, persistent_server};
+use persistent_tests::FaultyStorage;
+use serde::{Deserialize, Deserializer, Serialize};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+mod before {
+    use persistent_runtime::{Context, persistent_server};
+    use serde::{Deserialize, Serialize};
+
+    use super::SECOND;
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Shift {
+        rung: u64,
+    }
+
+    #[persistent_server(name = "shift")]
+    impl Shift {
+        pub fn set(&mut self, context: &Context<Self>) {
+            context.remind("dropped", SECOND, ShiftMessage::Dropped);
+            context.remind("ring", 2 * SECOND, ShiftMessage::Ring);
+        }
+
+        #[info]
+        fn dropped(&mut self) {}
+
+        #[info]
+        fn ring(&mut self) {
+            self.rung += 1;
+        }
+    }
+}
+
+mod after {
+    use persistent_runtime::persistent_server;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Shift {
+        rung: u64,
+    }
+
+    #[persistent_server(name = "shift")]
+    impl Shift {
+        #[info]
+        fn ring(&mut self) {
+            self.rung += 1;
+        }
+
+        pub fn rung(&self) -> u64 {
+            self.rung
+        }
+    }
+}
+
+/// A timer whose message a new version no longer knows was tried again and
+/// again, and those behind it never fired.
+#[tokio::test(start_paused = true)]
+async fn a_reminder_that_cant_be_read_spoils_no_other() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    runtime.at::<before::Shift>("a", ()).set().await.unwrap();
+    runtime.shutdown(SECOND).await.unwrap();
+    let runtime = Runtime::builder().register::<after::Shift>().open_with(storage).await.unwrap();
+    tokio::time::sleep(3600 * SECOND).await;
+    assert_eq!(runtime.at::<after::Shift>("a", ()).rung().await.unwrap(), 1);
+}
+
+/// Has timers of both kinds.
+#[derive(Default, Serialize, Deserialize)]
+struct Bell {
+    rung: u64,
+}
+
+#[persistent_server]
+impl Bell {
+    pub fn remind(&mut self, wait: Duration, context: &Context<Self>) {
+        context.remind("ring", wait, BellMessage::Ring);
+    }
+
+    pub fn remind_slowly(&mut self, wait: Duration, takes: Duration, context: &Context<Self>) {
+        context.remind("slow", wait, BellMessage::Slow { takes });
+    }
+
+    #[info]
+    fn ring(&mut self) {
+        self.rung += 1;
+    }
+
+    #[info]
+    async fn slow(&mut self, takes: Duration) {
+        tokio::time::sleep(takes).await;
+    }
+
+    pub fn rung(&self) -> u64 {
+        self.rung
+    }
+}
+
+/// The clock of a type waited for each of its timers to be handled.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reminder_does_not_delay_those_of_other_servers() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().call_timeout(3600 * SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let (slow, other) = (runtime.at::<Bell>("slow", ()), runtime.at::<Bell>("other", ()));
+    slow.remind_slowly(SECOND, 600 * SECOND).await.unwrap();
+    other.remind(2 * SECOND).await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(other.rung().await.unwrap(), 1);
+}
+
+/// Makes the next tick panic, whichever state that is rolled back to.
+static UNLUCKY: AtomicBool = AtomicBool::new(false);
+
+/// Sets its next tick in each tick, and in each life.
+#[derive(Default, Serialize, Deserialize)]
+struct Clock {
+    ticks: u64,
+}
+
+#[persistent_server(restart = permanent)]
+impl Clock {
+    #[started]
+    fn started(&self, context: &Context<Self>) {
+        context.remind("tick", 60 * SECOND, ClockMessage::Tick);
+    }
+
+    #[info]
+    fn tick(&mut self, context: &Context<Self>) {
+        context.remind("tick", 60 * SECOND, ClockMessage::Tick);
+        self.ticks += 1;
+        assert!(!UNLUCKY.swap(false, Ordering::SeqCst), "unlucky");
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+}
+
+/// The timer whose message panicked is given up; that took the one with it that
+/// `started` had set anew under the same name, and the clock stood still.
+#[tokio::test(start_paused = true)]
+async fn a_reminder_set_by_started_after_its_crash_is_kept() {
+    let runtime =
+        Runtime::builder().defaults(Options::new().idle_timeout(None)).in_memory().await.unwrap();
+    let clock = runtime.at::<Clock>("a", ());
+    clock.ticks().await.unwrap();
+    tokio::time::sleep(150 * SECOND).await;
+    assert_eq!(clock.ticks().await.unwrap(), 2);
+    UNLUCKY.store(true, Ordering::SeqCst);
+    tokio::time::sleep(600 * SECOND).await;
+    assert!(!UNLUCKY.load(Ordering::SeqCst), "it has crashed");
+    assert!(clock.ticks().await.unwrap() > 2);
+}
+
+/// Can be written, and panics when it is read.
+#[derive(Clone, Debug, Serialize)]
+struct Unreadable;
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("a Deserialize that panics")
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Reader {
+    count: u64,
+}
+
+#[persistent_server]
+impl Reader {
+    pub fn set(&mut self, context: &Context<Self>) {
+        context.remind("read", SECOND, ReaderMessage::Take { _unreadable: Unreadable });
+    }
+
+    #[info]
+    fn take(&mut self, _unreadable: Unreadable) {}
+
+    pub async fn nap(&self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// The panic struck outside of any handler: it ended the server's task, and all
+/// that was queued behind the timer was lost.
+#[tokio::test(start_paused = true)]
+async fn a_reminder_that_panics_when_it_is_read_costs_itself_and_no_more() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Reader>("a", ());
+    server.set().await.unwrap();
+    let nap = tokio::spawn({
+        let server = server.clone();
+        async move { server.nap(3 * SECOND).await }
+    });
+    tokio::time::sleep(2 * SECOND).await;
+    let queued = tokio::spawn({
+        let server = server.clone();
+        async move { server.count().await }
+    });
+    nap.await.unwrap().unwrap();
+    assert_eq!(queued.await.unwrap().unwrap(), 0);
+}
