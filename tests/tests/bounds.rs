@@ -164,8 +164,8 @@ impl Musing {
     }
 }
 
-/// An answer that nobody waited for any more was dropped under the lock of its
-/// server, so that a destructor which needs that lock waited for itself.
+/// An answer that nobody waits for any more is dropped by the server's task. If
+/// that held the server's lock, a destructor that needs it would wait for itself.
 #[test]
 fn an_answer_that_nobody_waits_for_is_not_dropped_under_a_lock() {
     assert!(finishes(true, || async {
@@ -182,7 +182,8 @@ fn an_answer_that_nobody_waits_for_is_not_dropped_under_a_lock() {
     }));
 }
 
-/// The clients and the runtime kept each other alive after the drop.
+/// Clients, watches and crashes hold on to a runtime; none may do so in a circle,
+/// or what is dropped would stay in memory with its storage.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_runtime_is_gone_with_its_last_client() {
     let storage = FaultyStorage::default();
@@ -262,8 +263,8 @@ async fn a_handler_that_outlives_its_runtime_does_not_keep_it() {
     assert_eq!(storage.clones(), 1);
 }
 
-/// Each of many loads at once opened the file anew: the process ran out of
-/// descriptors, and the calls failed.
+/// A herd of first messages, as after a deployment, may need neither more files
+/// than a process may open nor more time than a caller has.
 #[tokio::test]
 async fn thousands_of_servers_can_wake_at_once_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
