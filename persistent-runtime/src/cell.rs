@@ -1,7 +1,8 @@
 //! One address: its mailbox and, while it is in memory, its server.
 //!
 //! A cell is there for as long as somebody holds a client of it, it is in
-//! memory, or it has crashes to remember. So a message that meets an unloading
+//! memory, or it has something to remember: crashes, kept values, where its server
+//! was handed to. So a message that meets an unloading
 //! server has nowhere wrong to go: it queues in the same cell, and the cell's
 //! task activates the server again. A cell leaves the registry under the
 //! registry's lock, when nobody can send to it any more.
@@ -154,8 +155,8 @@ impl<S: Server> Cell<S> {
         loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
-            // Nobody is woken for room that was there before one stood in line.
-            match self.push(envelope, |mailbox| woken || mailbox.waiting == 1)? {
+            // Before one's turn, only to be told of a refusal.
+            match self.push(envelope, |_| woken)? {
                 None => return Ok(()),
                 Some(full) => envelope = full,
             }
@@ -374,8 +375,16 @@ impl<S: Server> Sweep for Cell<S> {
 struct Line<'a, S: Server>(&'a Cell<S>);
 
 impl<'a, S: Server> Line<'a, S> {
+    /// Who joins when there is room has somebody woken, perhaps itself: the task
+    /// that made the room may have seen nobody in line.
     fn join(cell: &'a Cell<S>) -> Self {
-        cell.lock().waiting += 1;
+        let mut mailbox = cell.lock();
+        mailbox.waiting += 1;
+        let has_room = mailbox.queue.len() < cell.settings().mailbox;
+        drop(mailbox);
+        if has_room {
+            cell.room.notify_one();
+        }
         Self(cell)
     }
 }

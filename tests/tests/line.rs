@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_core::Stream;
-use persistent_runtime::{CallError, Context, Runtime, persistent_server};
-use persistent_tests::finishes;
+use persistent_runtime::{CallError, Context, Options, Persist, Runtime, persistent_server};
+use persistent_tests::{Counter, finishes};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -147,4 +147,30 @@ fn an_endless_stream_does_not_hold_a_shutdown_up() {
         let answer = feed.items().await;
         assert!(matches!(answer, Err(CallError::RuntimeStopped { .. })), "{answer:?}");
     }));
+}
+
+/// Whoever stands in line has a turn, also one that joins just after the mailbox
+/// was emptied, when the task saw nobody to wake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn senders_that_crowd_at_a_mailbox_of_one_all_get_in() {
+    let runtime = Runtime::builder()
+        .configure::<Counter>(Options::new().mailbox(1).persist(Persist::OnStop))
+        .in_memory()
+        .await
+        .unwrap();
+    let counter = runtime.at::<Counter>("a", ());
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let counter = counter.clone();
+            tokio::spawn(async move {
+                for _ in 0..2000 {
+                    counter.bump().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(counter.value().await.unwrap(), 16_000);
 }

@@ -164,3 +164,23 @@ async fn a_client_can_let_its_own_changes_wait() {
     server.increment().await.unwrap();
     assert_eq!((storage.writes(), stored(&storage)), (writes + 2, Some(7)), "both in one");
 }
+
+/// A late save that the store refuses is tried again, also when only the client's
+/// level let it wait.
+#[tokio::test(start_paused = true)]
+async fn a_late_save_that_is_refused_is_tried_again_and_not_in_a_hurry() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
+    server.value().await.unwrap();
+    let writes = storage.writes();
+    storage.on_commit(Fault::Refuse);
+    let careless = server.with_persist(Persist::Every(Duration::from_millis(1)));
+    assert_eq!(careless.increment().await.unwrap(), 1);
+    tokio::time::sleep(10 * SECOND).await;
+    let tries = storage.writes() - writes;
+    assert!((2..=12).contains(&tries), "{tries} tries in ten seconds");
+    storage.on_commit(Fault::None);
+    tokio::time::sleep(2 * SECOND).await;
+    server.kill();
+    assert_eq!(server.value().await.unwrap(), 1);
+}

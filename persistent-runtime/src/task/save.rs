@@ -1,6 +1,8 @@
 //! From a changed state to the next commit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{Instance, Task, Trouble};
 use crate::{
@@ -8,6 +10,9 @@ use crate::{
     panic::caught,
     reminder::{Reminder, Reminders},
 };
+
+/// When a late save that the store has refused is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl<S: Server> Task<S> {
     /// Sees to what a message changed, as the persist level says: the client's,
@@ -135,7 +140,7 @@ impl<S: Server> Task<S> {
         };
         instance.saved = None;
         instance.unsaved = true;
-        instance.flush_within(instance.settings.persist);
+        instance.flush_at = Instant::now().checked_add(RETRY);
         self.cell.tell(&Event::Unsaved { reason });
         false
     }
