@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    CallError, Change, ServerId, Storage, StorageError,
+    CallError, Change, ServerId, Storage, StorageError, Update,
     panic::{caught, poll_caught},
     reply::Answer,
 };
@@ -27,7 +27,7 @@ pub(crate) struct Gate {
     /// What the commit in flight releases.
     riding: Vec<Held>,
     /// The next commit.
-    staged: Option<Change>,
+    staged: Option<Update>,
     /// What the next commit releases.
     waiting: Vec<Held>,
     failure: Option<StorageError>,
@@ -54,9 +54,12 @@ impl Gate {
         }
     }
 
-    /// Makes `change` the next commit, in place of one not begun yet.
-    pub(crate) fn stage(&mut self, change: Change) {
-        self.staged = Some(change);
+    /// Makes `update` part of the next commit, on top of what was staged before.
+    pub(crate) fn stage(&mut self, update: Update) {
+        match &mut self.staged {
+            Some(staged) => staged.then(update),
+            staged => *staged = Some(update),
+        }
     }
 
     /// Releases `answer` with `outcome` once all that was staged is durable.
@@ -103,7 +106,8 @@ impl Gate {
                     Err(error) => self.fail(error),
                 }
             }
-            let Some(change) = self.staged.take() else { return Poll::Ready(()) };
+            let Some(update) = self.staged.take() else { return Poll::Ready(()) };
+            let change = Change::new(self.server.clone(), update);
             self.riding = mem::take(&mut self.waiting);
             let storage = self.storage.clone();
             self.in_flight = Some(Box::pin(async move { storage.commit(change).await }));

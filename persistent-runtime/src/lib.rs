@@ -50,7 +50,7 @@ pub use runtime::{Builder, Count, Runtime};
 pub use server::{InitOutput, ReplySlot, Server, Value};
 pub use servers::Servers;
 pub use source::Source;
-pub use storage::{Change, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture};
+pub use storage::{Change, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture, Update};
 
 #[doc(hidden)]
 #[path = "private.rs"]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    Change, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
+    Change, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture, Update,
 };
 
 /// What a faulty storage does.
@@ -116,8 +116,10 @@ impl Storage for FaultyStorage {
     }
 
     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-        let count =
-            if change.record.is_some() { &self.content.writes } else { &self.content.wipes };
+        let count = match change.update {
+            Update::Wipe => &self.content.wipes,
+            Update::Put(_) | Update::Append(_) => &self.content.writes,
+        };
         count.fetch_add(1, Ordering::SeqCst);
         let next =
             self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Backoff, CallError, Client, MemoryStorage, Options, Persist, Record, Restart, Runtime,
-    ServerId, Storage, persistent_server,
+    Backoff, CallError, Change, Client, MemoryStorage, Options, Persist, Record, Restart, Runtime,
+    ServerId, Storage, Update, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, Probe};
 use serde::{Deserialize, Serialize};
@@ -278,8 +278,9 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     let id = ServerId::new("Inventory", "ada");
     let put = async |version, format, state: &[u8]| {
         let (reminders, due) = ([][..].into(), None);
-        let record = Record { version, format, state: state.into(), reminders, due };
-        storage.commit(persistent_runtime::Change::new(id.clone(), Some(record))).await.unwrap();
+        let messages = Vec::new();
+        let record = Record { version, format, state: state.into(), reminders, due, messages };
+        storage.commit(Change::new(id.clone(), Update::Put(record))).await.unwrap();
     };
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Inventory>("ada", ());

@@ -8,7 +8,7 @@ use std::{
 
 use persistent_runtime::{
     Change, Client, MemoryStorage, OpenError, Record, Runtime, ServerId, SqliteStorage, StopReason,
-    Storage, StorageFuture,
+    Storage, StorageFuture, Update,
 };
 use persistent_tests::Counter;
 
@@ -35,13 +35,12 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_wipe() {
         }
 
         fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-            self.note(if change.record.is_some() { "save" } else { "wipe" });
+            self.note(if change.update == Update::Wipe { "wipe" } else { "save" });
             let mut rows = self.rows.lock().unwrap();
-            match change.record {
-                Some(record) => rows.insert(change.id, record),
-                None => rows.remove(&change.id),
-            };
-            Box::pin(async { Ok(()) })
+            let outcome = change.update.apply(rows.remove(&change.id)).map(|record| {
+                rows.extend(record.map(|record| (change.id, record)));
+            });
+            Box::pin(async { outcome })
         }
 
         fn keys<'a>(
@@ -101,14 +100,18 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
             state: [n; 9][..].into(),
             reminders: [n][..].into(),
             due: Some(u64::from(n % 3)),
+            messages: Vec::new(),
         };
         for (n, key) in (0..).zip(["b", "a", "", "ä", "c"]) {
-            storage.commit(Change::new(id(key), Some(record(n)))).await.unwrap();
+            storage.commit(Change::new(id(key), Update::Put(record(n)))).await.unwrap();
         }
-        storage.commit(Change::new(ServerId::new("kind2", "z"), Some(record(9)))).await.unwrap();
-        storage.commit(Change::new(id("a"), Some(record(7)))).await.unwrap();
-        storage.commit(Change::new(id("c"), None)).await.unwrap();
-        storage.commit(Change::new(id("never"), None)).await.unwrap();
+        storage
+            .commit(Change::new(ServerId::new("kind2", "z"), Update::Put(record(9))))
+            .await
+            .unwrap();
+        storage.commit(Change::new(id("a"), Update::Put(record(7)))).await.unwrap();
+        storage.commit(Change::new(id("c"), Update::Wipe)).await.unwrap();
+        storage.commit(Change::new(id("never"), Update::Wipe)).await.unwrap();
 
         assert_eq!(storage.load(&id("a")).await.unwrap(), Some(record(7)));
         assert_eq!(storage.load(&id("c")).await.unwrap(), None);
@@ -137,7 +140,7 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
     sqlite.close();
     let closed = sqlite.load(&ServerId::new("kind", "a")).await.unwrap_err();
     assert!(closed.to_string().contains("closed"), "{closed}");
-    sqlite.commit(Change::new(ServerId::new("kind", "a"), None)).await.unwrap_err();
+    sqlite.commit(Change::new(ServerId::new("kind", "a"), Update::Wipe)).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -55,11 +55,15 @@ impl Storage for MemoryStorage {
     }
 
     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-        match change.record {
-            Some(record) => self.lock().insert(change.id, record),
-            None => self.lock().remove(&change.id),
-        };
-        Box::pin(ready(Ok(())))
+        let Change { id, update } = change;
+        let mut states = self.lock();
+        let record = states.remove(&id);
+        let outcome = update.apply(record).map(|record| {
+            if let Some(record) = record {
+                states.insert(id, record);
+            }
+        });
+        Box::pin(ready(outcome))
     }
 
     fn keys<'a>(

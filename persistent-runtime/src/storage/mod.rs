@@ -28,6 +28,9 @@ pub struct Record {
     /// When the earliest of them is due, in milliseconds since 1970: what
     /// [`Storage::due`] looks for.
     pub due: Option<u64>,
+    /// What the server has handled since `state` was taken, oldest first, of a
+    /// server that journals its messages; empty for every other.
+    pub messages: Vec<Arc<[u8]>>,
 }
 
 /// States may hold secrets: their size is all that is shown.
@@ -38,29 +41,79 @@ impl std::fmt::Debug for Record {
             .field("format", &self.format)
             .field("bytes", &self.state.len())
             .field("due", &self.due)
+            .field("messages", &self.messages.len())
             .finish_non_exhaustive()
     }
 }
 
-/// What one commit does to one server.
+/// One commit: what becomes of one server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Change {
     /// The server.
     pub id: ServerId,
-    /// Its new record, or `None` to wipe it.
-    pub record: Option<Record>,
+    /// What becomes of what is stored for it.
+    pub update: Update,
+}
+
+/// What becomes of what is stored for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// This record takes its place.
+    Put(Record),
+    /// These go behind the messages of the record that is there.
+    Append(Vec<Arc<[u8]>>),
+    /// It is deleted.
+    Wipe,
 }
 
 impl Change {
-    /// Stores `record` for the server `id`, or wipes it.
+    /// `update` for the server `id`.
     #[must_use]
-    pub fn new(id: ServerId, record: Option<Record>) -> Self {
-        Self { id, record }
+    pub fn new(id: ServerId, update: Update) -> Self {
+        Self { id, update }
+    }
+}
+
+impl Update {
+    /// Has this and `next` happen at once. `next` comes later: what it replaces
+    /// need not be written at all.
+    pub fn then(&mut self, next: Self) {
+        match (self, next) {
+            (Self::Put(Record { messages, .. }) | Self::Append(messages), Self::Append(more)) => {
+                messages.extend(more);
+            }
+            (update, next) => *update = next,
+        }
     }
 
+    /// What is stored behind this, where `record` was stored before: all that
+    /// a simple storage needs to know.
+    ///
+    /// # Errors
+    /// If messages are to go behind a record that isn't there.
+    pub fn apply(self, record: Option<Record>) -> Result<Option<Record>, StorageError> {
+        match (self, record) {
+            (Self::Put(record), _) => Ok(Some(record)),
+            (Self::Append(more), Some(mut record)) => {
+                record.messages.extend(more);
+                Ok(Some(record))
+            }
+            (Self::Append(_), None) => Err(StorageError::new("there is no record to append to")),
+            (Self::Wipe, _) => Ok(None),
+        }
+    }
+
+    /// How much there is to write.
     fn bytes(&self) -> usize {
-        self.record.as_ref().map_or(0, |record| record.state.len() + record.reminders.len())
+        let sum = |messages: &[Arc<[u8]>]| messages.iter().map(|message| message.len()).sum();
+        match self {
+            Self::Put(record) => {
+                record.state.len() + record.reminders.len() + sum(&record.messages)
+            }
+            Self::Append(messages) => sum(messages),
+            Self::Wipe => 0,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::{Change, Record, Storage, StorageFuture};
+use super::{Change, Record, Storage, StorageFuture, Update};
 use crate::{OpenError, ServerId, StorageError};
 
 /// "PSRV": tells our databases from those of other programs.
@@ -128,6 +128,7 @@ impl Storage for SqliteStorage {
                         state: row.get_ref(2)?.as_blob()?.into(),
                         reminders: row.get_ref(3)?.as_blob()?.into(),
                         due: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+                        messages: Vec::new(),
                     })
                 })
                 .optional()
@@ -293,13 +294,13 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
 /// lock file to its end, so that the next runtime opens a quiet database.
 fn write(connection: Connection, commits: &mpsc::Receiver<Commit>, lock: &File) {
     while let Ok(first) = commits.recv() {
-        let mut bytes = first.change.bytes();
+        let mut bytes = first.change.update.bytes();
         let mut batch = vec![first];
         while batch.len() < BATCH_ROWS
             && bytes < BATCH_BYTES
             && let Ok(next) = commits.try_recv()
         {
-            bytes += next.change.bytes();
+            bytes += next.change.update.bytes();
             batch.push(next);
         }
         commit(&connection, batch);
@@ -347,9 +348,9 @@ fn commit(connection: &Connection, batch: Vec<Commit>) {
     }
 }
 
-fn put(connection: &Connection, Change { id, record }: &Change) -> rusqlite::Result<()> {
-    match record {
-        Some(Record { version, format, state, reminders, due }) => connection
+fn put(connection: &Connection, Change { id, update }: &Change) -> rusqlite::Result<()> {
+    match update {
+        Update::Put(Record { version, format, state, reminders, due, .. }) => connection
             .prepare_cached(
                 "INSERT INTO servers (kind, key, version, format, state, reminders, due)
                  VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -366,7 +367,8 @@ fn put(connection: &Connection, Change { id, record }: &Change) -> rusqlite::Res
                 &reminders[..],
                 due.map(u64::cast_signed)
             ])?,
-        None => connection
+        Update::Append(_) => unimplemented!("no server journals its messages yet"),
+        Update::Wipe => connection
             .prepare_cached("DELETE FROM servers WHERE kind = ? AND key = ?")?
             .execute([id.kind(), id.key()])?,
     };
@@ -387,8 +389,10 @@ mod tests {
             state: vec![0; bytes].into(),
             reminders: [].into(),
             due: None,
+            messages: Vec::new(),
         };
-        (Commit { change: Change::new(ServerId::new("kind", key), Some(record)), done }, outcome)
+        let change = Change::new(ServerId::new("kind", key), Update::Put(record));
+        (Commit { change, done }, outcome)
     }
 
     fn run(connection: &Connection, sizes: &[usize]) -> Vec<bool> {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Instance, Task, Trouble};
 use crate::{
-    Address, CallError, Change, Context, Event, Persist, Record, Server, codec,
+    Address, CallError, Context, Event, Persist, Record, Server, Update, codec,
     panic::caught,
     reminder::{Reminder, Reminders},
 };
@@ -63,7 +63,8 @@ impl<S: Server> Task<S> {
         let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
         if changed || reminded {
             let (version, format) = (S::VERSION, codec::FORMAT);
-            self.stage(Some(Record { version, format, state: new.clone(), reminders, due }));
+            let (state, messages) = (new.clone(), Vec::new());
+            self.stage(Some(Record { version, format, state, reminders, due, messages }));
         }
         if changed {
             self.tell_change(context.address(), old, new);
@@ -74,7 +75,7 @@ impl<S: Server> Task<S> {
     /// Makes `record` the next commit, and has those told who want to know.
     pub(super) fn stage(&mut self, record: Option<Record>) {
         let kind = self.cell.kind().clone();
-        self.gate.stage(Change::new(self.id(), record.clone()));
+        self.gate.stage(record.clone().map_or(Update::Wipe, Update::Put));
         if let Some(due) = record.as_ref().and_then(|record| record.due) {
             let kind = kind.clone();
             self.gate.then(move || kind.bell().ring(due));
