@@ -26,7 +26,7 @@ use crate::{
     event::Watchers,
     kept::Kept,
     kind::Kind,
-    mailbox::{Envelope, Extras, Mailbox, Order, Phase},
+    mailbox::{Envelope, Extras, Mailbox, Order, Phase, Terms},
     options::Settings,
     panic::caught,
     reply::{Answer, Outbox},
@@ -34,9 +34,6 @@ use crate::{
     sweeper::Sweep,
     task::{Instance, Task},
 };
-
-/// How many messages a task takes at once, and so holds beside the mailbox.
-const BATCH: usize = 64;
 
 /// See the [module](self).
 pub(crate) struct Cell<S: Server> {
@@ -47,8 +44,9 @@ pub(crate) struct Cell<S: Server> {
     /// Wakes a sender who waits for room in the mailbox, in the order in which
     /// they came; each wakes the next.
     room: Notify,
-    /// Whether there is something in the outbox.
-    posted: AtomicBool,
+    /// Whether the task should look into the mailbox before its next message: at
+    /// the outbox, or because the server is killed.
+    beckons: AtomicBool,
     mailbox: Mutex<Mailbox<S>>,
 }
 
@@ -59,7 +57,7 @@ impl<S: Server> Cell<S> {
             kind,
             handles: AtomicUsize::new(0),
             room: Notify::new(),
-            posted: AtomicBool::new(false),
+            beckons: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox::new()),
         }
     }
@@ -111,14 +109,16 @@ impl<S: Server> Cell<S> {
     pub(crate) fn try_send(
         self: &Arc<Self>,
         envelope: Envelope<S>,
+        terms: &Arc<Terms<S>>,
     ) -> Result<Option<Envelope<S>>, CallError> {
-        self.push(envelope, |mailbox| mailbox.waiting == 0)
+        self.push(envelope, terms, |mailbox| mailbox.waiting == 0)
     }
 
     /// Queues `envelope` if there is room and the sender's turn has come.
     fn push(
         self: &Arc<Self>,
         envelope: Envelope<S>,
+        terms: &Arc<Terms<S>>,
         my_turn: impl FnOnce(&Mailbox<S>) -> bool,
     ) -> Result<Option<Envelope<S>>, CallError> {
         let mut mailbox = self.lock();
@@ -130,9 +130,10 @@ impl<S: Server> Cell<S> {
             drop(mailbox);
             return Ok(Some(envelope));
         }
-        mailbox.queue.push_back(envelope);
+        let former = mailbox.enqueue(envelope, terms);
         if mailbox.phase.is_busy() {
             mailbox.wake();
+            drop(mailbox);
         } else {
             let instance = mailbox.take_idle(Phase::Running);
             mailbox.phase = Phase::Running;
@@ -142,21 +143,26 @@ impl<S: Server> Cell<S> {
             self.run(instance, None);
             drop(active);
         }
+        drop(former);
         Ok(None)
     }
 
     /// As [`try_send`](Self::try_send), waiting for room.
     ///
     /// Cancel safe: a dropped call has queued nothing.
-    pub(crate) async fn send(self: &Arc<Self>, envelope: Envelope<S>) -> Result<(), CallError> {
-        let Some(mut envelope) = self.try_send(envelope)? else { return Ok(()) };
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        envelope: Envelope<S>,
+        terms: &Arc<Terms<S>>,
+    ) -> Result<(), CallError> {
+        let Some(mut envelope) = self.try_send(envelope, terms)? else { return Ok(()) };
         let _line = Line::join(self);
         let mut woken = false;
         loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
             // Before one's turn, only to be told of a refusal.
-            match self.push(envelope, |_| woken)? {
+            match self.push(envelope, terms, |_| woken)? {
                 None => return Ok(()),
                 Some(full) => envelope = full,
             }
@@ -207,10 +213,12 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Moves up to a batch of messages to `inbox`.
+    /// Moves what is queued to the empty `inbox`: a task holds as many messages
+    /// beside the mailbox. They change hands without being touched, for under
+    /// the lock a sender on another core would wait for their memory.
     pub(crate) fn take(&self, mailbox: &mut Mailbox<S>, inbox: &mut VecDeque<Envelope<S>>) {
-        let batch = mailbox.queue.len().min(BATCH);
-        inbox.extend(mailbox.queue.drain(..batch));
+        debug_assert!(inbox.is_empty());
+        mem::swap(&mut mailbox.queue, inbox);
         if mailbox.waiting > 0 {
             self.room.notify_one();
         }
@@ -223,17 +231,24 @@ impl<S: Server> Cell<S> {
 
     /// Deferred answers that were sent while the task was at work.
     pub(crate) fn take_posted(&self) -> Vec<Answer> {
-        if self.posted.swap(false, Ordering::AcqRel) {
-            self.lock().take(|extras| &mut extras.outbox)
-        } else {
-            Vec::new()
+        if !self.beckons() {
+            return Vec::new();
         }
+        let mut mailbox = self.lock();
+        self.beckons.store(mailbox.killed, Ordering::Release);
+        mailbox.take(|extras| &mut extras.outbox)
+    }
+
+    /// See the [field](Self::beckons).
+    pub(crate) fn beckons(&self) -> bool {
+        self.beckons.load(Ordering::Acquire)
     }
 
     /// Ends the instance at once: no hook runs, nothing is stored.
     pub(crate) fn kill(self: &Arc<Self>) {
         let mut mailbox = self.lock();
         mailbox.killed = mailbox.phase.is_busy();
+        self.beckons.fetch_or(mailbox.killed, Ordering::AcqRel);
         mailbox.wake();
         let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
@@ -411,7 +426,7 @@ impl<S: Server> Outbox for Cell<S> {
         let mut mailbox = self.lock();
         if mailbox.phase.is_busy() {
             mailbox.extend().outbox.push(answer);
-            self.posted.store(true, Ordering::Release);
+            self.beckons.store(true, Ordering::Release);
             mailbox.wake();
         } else {
             // At rest every commit is settled.

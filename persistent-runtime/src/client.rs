@@ -53,13 +53,13 @@ impl<S: Server> Handle<S> {
     /// If it can't be queued: the mailbox is full until the deadline, the
     /// restart limit is exceeded, the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
-        match self.cell.try_send(self.envelope(Order::Message(message), None))? {
+        match self.cell.try_send(Envelope::new(Order::Message(message), None), &self.terms)? {
             None => {
                 // A caller that never has to wait must not keep its thread.
                 consume_budget().await;
                 Ok(())
             }
-            Some(envelope) => self.within_deadline(self.cell.send(envelope)).await,
+            Some(envelope) => self.within_deadline(self.cell.send(envelope, &self.terms)).await,
         }
     }
 
@@ -100,18 +100,14 @@ impl<S: Server> Handle<S> {
         answer: Answer,
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
-        let full = self.cell.try_send(self.envelope(order, Some(answer)))?;
+        let full = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
         self.within_deadline(async {
             if let Some(envelope) = full {
-                self.cell.send(envelope).await?;
+                self.cell.send(envelope, &self.terms).await?;
             }
             reply.wait(self.cell.id()).await
         })
         .await
-    }
-
-    fn envelope(&self, order: Order<S>, answer: Option<Answer>) -> Envelope<S> {
-        Envelope { order, terms: self.terms.clone(), answer }
     }
 
     pub(crate) fn cell(&self) -> &Arc<Cell<S>> {
@@ -119,9 +115,9 @@ impl<S: Server> Handle<S> {
     }
 
     /// Sends on what was sent to where the server was.
-    pub(crate) async fn forward(&self, envelope: Envelope<S>) {
+    pub(crate) async fn forward(&self, envelope: Envelope<S>, terms: &Arc<Terms<S>>) {
         // A refused cast has nobody to be told.
-        let _ = self.cell.send(envelope).await;
+        let _ = self.cell.send(envelope, terms).await;
     }
 
     /// Hands the server to another runtime.

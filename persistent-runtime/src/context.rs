@@ -606,7 +606,7 @@ impl<S: Server> Sender<S> {
         let origin = Origin { life: self.life.clone(), cancelled: self.cancelled.clone() };
         // Refused means that the server has failed or the runtime stops:
         // nobody is there to be told.
-        cell.send(Envelope::own(Order::Info(message, origin))).await.is_ok()
+        cell.send(Envelope::new(Order::Info(message, origin), None), &Arc::default()).await.is_ok()
     }
 }
 

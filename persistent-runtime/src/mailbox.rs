@@ -19,8 +19,10 @@ use crate::{
 /// What a server can be asked to do, in the order in which it was asked.
 pub(crate) struct Envelope<S: Server> {
     pub(crate) order: Order<S>,
-    pub(crate) terms: Arc<Terms<S>>,
     pub(crate) answer: Option<Answer>,
+    /// Those of the sender; none once queued, if they are those of the envelope
+    /// before it. So a sender of many shares its terms with the task only once.
+    pub(crate) terms: Option<Arc<Terms<S>>>,
 }
 
 pub(crate) enum Order<S: Server> {
@@ -75,9 +77,8 @@ impl<S: Server> Default for Terms<S> {
 }
 
 impl<S: Server> Envelope<S> {
-    /// An order of the server's own, which nobody waits for.
-    pub(crate) fn own(order: Order<S>) -> Self {
-        Self { order, terms: Arc::default(), answer: None }
+    pub(crate) fn new(order: Order<S>, answer: Option<Answer>) -> Self {
+        Self { order, answer, terms: None }
     }
 
     /// Tells the one who waits for the answer, or else the one who asks.
@@ -95,6 +96,8 @@ impl<S: Server> Envelope<S> {
 /// A cell's content, under the cell's lock.
 pub(crate) struct Mailbox<S: Server> {
     pub(crate) queue: VecDeque<Envelope<S>>,
+    /// Those of the last envelope that was queued, while a task is at work.
+    pub(crate) terms: Option<Arc<Terms<S>>>,
     pub(crate) phase: Phase<S>,
     /// Wakes the task that runs the server, while it waits.
     pub(crate) waker: Option<Waker>,
@@ -173,6 +176,7 @@ impl<S: Server> Mailbox<S> {
     pub(crate) fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            terms: None,
             phase: Phase::Absent,
             waker: None,
             killed: false,
@@ -181,6 +185,19 @@ impl<S: Server> Mailbox<S> {
             armed_later: None,
             extras: None,
         }
+    }
+
+    /// Queues an envelope on `terms`; returns what is to be dropped outside of
+    /// the lock.
+    pub(crate) fn enqueue(
+        &mut self,
+        mut envelope: Envelope<S>,
+        terms: &Arc<Terms<S>>,
+    ) -> Option<Arc<Terms<S>>> {
+        let same = self.terms.as_ref().is_some_and(|last| Arc::ptr_eq(last, terms));
+        envelope.terms = (!same).then(|| terms.clone());
+        self.queue.push_back(envelope);
+        if same { None } else { self.terms.replace(terms.clone()) }
     }
 
     /// What there is of the extras.

@@ -115,6 +115,8 @@ pub(crate) struct Task<S: Server> {
     settings: Arc<Settings>,
     /// Messages taken from the mailbox and not handled yet.
     inbox: VecDeque<Envelope<S>>,
+    /// Those of the envelope taken last.
+    terms: Option<Arc<Terms<S>>>,
     /// Whether the mailbox may say that messages are refused or forwarded.
     blocked: bool,
     rests: bool,
@@ -142,7 +144,6 @@ enum Now<S: Server> {
     Wait(Envelope<S>),
     /// It has run.
     Finish {
-        instance: Box<Instance<S>>,
         reads: bool,
         driven: Driven<()>,
         persist: Option<Persist>,
@@ -191,6 +192,7 @@ impl<S: Server> Task<S> {
             gate: Gate::new(cell.id().clone(), core.storage().clone()),
             settings,
             inbox: VecDeque::new(),
+            terms: None,
             blocked: false,
             rests: false,
             _active: Active::new(core.clone()),
@@ -224,15 +226,20 @@ impl<S: Server> Task<S> {
                 Step::Handle(envelope) => match self.handle_now(envelope) {
                     Now::Done => {}
                     Now::Wait(envelope) => Box::pin(self.handle(envelope)).await,
-                    Now::Finish { instance, reads, driven, persist, answer } => {
-                        self.finish(instance, reads, driven, persist, answer).await;
+                    Now::Finish { reads, driven, persist, answer } => {
+                        if let Some(instance) = self.instance.take() {
+                            self.finish(instance, reads, driven, persist, answer).await;
+                        }
                     }
                 },
                 Step::Refuse(envelope, panic) => {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
                 }
-                Step::Forward(envelope, target) => Box::pin(target.forward(envelope)).await,
+                Step::Forward(envelope, target) => {
+                    let terms = self.terms.clone().unwrap_or_default();
+                    Box::pin(target.forward(envelope, &terms)).await;
+                }
                 Step::Then(message) => Box::pin(self.then(message)).await,
                 Step::Save => Box::pin(self.flush()).await,
                 Step::Killed => self.killed(),
@@ -253,6 +260,9 @@ impl<S: Server> Task<S> {
             self.inbox.clear();
             discard(self.instance.take());
         }
+        if self.cell.beckons() && mem::take(&mut self.cell.lock().killed) {
+            return Poll::Ready(Step::Killed);
+        }
         for answer in self.cell.take_posted() {
             self.gate.hold(Some(answer), Ok(()));
         }
@@ -266,7 +276,7 @@ impl<S: Server> Task<S> {
                 return Poll::Ready(Step::Then(message));
             }
         }
-        if has_room && let Some(envelope) = self.inbox.pop_front() {
+        if has_room && let Some(envelope) = self.next_envelope() {
             return Poll::Ready(self.route(envelope));
         }
         let cell = self.cell.clone();
@@ -277,9 +287,9 @@ impl<S: Server> Task<S> {
         if has_room {
             cell.take(&mut mailbox, &mut self.inbox);
             self.blocked |= mailbox.failed().is_some() || mailbox.moved().is_some();
-            if let Some(envelope) = self.inbox.pop_front() {
+            if !self.inbox.is_empty() {
                 drop(mailbox);
-                return Poll::Ready(self.route(envelope));
+                return self.poll_next(cx);
             }
         }
         if !settled || mailbox.has_posted() {
@@ -318,14 +328,25 @@ impl<S: Server> Task<S> {
         mailbox.phase = phase;
         // A server at rest has no mailbox to speak of.
         mailbox.queue = VecDeque::new();
+        let terms = mailbox.terms.take();
         mailbox.waker = None;
         let arm = mailbox.arm(deadline);
         drop(mailbox);
+        drop(terms);
         self.rests = true;
         cell.arm(arm);
         if absent {
             cell.kind().release(cell.id());
         }
+    }
+
+    /// Takes the next envelope of the inbox, and goes by its terms.
+    fn next_envelope(&mut self) -> Option<Envelope<S>> {
+        let Envelope { order, answer, terms } = self.inbox.pop_front()?;
+        if terms.is_some() {
+            self.terms = terms;
+        }
+        Some(Envelope::new(order, answer))
     }
 
     /// Where an envelope goes.
@@ -351,28 +372,37 @@ impl<S: Server> Task<S> {
     }
 
     /// Handles a message that need not wait for anything, which most don't: with
-    /// the server in memory, and a method that is not `async`.
-    fn handle_now(&mut self, envelope: Envelope<S>) -> Now<S> {
-        let Some(mut instance) = self.instance.take() else { return Now::Wait(envelope) };
-        let message = match envelope.order {
-            Order::Message(message) if !S::is_async(&message) => message,
-            order => {
-                self.instance = Some(instance);
-                return Now::Wait(Envelope { order, ..envelope });
+    /// the server in memory, and a method that is not `async`. Goes on with the
+    /// inbox as long as there is nothing to look at between one and the next.
+    fn handle_now(&mut self, Envelope { mut order, mut answer, .. }: Envelope<S>) -> Now<S> {
+        let most = self.cell.settings().mailbox;
+        loop {
+            let Some(instance) = &mut self.instance else {
+                return Now::Wait(Envelope::new(order, answer));
+            };
+            let message = match order {
+                Order::Message(message) if !S::is_async(&message) => message,
+                order => return Now::Wait(Envelope::new(order, answer)),
+            };
+            let reads = S::is_read(&message);
+            let persist = self.terms.as_ref().and_then(|terms| terms.persist);
+            let driven = instance.run(message, ReplySlot::queued(&mut answer));
+            let done = matches!(driven, Driven::Done(()));
+            if !done || !instance.settle_directly(reads, persist) {
+                return Now::Finish { reads, driven, persist, answer };
             }
-        };
-        let (persist, mut answer) = (envelope.terms.persist, envelope.answer);
-        let reads = S::is_read(&message);
-        let driven = instance.run(message, ReplySlot::queued(&mut answer));
-        if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, persist) {
+            let flushes = instance.flush_at.is_some();
             self.gate.hold(answer, Ok(()));
-            self.instance = Some(instance);
-            return Now::Done;
+            if flushes || self.blocked || self.cell.beckons() || self.gate.held() >= most {
+                return Now::Done;
+            }
+            let Some(next) = self.next_envelope() else { return Now::Done };
+            Envelope { order, answer, .. } = next;
         }
-        Now::Finish { instance, reads, driven, persist, answer }
     }
 
-    async fn handle(&mut self, Envelope { order, terms, answer }: Envelope<S>) {
+    async fn handle(&mut self, Envelope { order, answer, .. }: Envelope<S>) {
+        let terms = self.terms.clone().unwrap_or_default();
         match order {
             Order::Message(message) => self.serve(Work::Message(message), &terms, answer).await,
             Order::Run(job) => self.serve(Work::Job(job), &terms, answer).await,
@@ -390,7 +420,7 @@ impl<S: Server> Task<S> {
                 Err(trouble) => self.decline(trouble, answer).await,
             },
             Order::Transfer(to) if self.is_fed_by(&to) => {
-                self.postpone(Envelope { order: Order::Transfer(to), terms, answer }).await;
+                self.postpone(Envelope::new(Order::Transfer(to), answer), &terms).await;
             }
             Order::Transfer(to) => self.transfer(&to, answer).await,
             Order::Receive(offer) => self.receive(offer, answer).await,
@@ -622,13 +652,14 @@ impl<S: Server> Drop for Task<S> {
         if self.rests {
             return;
         }
-        let (queue, outbox) = {
+        let left = {
             let mut mailbox = self.cell.lock();
             mailbox.phase = Phase::Absent;
             mailbox.waker = None;
-            (mem::take(&mut mailbox.queue), mailbox.take(|extras| &mut extras.outbox))
+            let outbox = mailbox.take(|extras| &mut extras.outbox);
+            (mem::take(&mut mailbox.queue), mailbox.terms.take(), outbox)
         };
-        drop((queue, outbox, mem::take(&mut self.inbox)));
+        drop((left, mem::take(&mut self.inbox)));
         self.cell.kind().release(self.cell.id());
     }
 }

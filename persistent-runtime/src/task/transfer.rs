@@ -62,8 +62,9 @@ impl<S: Server> Task<S> {
     }
 
     /// Handles an order behind all that is queued, a moment later.
-    pub(super) async fn postpone(&mut self, envelope: Envelope<S>) {
-        self.cell.lock().queue.push_back(envelope);
+    pub(super) async fn postpone(&mut self, envelope: Envelope<S>, terms: &Arc<Terms<S>>) {
+        let former = self.cell.lock().enqueue(envelope, terms);
+        drop(former);
         if self.inbox.is_empty() {
             self.drive(tokio::time::sleep(PAUSE)).await;
         }
@@ -112,10 +113,10 @@ impl<S: Server> Task<S> {
         let (mut taken, reply) = reply::channel::<()>();
         taken.set(());
         let order = Order::Receive(Box::new(Offer { record, options, baggage: baggage.clone() }));
-        let envelope = Envelope { order, terms: Arc::default(), answer: Some(taken) };
+        let envelope = Envelope::new(order, Some(taken));
         let cell = target.cell().clone();
         let mut handing_over = pin!(async move {
-            cell.send(envelope).await?;
+            cell.send(envelope, &Arc::default()).await?;
             reply.wait(cell.id()).await
         });
         let after = self.cell.settings().call_timeout;
