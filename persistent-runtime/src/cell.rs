@@ -33,6 +33,7 @@ use crate::{
     restart::Crashes,
     sweeper::Sweep,
     task::{Instance, Task},
+    visit,
 };
 
 /// See the [module](self).
@@ -139,8 +140,13 @@ impl<S: Server> Cell<S> {
             mailbox.phase = Phase::Running;
             // A shutdown must not find the runtime quiet before the task counts.
             let active = Active::new(self.kind.core().clone());
+            let waited_for = mailbox.queue.back().is_some_and(Envelope::is_waited_for);
             drop(mailbox);
-            self.run(instance, None);
+            if waited_for {
+                visit::run(Task::new(self.clone(), instance));
+            } else {
+                self.run(instance, None);
+            }
             drop(active);
         }
         drop(former);

@@ -122,6 +122,11 @@ impl Core {
         self.halted.load(Ordering::Acquire)
     }
 
+    /// Whether the tokio runtime that this one lives on is gone.
+    pub(crate) fn is_homeless(&self) -> bool {
+        self.sweeping.is_finished()
+    }
+
     /// A client's core for any address.
     pub(crate) fn handle<S: Server>(self: &Arc<Self>, address: &Address<S>) -> Handle<S> {
         self.kind::<S>().handle(address)

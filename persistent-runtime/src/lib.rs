@@ -32,6 +32,7 @@ mod source;
 mod storage;
 mod sweeper;
 mod task;
+mod visit;
 
 pub use address::{Address, ServerId};
 pub use agent::{Agent, AgentClient, AgentMessage, AgentState};

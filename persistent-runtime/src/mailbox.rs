@@ -81,6 +81,17 @@ impl<S: Server> Envelope<S> {
         Self { order, answer, terms: None }
     }
 
+    /// Whether its sender has nothing to do but to wait for what can be done at
+    /// once: that may be done in the sender's place.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.answer.is_some()
+            && match &self.order {
+                Order::Message(message) => !S::is_async(message),
+                Order::Start | Order::Stop { .. } => true,
+                _ => false,
+            }
+    }
+
     /// Tells the one who waits for the answer, or else the one who asks.
     pub(crate) fn refuse(self, error: CallError) -> Result<(), CallError> {
         match self.answer {

@@ -10,7 +10,10 @@ use std::{
     task::{self, Poll, Waker},
 };
 
-use tokio::{task::coop::consume_budget, time::Instant};
+use tokio::{
+    task::{coop::consume_budget, yield_now},
+    time::Instant,
+};
 
 use crate::{
     CallError, Context, DecodeError, Options, Persist, ReplySlot, Server, ServerId, StopReason,
@@ -19,7 +22,7 @@ use crate::{
     client::Handle,
     core::Active,
     gate::Gate,
-    kind::Live,
+    kind::{Kind, Live},
     mailbox::{Envelope, Job, Mailbox, Order, Phase, Terms},
     options::Settings,
     panic::poll_caught,
@@ -119,9 +122,17 @@ pub(crate) struct Task<S: Server> {
     terms: Option<Arc<Terms<S>>>,
     /// Whether the mailbox may say that messages are refused or forwarded.
     blocked: bool,
+    /// Whether messages have come in bursts.
+    flooded: bool,
+    /// How many more messages may be handled where the task is.
+    allowance: usize,
     rests: bool,
     _active: Active,
 }
+
+/// A task that takes as many messages at once looks again before it ends: to
+/// begin another one for the next of them costs more.
+const FLOOD: usize = 8;
 
 enum Step<S: Server> {
     Handle(Envelope<S>),
@@ -134,6 +145,10 @@ enum Step<S: Server> {
     Save,
     Killed,
     Unload,
+    /// Go on in a task of its own.
+    Move,
+    /// See whether more comes.
+    Linger,
     Rest,
 }
 
@@ -194,6 +209,8 @@ impl<S: Server> Task<S> {
             inbox: VecDeque::new(),
             terms: None,
             blocked: false,
+            flooded: false,
+            allowance: usize::MAX,
             rests: false,
             _active: Active::new(core.clone()),
             instance,
@@ -213,6 +230,15 @@ impl<S: Server> Task<S> {
         self.settings = instance.settings.clone();
         self.finish(instance, reads, driven, persist, answer).await;
         self.run(None).await;
+    }
+
+    pub(crate) fn kind(&self) -> &Arc<Kind<S>> {
+        self.cell.kind()
+    }
+
+    /// Has the task wait once after `messages`, to be moved elsewhere.
+    pub(crate) fn allow(&mut self, messages: usize) {
+        self.allowance = messages;
     }
 
     /// Until the server is at rest. What most tasks don't come to is boxed: a
@@ -244,6 +270,11 @@ impl<S: Server> Task<S> {
                 Step::Save => Box::pin(self.flush()).await,
                 Step::Killed => self.killed(),
                 Step::Unload => Box::pin(self.unload(StopReason::Shutdown)).await,
+                Step::Move => {
+                    self.allowance = usize::MAX;
+                    yield_now().await;
+                }
+                Step::Linger => yield_now().await,
                 Step::Rest => return,
             }
             // One busy server must not keep a thread to itself.
@@ -279,6 +310,9 @@ impl<S: Server> Task<S> {
         if has_room && let Some(envelope) = self.next_envelope() {
             return Poll::Ready(self.route(envelope));
         }
+        if self.allowance == 0 && !self.inbox.is_empty() {
+            return Poll::Ready(Step::Move);
+        }
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if mem::take(&mut mailbox.killed) {
@@ -289,6 +323,7 @@ impl<S: Server> Task<S> {
             self.blocked |= mailbox.failed().is_some() || mailbox.moved().is_some();
             if !self.inbox.is_empty() {
                 drop(mailbox);
+                self.flooded = self.inbox.len() >= FLOOD;
                 return self.poll_next(cx);
             }
         }
@@ -301,6 +336,9 @@ impl<S: Server> Task<S> {
         }
         if self.instance.is_some() && cell.kind().is_stopping() {
             return Poll::Ready(Step::Unload);
+        }
+        if mem::take(&mut self.flooded) {
+            return Poll::Ready(Step::Linger);
         }
         self.come_to_rest(&cell, mailbox);
         Poll::Ready(Step::Rest)
@@ -340,9 +378,14 @@ impl<S: Server> Task<S> {
         }
     }
 
-    /// Takes the next envelope of the inbox, and goes by its terms.
+    /// Takes the next envelope of the inbox, if that may be, and goes by its
+    /// terms.
     fn next_envelope(&mut self) -> Option<Envelope<S>> {
+        if self.allowance == 0 {
+            return None;
+        }
         let Envelope { order, answer, terms } = self.inbox.pop_front()?;
+        self.allowance -= 1;
         if terms.is_some() {
             self.terms = terms;
         }

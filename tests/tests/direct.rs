@@ -9,7 +9,8 @@ use std::{
 };
 
 use persistent_runtime::{
-    CallError, Client, Context, Options, Persist, Reply, Restart, Runtime, persistent_server,
+    Address, CallError, Client, Context, Options, Persist, Reply, Restart, Runtime,
+    persistent_server,
 };
 use persistent_tests::{Counter, FaultyStorage};
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ impl Mirror {
 }
 
 #[tokio::test]
-async fn a_read_of_a_server_at_rest_runs_in_its_callers_task_and_all_else_does_not() {
+async fn a_message_that_need_not_wait_runs_in_its_callers_task_and_an_async_one_does_not() {
     let runtime = Runtime::in_memory().await.unwrap();
     let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
     tokio::task::yield_now().await;
@@ -92,7 +93,8 @@ async fn a_read_of_a_server_at_rest_runs_in_its_callers_task_and_all_else_does_n
         let me = format!("{:?}", tokio::task::try_id());
         assert_eq!(mirror.who().await.unwrap(), me);
         assert_ne!(mirror.who_async().await.unwrap(), me);
-        assert_ne!(mirror.who_writes().await.unwrap(), me, "it has to be committed");
+        tokio::task::yield_now().await;
+        assert_eq!(mirror.who_writes().await.unwrap(), me);
         let careless = mirror.with_persist(Persist::OnStop);
         tokio::task::yield_now().await;
         assert_eq!(careless.who_writes().await.unwrap(), me, "it has not");
@@ -242,4 +244,30 @@ fn a_handler_may_spawn_although_its_caller_is_outside_of_tokio() {
     for _ in 0..100 {
         assert!(futures::executor::block_on(mirror.spawns()).unwrap());
     }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Link;
+
+#[persistent_server(call_timeout = "60s")]
+impl Link {
+    #[started]
+    async fn start_the_next(&self, context: &Context<Self>) {
+        let left: u32 = context.key().parse().unwrap();
+        if let Some(left) = left.checked_sub(1) {
+            let next = context.client_of(&Address::<Link>::new(left.to_string(), ()));
+            next.touch().await.unwrap();
+        }
+    }
+
+    pub fn touch(&self) {}
+}
+
+/// Each link begins in the place of the one before it: a stack that grew with
+/// the chain would be used up.
+#[tokio::test]
+async fn servers_that_start_one_another_do_not_nest() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    runtime.at::<Link>("5000", ()).touch().await.unwrap();
+    assert_eq!(runtime.count::<Link>().await.unwrap().live, 5001);
 }

@@ -1,0 +1,54 @@
+//! A task that begins in its caller's place: a server that activates, handles a
+//! message and is at rest again without ever waiting needs no task of its own,
+//! and one that waits moves to one there and then.
+//!
+//! The caller does no work for others: behind its own message the task moves as
+//! well. Visits don't nest: a hook that calls another server begins no second
+//! one on the same stack.
+
+use std::{
+    cell::Cell,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{Server, panic::poll_caught, task::Task};
+
+thread_local! {
+    static VISITED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the visit, also by a panic.
+struct Visit;
+
+impl Visit {
+    fn begin() -> Option<Self> {
+        (!VISITED.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        VISITED.set(false);
+    }
+}
+
+/// Runs `task` here as far as it goes without waiting, and then as a task of
+/// its own.
+pub(crate) fn run<S: Server>(mut task: Box<Task<S>>) {
+    let kind = task.kind().clone();
+    // Without a tokio runtime the task is dropped, and tells the caller so.
+    if kind.core().is_homeless() {
+        return kind.spawn(task.run(None));
+    }
+    let Some(_visit) = Visit::begin() else { return kind.spawn(task.run(None)) };
+    task.allow(1);
+    let mut work = Box::pin(task.run(None));
+    let poll = {
+        // Its timers are those of its own runtime, wherever the caller is.
+        let _entered = kind.core().tokio().enter();
+        poll_caught(work.as_mut(), &mut Context::from_waker(Waker::noop()))
+    };
+    if matches!(poll, Poll::Pending) {
+        kind.spawn(work);
+    }
+}
