@@ -6,11 +6,9 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     task::{self, Poll, Waker},
 };
-
-use tokio::{task::coop::consume_budget, time::Instant};
 
 use crate::{
     CallError, Context, DecodeError, Options, Persist, ReplySlot, Server, ServerId, StopReason,
@@ -25,6 +23,7 @@ use crate::{
     panic::poll_caught,
     reply::Answer,
     restart::End,
+    sync::{MutexGuard, task::coop::consume_budget, time::Instant},
 };
 
 mod life;

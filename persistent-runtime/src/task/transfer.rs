@@ -3,10 +3,7 @@
 use std::{
     mem,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +14,11 @@ use crate::{
     kept::Kept,
     mailbox::{Envelope, Order, Terms},
     reply::{self, Answer},
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering},
+        time,
+    },
 };
 
 /// A server on its way. Both ends are in this process.
@@ -65,7 +67,7 @@ impl<S: Server> Task<S> {
     pub(super) async fn postpone(&mut self, envelope: Envelope<S>) {
         self.cell.lock().queue.push_back(envelope);
         if self.inbox.is_empty() {
-            self.drive(tokio::time::sleep(PAUSE)).await;
+            self.drive(time::sleep(PAUSE)).await;
         }
     }
 
@@ -119,7 +121,7 @@ impl<S: Server> Task<S> {
             reply.wait(cell.id()).await
         });
         let after = self.cell.settings().call_timeout;
-        let outcome = match tokio::time::timeout(after, &mut handing_over).await {
+        let outcome = match time::timeout(after, &mut handing_over).await {
             Ok(outcome) => outcome,
             Err(_) if baggage.settle(WITHDRAWN) => {
                 Err(CallError::Timeout { server: self.id(), after })

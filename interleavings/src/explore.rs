@@ -1,0 +1,104 @@
+use std::{env, ops::Deref, sync::Arc, time::Duration};
+
+use persistent_runtime::{__model as model, Client, Options, Runtime};
+use shuttle::{
+    Config, MaxSteps, Runner,
+    future::{self, JoinHandle, yield_now},
+    scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
+};
+
+use crate::{Log, LogClient, Mark, SlowStorage, log};
+
+/// How many orders of each scenario are tried, if nobody says otherwise.
+const ORDERS: usize = 10_000;
+/// How often the scheduler of the second half turns away from the task that it
+/// prefers: races need few turns, but the right ones.
+const TURNS: usize = 4;
+
+/// Longer than any timeout.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A caller of its own, on a thread of its own as far as the order of events goes.
+pub type Caller<T> = JoinHandle<T>;
+
+/// Starts a caller.
+pub fn caller<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Caller<T> {
+    future::spawn(work)
+}
+
+/// A caller that moves time on.
+pub fn advance(by: Duration) -> Caller<()> {
+    caller(async move { model::advance(by) })
+}
+
+/// What a scenario plays in.
+pub struct World {
+    runtime: Runtime,
+    key: Arc<str>,
+    /// What is stored.
+    pub storage: SlowStorage,
+}
+
+impl World {
+    /// A new client of the one server.
+    #[must_use]
+    pub fn log(&self) -> LogClient {
+        self.runtime.at::<Log>(self.key.clone(), ())
+    }
+
+    /// What of the one server is stored, and nothing that only memory has.
+    pub async fn stored(&self) -> Vec<Mark> {
+        let log = self.log();
+        log.stop("a look").await.expect("the storage takes the last state");
+        log.read().await.expect("the storage gives it back")
+    }
+}
+
+impl Deref for World {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+/// Plays `scenario` in many orders of its events, half of them drawn at each
+/// step, half with few turns. Nothing may be left after each: no cell once all is
+/// idle, no task and no instance once the runtime has shut down.
+pub fn explore(options: Options, scenario: impl AsyncFn(World) + Clone + Send + Sync + 'static) {
+    let play = move || play(options.clone(), &scenario);
+    if let Ok(schedule) = env::var("SCHEDULE") {
+        return run(ReplayScheduler::new_from_encoded(&schedule), play);
+    }
+    let orders = env::var("INTERLEAVINGS")
+        .map_or(ORDERS, |orders| orders.parse().expect("INTERLEAVINGS is a number"));
+    run(RandomScheduler::new(orders.div_ceil(2)), play.clone());
+    run(PctScheduler::new(TURNS, orders.div_ceil(2)), play);
+}
+
+fn run(scheduler: impl Scheduler + 'static, play: impl Fn() + Send + Sync + 'static) {
+    let mut config = Config::new();
+    config.stack_size = 1 << 18;
+    config.max_steps = MaxSteps::FailAfter(100_000);
+    config.silence_warnings = true;
+    Runner::new(scheduler, config).run(play);
+}
+
+fn play(options: Options, scenario: &impl AsyncFn(World)) {
+    log::begin();
+    let (storage, key) = (SlowStorage::default(), Arc::from("a"));
+    model::run(async {
+        let opening = Runtime::builder().defaults(options).open_with(storage.clone());
+        let runtime = opening.await.expect("the options can be honoured");
+        let (storage, key_of) = (storage.clone(), Arc::clone(&key));
+        scenario(World { runtime: runtime.clone(), key: key_of, storage }).await;
+        model::advance(LONG);
+        while Arc::strong_count(&key) > 1 {
+            yield_now().await;
+        }
+        let shut_down = runtime.shutdown(LONG).await;
+        shut_down.expect("time stands still");
+    });
+    log::end();
+    assert_eq!(storage.holders(), 1, "nothing holds the storage, so nothing holds the runtime");
+}
