@@ -52,6 +52,15 @@ impl World {
         log.stop("a look").await.expect("the storage takes the last state");
         log.read().await.expect("the storage gives it back")
     }
+
+    /// What the next runtime finds on the storage.
+    pub async fn found_by_another(&self) -> Vec<Mark> {
+        let opening = Runtime::builder().open_with(self.storage.clone());
+        let runtime = opening.await.expect("there is nothing to refuse");
+        let found = runtime.at::<Log>("a", ()).read().await;
+        runtime.shutdown(LONG).await.expect("time stands still");
+        found.expect("the storage gives it back")
+    }
 }
 
 impl Deref for World {
@@ -92,8 +101,8 @@ fn play(options: Options, scenario: &impl AsyncFn(World)) {
         let runtime = opening.await.expect("the options can be honoured");
         let (storage, key_of) = (storage.clone(), Arc::clone(&key));
         scenario(World { runtime: runtime.clone(), key: key_of, storage }).await;
-        model::advance(LONG);
         while Arc::strong_count(&key) > 1 {
+            model::advance(LONG);
             yield_now().await;
         }
         let shut_down = runtime.shutdown(LONG).await;

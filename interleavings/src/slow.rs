@@ -57,7 +57,7 @@ impl Drop for UnderWay<'_> {
 
 impl Storage for SlowStorage {
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
-        Box::pin(async {
+        Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
             yield_now().await;
             self.states.load(id).await
@@ -65,7 +65,7 @@ impl Storage for SlowStorage {
     }
 
     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-        Box::pin(async {
+        Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
             yield_now().await;
             let faults = self.faults.load(Ordering::SeqCst);
