@@ -1,4 +1,13 @@
-use std::{env, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    env,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use persistent_runtime::{__model as model, Client, Options, Runtime};
 use shuttle::{
@@ -75,7 +84,12 @@ impl Deref for World {
 /// step, half with few turns. Nothing may be left after each: no cell once all is
 /// idle, no task and no instance once the runtime has shut down.
 pub fn explore(options: Options, scenario: impl AsyncFn(World) + Clone + Send + Sync + 'static) {
-    let play = move || play(options.clone(), &scenario);
+    let tried = Tried::default();
+    let count = tried.0.clone();
+    let play = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        play(options.clone(), &scenario);
+    };
     if let Ok(schedule) = env::var("SCHEDULE") {
         return run(ReplayScheduler::new_from_encoded(&schedule), play);
     }
@@ -83,6 +97,18 @@ pub fn explore(options: Options, scenario: impl AsyncFn(World) + Clone + Send + 
         .map_or(ORDERS, |orders| orders.parse().expect("INTERLEAVINGS is a number"));
     run(RandomScheduler::new(orders.div_ceil(2)), play.clone());
     run(PctScheduler::new(TURNS, orders.div_ceil(2)), play);
+}
+
+/// How many orders were tried, for who looks for one that fails.
+#[derive(Default)]
+struct Tried(Arc<AtomicUsize>);
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the order that failed is number {}", self.0.load(Ordering::Relaxed));
+        }
+    }
 }
 
 fn run(scheduler: impl Scheduler + 'static, play: impl Fn() + Send + Sync + 'static) {

@@ -1,4 +1,4 @@
-use std::{cell::RefCell, panic::resume_unwind, sync::OnceLock, thread};
+use std::{cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread};
 
 use persistent_runtime::{__model::preempt, Reply, persistent_server};
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,12 @@ impl Log {
         yield_now().await;
         handling.done();
         self.marks.clone()
+    }
+
+    /// Never ends by itself.
+    pub async fn hang(&self) {
+        let _handling = Handling::begin();
+        pending().await
     }
 
     /// As [`write`](Self::write), for nobody who waits.

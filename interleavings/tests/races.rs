@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use persistent_interleavings::{Caller, LogClient, Mark, aborted, advance, caller, explore};
 use persistent_runtime::{Backoff, CallError, Client, Options, Persist};
+use shuttle::future::yield_now;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Those of all servers here, where nothing else is said.
@@ -296,13 +297,47 @@ fn a_kill_at_rest_is_over_before_the_next_life_begins() {
             let log = log.clone();
             async move { log.kill() }
         });
-        let reader = reader(log.clone(), 2);
+        let reader = caller({
+            let log = log.clone();
+            async move { [log.read().await, log.read().await] }
+        });
         let sweep = advance(SECOND);
-        let answers = joined(reader).await;
+        for answer in joined(reader).await {
+            match answer {
+                Ok(marks) => assert_eq!(marks, [mark(0, 1)]),
+                Err(error) => assert!(matches!(error, CallError::Killed { .. }), "{error}"),
+            }
+        }
         joined(killer).await;
         joined(sweep).await;
         drop(log);
-        assert_history(&world.stored().await, &[(0, 1)], &answers);
+        assert_history(&world.stored().await, &[(0, 1)], &[]);
+    });
+}
+
+#[test]
+fn a_kill_reaches_a_handler_that_waits_for_ever() {
+    explore(options(), async |world| {
+        let log = world.log();
+        let hung = caller({
+            let log = log.clone();
+            async move { log.hang().await }
+        });
+        let killer = caller({
+            let log = log.clone();
+            async move {
+                // One that comes before the handler has nothing to end.
+                while !hung.is_finished() {
+                    log.kill();
+                    yield_now().await;
+                }
+                hung.await.expect("nobody aborts it")
+            }
+        });
+        let killed = joined(killer).await;
+        assert!(matches!(killed, Err(CallError::Killed { .. })), "{killed:?}");
+        let answers = joined(writer(log, 1, 1)).await;
+        assert_history(&world.stored().await, &[(1, 1)], &answers);
     });
 }
 
@@ -348,6 +383,56 @@ fn who_leaves_the_line_gives_the_next_one_a_turn() {
         let end = world.stored().await;
         let stayed: Vec<Mark> = end.iter().filter(|mark| mark.by < 8).copied().collect();
         assert_history(&stayed, &[(1, 1), (2, 1)], &[]);
+    });
+}
+
+#[test]
+fn all_who_wait_for_room_are_told_of_a_shutdown() {
+    explore(options().mailbox(1), async |world| {
+        let log = world.log();
+        let callers = [1, 2, 3, 4].map(|by| {
+            let log = log.clone();
+            caller(async move { log.note(mark(by, 1)).await.is_ok().then_some(mark(by, 1)) })
+        });
+        drop(log);
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        let mut end = world.found_by_another().await;
+        let mut taken = Vec::new();
+        for caller in callers {
+            taken.extend(joined(caller).await);
+        }
+        end.sort_by_key(|mark| mark.by);
+        assert_eq!(end, taken);
+    });
+}
+
+#[test]
+fn all_who_wait_for_room_are_told_of_a_failure() {
+    explore(options().mailbox(1).max_restarts(0, SECOND), async |world| {
+        let log = world.log();
+        let crash = caller({
+            let log = log.clone();
+            async move { log.crash(mark(9, 1)).await }
+        });
+        let noters = [1, 2, 3, 4].map(|by| {
+            let log = log.clone();
+            caller(async move {
+                match log.note(mark(by, 1)).await {
+                    Ok(()) | Err(CallError::RestartLimit { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        });
+        let crashed = joined(crash).await;
+        assert!(matches!(crashed, Err(CallError::Crashed { .. })), "{crashed:?}");
+        for noter in noters {
+            joined(noter).await;
+        }
+        let refused = log.read().await;
+        assert!(matches!(refused, Err(CallError::RestartLimit { .. })), "{refused:?}");
+        log.reset();
+        let writer = writer(log.clone(), 5, 1);
+        joined(writer).await;
     });
 }
 
@@ -428,7 +513,7 @@ fn a_deferred_answer_leaves_whenever_it_is_sent() {
         let answerer = caller(async move {
             while !waiting.is_finished() {
                 log.answer().await.unwrap();
-                shuttle::future::yield_now().await;
+                yield_now().await;
             }
             waiting.await.expect("nobody aborts it")
         });
