@@ -1,10 +1,13 @@
 use std::{
     env,
+    future::poll_fn,
+    mem,
     ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -20,8 +23,8 @@ use crate::{Log, LogClient, Mark, SlowStorage, log};
 
 /// How many orders of each scenario are tried, if nobody says otherwise.
 const ORDERS: usize = 10_000;
-/// How often the scheduler of the second half turns away from the task that it
-/// prefers: races need few turns, but the right ones.
+/// One more than how often a scheduler turns away from the task that it prefers.
+/// Races need few turns, but the right ones.
 const TURNS: usize = 4;
 
 /// Longer than any timeout.
@@ -40,7 +43,19 @@ pub fn advance(by: Duration) -> Caller<()> {
     caller(async move { model::advance(by) })
 }
 
+/// An await that is not over at once. Unlike a yield it asks for nothing: a
+/// scheduler that prefers this task goes on with it.
+pub(crate) async fn pause() {
+    let mut paused = false;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 /// What a scenario plays in.
+#[derive(Clone)]
 pub struct World {
     runtime: Runtime,
     key: Arc<str>,
@@ -80,8 +95,8 @@ impl Deref for World {
     }
 }
 
-/// Plays `scenario` in many orders of its events, half of them drawn at each
-/// step, half with few turns. Nothing may be left after each: no cell once all is
+/// Plays `scenario` in many orders of its events, some of them drawn at each
+/// step, most with few turns. Nothing may be left after each: no cell once all is
 /// idle, no task and no instance once the runtime has shut down.
 pub fn explore(options: Options, scenario: impl AsyncFn(World) + Clone + Send + Sync + 'static) {
     let tried = Tried::default();
@@ -95,8 +110,9 @@ pub fn explore(options: Options, scenario: impl AsyncFn(World) + Clone + Send + 
     }
     let orders = env::var("INTERLEAVINGS")
         .map_or(ORDERS, |orders| orders.parse().expect("INTERLEAVINGS is a number"));
-    run(RandomScheduler::new(orders.div_ceil(2)), play.clone());
-    run(PctScheduler::new(TURNS, orders.div_ceil(2)), play);
+    let drawn = orders / 4;
+    run(RandomScheduler::new(drawn), play.clone());
+    run(PctScheduler::new(TURNS, orders - drawn), play);
 }
 
 /// How many orders were tried, for who looks for one that fails.

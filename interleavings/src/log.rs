@@ -1,8 +1,8 @@
 use std::{cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread};
 
+use crate::explore::pause;
 use persistent_runtime::{__model::preempt, Reply, persistent_server};
 use serde::{Deserialize, Serialize};
-use shuttle::future::yield_now;
 
 thread_local! {
     /// All tasks of an execution run on the thread of its test.
@@ -138,7 +138,7 @@ impl Log {
     pub async fn write_slowly(&mut self, mark: Mark) -> Vec<Mark> {
         let handling = Handling::begin();
         self.marks.push(mark);
-        yield_now().await;
+        pause().await;
         handling.done();
         self.marks.clone()
     }

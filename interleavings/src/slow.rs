@@ -6,9 +6,8 @@ use std::sync::{
 use persistent_runtime::{
     Change, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
 };
-use shuttle::future::yield_now;
 
-use crate::log::wrong;
+use crate::{explore::pause, log::wrong};
 
 /// A storage in memory whose loads and commits take a moment, in which everything
 /// else goes on.
@@ -59,7 +58,7 @@ impl Storage for SlowStorage {
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
         Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
-            yield_now().await;
+            pause().await;
             self.states.load(id).await
         })
     }
@@ -67,7 +66,7 @@ impl Storage for SlowStorage {
     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
         Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
-            yield_now().await;
+            pause().await;
             let faults = self.faults.load(Ordering::SeqCst);
             if faults > 0 {
                 self.faults.store(faults - 1, Ordering::SeqCst);
@@ -76,7 +75,7 @@ impl Storage for SlowStorage {
             // Not the key of the server's own, which shows whether it is gone.
             let id = ServerId::new(change.id.kind(), change.id.key());
             self.states.commit(Change::new(id, change.update)).await?;
-            yield_now().await;
+            pause().await;
             Ok(())
         })
     }

@@ -119,14 +119,13 @@ fn what_is_wiped_is_gone_and_what_comes_later_is_not() {
 #[test]
 fn two_first_calls_make_one_server() {
     explore(options(), async |world| {
-        let writers = [writer(world.log(), 1, 1), writer(world.log(), 2, 1)];
-        let found = caller({
-            let log = world.log();
-            async move { log.read().await.unwrap() }
+        let writers = [1, 2].map(|by| {
+            let world = world.clone();
+            caller(async move { world.log().write(mark(by, 1)).await.unwrap() })
         });
-        let mut answers = vec![joined(found).await];
+        let mut answers = Vec::new();
         for writer in writers {
-            answers.extend(joined(writer).await);
+            answers.push(joined(writer).await);
         }
         assert_history(&world.stored().await, &[(1, 1), (2, 1)], &answers);
     });
@@ -199,18 +198,36 @@ fn a_deadline_ends_the_wait_and_not_the_handler() {
 #[test]
 fn the_last_client_leaves_while_the_next_one_comes() {
     explore(options(), async |world| {
-        let first = writer(world.log(), 1, 1);
-        let sweep = advance(SECOND);
-        let second = caller({
-            let log = world.log();
-            async move { drop(log) }
+        let last = world.log();
+        let leaving = caller(async move { drop(last) });
+        let coming = [1, 2].map(|by| {
+            let world = world.clone();
+            caller(async move { world.log().write(mark(by, 1)).await.unwrap() })
         });
-        let log = world.log();
-        joined(second).await;
-        let third = writer(log, 2, 2);
-        let answers = [joined(first).await, joined(third).await].concat();
+        joined(leaving).await;
+        let mut answers = Vec::new();
+        for caller in coming {
+            answers.push(joined(caller).await);
+        }
+        assert_history(&world.stored().await, &[(1, 1), (2, 1)], &answers);
+    });
+}
+
+#[test]
+fn a_server_is_forgotten_while_a_client_comes() {
+    explore(options(), async |world| {
+        world.log().write(mark(0, 1)).await.unwrap();
+        let sweep = advance(SECOND);
+        let coming = [1, 2].map(|by| {
+            let world = world.clone();
+            caller(async move { world.log().write(mark(by, 1)).await.unwrap() })
+        });
         joined(sweep).await;
-        assert_history(&world.stored().await, &[(1, 1), (2, 2)], &answers);
+        let mut answers = Vec::new();
+        for caller in coming {
+            answers.push(joined(caller).await);
+        }
+        assert_history(&world.stored().await, &[(0, 1), (1, 1), (2, 1)], &answers);
     });
 }
 
@@ -356,6 +373,17 @@ fn all_who_wait_for_room_get_in() {
         }
         joined(noter).await;
         assert_history(&world.stored().await, &[(1, 1), (2, 1), (3, 1), (4, 2)], &answers);
+    });
+}
+
+#[test]
+fn who_joins_the_line_late_is_woken() {
+    explore(options().mailbox(1), async |world| {
+        let log = world.log();
+        log.note(mark(1, 1)).await.unwrap();
+        log.note(mark(1, 2)).await.unwrap();
+        drop(log);
+        assert_history(&world.stored().await, &[(1, 2)], &[]);
     });
 }
 
