@@ -12,13 +12,8 @@ use std::{
     collections::VecDeque,
     mem,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
 };
-
-use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     CallError, Event, Server, ServerId, StopReason, Watch,
@@ -32,6 +27,11 @@ use crate::{
     reply::{Answer, Outbox},
     restart::Crashes,
     sweeper::Sweep,
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        time::Instant,
+    },
     task::{Instance, Task},
     visit,
 };

@@ -2,8 +2,6 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use tokio::task::coop::consume_budget;
-
 use crate::{
     Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch,
     cell::Cell,
@@ -11,6 +9,7 @@ use crate::{
     direct::{self, Direct},
     mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
+    sync::{task::coop::consume_budget, time},
 };
 
 /// The core that each generated client wraps: one server's cell, what the
@@ -138,7 +137,7 @@ impl<S: Server> Handle<S> {
         // The clock is the servers', wherever the caller is.
         let timeout = {
             let _tokio = self.cell.kind().core().tokio().enter();
-            tokio::time::timeout(self.timeout, work)
+            time::timeout(self.timeout, work)
         };
         match timeout.await {
             Ok(result) => result,

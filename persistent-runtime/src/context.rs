@@ -7,18 +7,11 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 
 use futures_core::Stream;
-use tokio::{
-    task::{JoinSet, coop::consume_budget},
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
-};
 
 use crate::{
     Address, Client, EncodeError, Event, Server, Source, StopReason, When,
@@ -29,6 +22,12 @@ use crate::{
     reminder::{Reminder, Reminders},
     reply::Outbox,
     source::Origin,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+        task::{JoinSet, coop::consume_budget},
+        time::{Instant, MissedTickBehavior, interval_at, sleep},
+    },
 };
 
 /// A server's view of itself, for handlers and hooks that take

@@ -6,13 +6,8 @@ use std::{
     future::Future,
     mem,
     pin::pin,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
-
-use tokio::{runtime, sync::Notify, task::AbortHandle};
 
 use crate::{
     Address, Observer, Server, Storage,
@@ -22,6 +17,12 @@ use crate::{
     panic::caught,
     reminder::Clock,
     sweeper::Sweeper,
+    sync::{
+        Notify, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        runtime,
+        task::AbortHandle,
+    },
 };
 
 /// See the [module](self).

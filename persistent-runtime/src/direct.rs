@@ -15,6 +15,7 @@ use crate::{
     cell::Cell,
     mailbox::{Phase, Terms},
     reply::{self, Answer, Waiting},
+    sync,
     task::{Driven, Instance, Task},
 };
 
@@ -42,7 +43,7 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     let driven = {
         // A handler finds tokio where it runs, also if its caller is no task.
         let home = cell.kind().core().tokio();
-        let _entered = tokio::task::try_id().is_none().then(|| home.enter());
+        let _entered = sync::task::try_id().is_none().then(|| home.enter());
         instance.run(message, ReplySlot::direct(&mut place))
     };
     if matches!(driven, Driven::Done(())) && instance.settle_directly(reads, terms.persist) {

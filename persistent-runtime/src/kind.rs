@@ -3,14 +3,8 @@
 use std::{
     any::Any,
     collections::BTreeSet,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
-
-use dashmap::DashMap;
-use tokio::task::AbortHandle;
 
 use crate::{
     Address, Options, Server, ServerId, StopReason,
@@ -22,6 +16,11 @@ use crate::{
     options::Settings,
     panic::caught,
     reminder::{self, Bell},
+    sync::{
+        DashMap,
+        atomic::{AtomicUsize, Ordering},
+        task::AbortHandle,
+    },
 };
 
 /// See the [module](self).

@@ -31,6 +31,7 @@ mod servers;
 mod source;
 mod storage;
 mod sweeper;
+mod sync;
 mod task;
 mod visit;
 
@@ -56,3 +57,7 @@ pub use storage::{Change, MemoryStorage, Record, SqliteStorage, Storage, Storage
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use sync::model as __model;

@@ -2,8 +2,6 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 
-use tokio::time::Instant;
-
 use crate::{
     CallError, Options, Persist, Server, StopReason,
     client::Handle,
@@ -13,6 +11,7 @@ use crate::{
     reply::Answer,
     restart::Crashes,
     source::Origin,
+    sync::time::Instant,
     task::{Instance, Offer},
 };
 

@@ -4,21 +4,23 @@ use std::{
     collections::HashSet,
     future::{pending, poll_fn},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
     Address, CallError, DecodeError, EncodeError, Server, StorageError, codec,
     kind::Kind,
     panic::{await_caught, caught},
+    sync::{
+        Notify,
+        atomic::{AtomicU64, Ordering},
+        task::JoinSet,
+        time::{self, Instant},
+    },
 };
 
 /// When a durable timer is due. A time that has passed is due at once.
@@ -243,7 +245,7 @@ impl Ringer {
         let mut rung = pin!(kind.bell().rung.notified());
         let mut over = pin!(async {
             match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => time::sleep(wait).await,
                 None => pending().await,
             }
         });
@@ -268,7 +270,7 @@ impl Ringer {
             // It counts as ringing until it is tried again.
             Err(_) => {
                 self.calls.spawn(async move {
-                    tokio::time::sleep(RETRY).await;
+                    time::sleep(RETRY).await;
                     (key, Ok(()))
                 });
             }

@@ -4,12 +4,12 @@ use std::{
     any::Any,
     fmt,
     marker::PhantomData,
-    sync::{Mutex, PoisonError, Weak},
+    sync::{PoisonError, Weak},
 };
 
 use tokio::sync::oneshot;
 
-use crate::{CallError, ServerId};
+use crate::{CallError, ServerId, sync::Mutex};
 
 /// A place for one handler's result, and the caller who waits for it.
 pub(crate) fn channel<R: Send + 'static>() -> (Answer, Waiting<R>) {

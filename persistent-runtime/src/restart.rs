@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
-use crate::{Backoff, Restart, options::Settings};
+use crate::{Backoff, Restart, options::Settings, sync::time::Instant};
 
 /// How an activation ended, as far as the stored state is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 
 use std::{any::TypeId, ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
-
 use crate::{
     Address, CallError, Client, Config, Listener, MemoryStorage, Observer, OpenError, Options,
     Restart, Server, Servers, ShutdownError, SqliteStorage, Storage, StorageError,
@@ -12,6 +10,10 @@ use crate::{
     environment,
     kind::Kind,
     panic::{await_caught, caught},
+    sync::{
+        task::{self, JoinSet},
+        time,
+    },
 };
 
 /// A set of persistent servers on one storage.
@@ -194,12 +196,12 @@ impl Runtime {
     /// by a kill, and the storage is closed all the same.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let core = self.core();
-        let stopped = tokio::time::timeout(deadline, core.stop()).await;
+        let stopped = time::timeout(deadline, core.stop()).await;
         let unfinished = core.active();
         core.halt();
         let storage = core.storage().clone();
         // A panic of a foreign storage must not keep the caller from going on.
-        let _ = tokio::task::spawn_blocking(move || storage.close()).await;
+        let _ = task::spawn_blocking(move || storage.close()).await;
         stopped.map_err(|_| ShutdownError { unfinished })
     }
 
@@ -415,7 +417,7 @@ impl Builder {
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
         let ready = self.ready()?;
         let path = path.as_ref().to_owned();
-        let storage = tokio::task::spawn_blocking(|| SqliteStorage::open(path))
+        let storage = task::spawn_blocking(|| SqliteStorage::open(path))
             .await
             .map_err(StorageError::new)??;
         Ok(ready.open(storage))
@@ -495,7 +497,7 @@ async fn revive_all<S: Server>(kind: Arc<Kind<S>>, _active: Active) {
             if kind.is_stopping() {
                 return;
             }
-            tokio::time::sleep(RETRY).await;
+            time::sleep(RETRY).await;
             continue;
         };
         after = keys.last().cloned();

@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
-use tokio::task::AbortHandle;
+use crate::sync::{
+    atomic::{AtomicBool, Ordering},
+    task::AbortHandle,
+};
 
 /// A timer or stream that sends messages to the server that made it, until it
 /// ends, is cancelled, or the server leaves memory. Dropping this cancels

@@ -3,10 +3,13 @@
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, binary_heap::PeekMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use crate::sync::{
+    Mutex, MutexGuard, Notify, task,
+    time::{self, Instant},
+};
 
 /// Something with deadlines.
 pub(crate) trait Sweep: Send + Sync {
@@ -51,10 +54,10 @@ impl Sweeper {
                 None => self.earlier.notified().await,
                 Some(deadline) if deadline <= Instant::now() => self.sweep(),
                 Some(deadline) => {
-                    let _ = tokio::time::timeout_at(deadline, self.earlier.notified()).await;
+                    let _ = time::timeout_at(deadline, self.earlier.notified()).await;
                 }
             }
-            tokio::task::coop::consume_budget().await;
+            task::coop::consume_budget().await;
         }
     }
 

@@ -6,13 +6,8 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     task::{self, Poll, Waker},
-};
-
-use tokio::{
-    task::{coop::consume_budget, yield_now},
-    time::Instant,
 };
 
 use crate::{
@@ -28,6 +23,11 @@ use crate::{
     panic::poll_caught,
     reply::Answer,
     restart::End,
+    sync::{
+        MutexGuard,
+        task::{coop::consume_budget, yield_now},
+        time::Instant,
+    },
 };
 
 mod life;

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{Server, panic::poll_caught, task::Task};
+use crate::{Server, panic::poll_caught, sync::thread_local, task::Task};
 
 thread_local! {
     static VISITED: Cell<bool> = const { Cell::new(false) };
@@ -22,13 +22,13 @@ struct Visit;
 
 impl Visit {
     fn begin() -> Option<Self> {
-        (!VISITED.replace(true)).then_some(Self)
+        VISITED.with(|visited| !visited.replace(true)).then_some(Self)
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        VISITED.set(false);
+        VISITED.with(|visited| visited.set(false));
     }
 }
 

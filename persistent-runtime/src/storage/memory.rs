@@ -2,11 +2,14 @@ use std::{
     collections::BTreeMap,
     future::ready,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::{Change, Record, Storage, StorageFuture};
-use crate::ServerId;
+use crate::{
+    ServerId,
+    sync::{Mutex, MutexGuard},
+};
 
 /// States in memory: for tests, and for servers that need not outlive the
 /// process.

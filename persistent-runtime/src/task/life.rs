@@ -3,8 +3,6 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{Driven, Instance, Task, Trouble};
 use crate::{
     Address, CallError, Context, DecodeError, Event, Options, Record, Restart, Server, StopReason,
@@ -17,6 +15,7 @@ use crate::{
     reminder::Reminders,
     reply::Answer,
     restart::{End, Verdict},
+    sync::time::{self, Instant},
 };
 
 impl<S: Server> Task<S> {
@@ -162,7 +161,7 @@ impl<S: Server> Task<S> {
     /// ends the wait.
     pub(super) async fn rest(&mut self, rest: Duration) {
         let kind = self.cell.kind().clone();
-        let mut sleep = pin!(tokio::time::sleep(rest));
+        let mut sleep = pin!(time::sleep(rest));
         let cell = self.cell.clone();
         self.drive(poll_fn(|cx| {
             // Before the flag is looked at, or its setter finds nobody to wake.

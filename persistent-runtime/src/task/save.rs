@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{Instance, Task, Trouble};
 use crate::{
     Address, CallError, Context, Event, Persist, Record, Server, Update, codec,
     panic::caught,
     reminder::{Reminder, Reminders},
+    sync::time::Instant,
 };
 
 /// When a late save that the store has refused is tried again.

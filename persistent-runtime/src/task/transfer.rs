@@ -3,10 +3,7 @@
 use std::{
     mem,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +14,11 @@ use crate::{
     kept::Kept,
     mailbox::{Envelope, Order, Terms},
     reply::{self, Answer},
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering},
+        time,
+    },
 };
 
 /// A server on its way. Both ends are in this process.
@@ -66,7 +68,7 @@ impl<S: Server> Task<S> {
         let former = self.cell.lock().enqueue(envelope, terms);
         drop(former);
         if self.inbox.is_empty() {
-            self.drive(tokio::time::sleep(PAUSE)).await;
+            self.drive(time::sleep(PAUSE)).await;
         }
     }
 
@@ -120,7 +122,7 @@ impl<S: Server> Task<S> {
             reply.wait(cell.id()).await
         });
         let after = self.cell.settings().call_timeout;
-        let outcome = match tokio::time::timeout(after, &mut handing_over).await {
+        let outcome = match time::timeout(after, &mut handing_over).await {
             Ok(outcome) => outcome,
             Err(_) if baggage.settle(WITHDRAWN) => {
                 Err(CallError::Timeout { server: self.id(), after })

@@ -1,0 +1,104 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use persistent_runtime::{
+    Change, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
+};
+
+use crate::{explore::pause, log::wrong};
+
+/// A storage in memory whose loads and commits take a moment, in which everything
+/// else goes on.
+#[derive(Clone, Default)]
+pub struct SlowStorage {
+    states: MemoryStorage,
+    faults: Arc<AtomicUsize>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl SlowStorage {
+    /// The next `commits` fail, and store nothing.
+    pub fn fail(&self, commits: usize) {
+        self.faults.store(commits, Ordering::SeqCst);
+    }
+
+    /// What is stored for a server.
+    #[must_use]
+    pub fn get(&self, id: &ServerId) -> Option<Record> {
+        self.states.get(id)
+    }
+
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.faults)
+    }
+}
+
+/// A load or a commit that is under way. Those of one server exclude each other,
+/// and the scenarios have one server each.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        if count.fetch_add(1, Ordering::SeqCst) > 0 {
+            wrong("two loads or commits of one server at once");
+        }
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Storage for SlowStorage {
+    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+        Box::pin(async move {
+            let _alone = UnderWay::begin(&self.under_way);
+            pause().await;
+            self.states.load(id).await
+        })
+    }
+
+    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+        Box::pin(async move {
+            let _alone = UnderWay::begin(&self.under_way);
+            pause().await;
+            let faults = self.faults.load(Ordering::SeqCst);
+            if faults > 0 {
+                self.faults.store(faults - 1, Ordering::SeqCst);
+                return Err(StorageError::new("refused on purpose"));
+            }
+            // Not the key of the server's own, which shows whether it is gone.
+            let id = ServerId::new(change.id.kind(), change.id.key());
+            self.states.commit(Change::new(id, change.update)).await?;
+            pause().await;
+            Ok(())
+        })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        self.states.keys(kind, after, limit)
+    }
+
+    fn due<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<(u64, &'a str)>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
+        self.states.due(kind, after, limit)
+    }
+
+    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
+        self.states.count(kind)
+    }
+}
