@@ -9,7 +9,6 @@
 
 use std::{
     any::Any,
-    collections::VecDeque,
     mem,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
@@ -26,7 +25,7 @@ use crate::{
     panic::caught,
     reply::{Answer, Outbox},
     restart::Crashes,
-    sweeper::Sweep,
+    sweeper::{Moment, Sweep},
     sync::{
         Mutex, MutexGuard, Notify,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -42,9 +41,6 @@ pub(crate) struct Cell<S: Server> {
     kind: Arc<Kind<S>>,
     /// How many clients there are. It leaves 0 under the registry's lock only.
     handles: AtomicUsize,
-    /// Wakes a sender who waits for room in the mailbox, in the order in which
-    /// they came; each wakes the next.
-    room: Notify,
     /// Whether the task should look into the mailbox before its next message: at
     /// the outbox, or because the server is killed.
     beckons: AtomicBool,
@@ -57,7 +53,6 @@ impl<S: Server> Cell<S> {
             id,
             kind,
             handles: AtomicUsize::new(0),
-            room: Notify::new(),
             beckons: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox::new()),
         }
@@ -112,7 +107,7 @@ impl<S: Server> Cell<S> {
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
     ) -> Result<Option<Envelope<S>>, CallError> {
-        self.push(envelope, terms, |mailbox| mailbox.waiting == 0)
+        self.push(envelope, terms, |mailbox| mailbox.waiting() == 0)
     }
 
     /// Queues `envelope` if there is room and the sender's turn has come.
@@ -162,10 +157,10 @@ impl<S: Server> Cell<S> {
         terms: &Arc<Terms<S>>,
     ) -> Result<(), CallError> {
         let Some(mut envelope) = self.try_send(envelope, terms)? else { return Ok(()) };
-        let _line = Line::join(self);
+        let line = Line::join(self);
         let mut woken = false;
         loop {
-            let mut room = pin!(self.room.notified());
+            let mut room = pin!(line.room.notified());
             room.as_mut().enable();
             // Before one's turn, only to be told of a refusal.
             match self.push(envelope, terms, |_| woken)? {
@@ -185,8 +180,8 @@ impl<S: Server> Cell<S> {
         // The flag counts under the lock only: a shutdown that came after it was
         // looked at finds the instance at rest.
         if mailbox.is_quiet() && !self.kind.is_stopping() {
-            let deadline = instance.deadline(now);
-            mailbox.phase = Phase::Idle { instance, since: now };
+            let deadline = self.moment(instance.deadline(now));
+            mailbox.phase = Phase::Idle { instance, since: self.kind.core().sweeper().moment(now) };
             let arm = mailbox.arm(deadline);
             drop(mailbox);
             self.arm(arm);
@@ -198,11 +193,16 @@ impl<S: Server> Cell<S> {
     }
 
     /// Has the sweeper come by, if it would come too late.
-    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Instant>) {
+    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Moment>) {
         if let Some(deadline) = deadline {
             let target: Weak<Self> = Arc::downgrade(self);
             self.kind.core().sweeper().arm(deadline, target);
         }
+    }
+
+    /// A deadline as the sweeper has it.
+    pub(crate) fn moment(&self, deadline: Option<Instant>) -> Option<Moment> {
+        deadline.map(|deadline| self.kind.core().sweeper().moment(deadline))
     }
 
     /// Whether an order may join the queue.
@@ -219,20 +219,12 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Moves what is queued to the empty `inbox`: a task holds as many messages
-    /// beside the mailbox. They change hands without being touched, for under
-    /// the lock a sender on another core would wait for their memory.
-    pub(crate) fn take(&self, mailbox: &mut Mailbox<S>, inbox: &mut VecDeque<Envelope<S>>) {
-        debug_assert!(inbox.is_empty());
-        mem::swap(&mut mailbox.queue, inbox);
-        if mailbox.waiting > 0 {
-            self.room.notify_one();
-        }
-    }
-
     /// Has all who wait for room look whether they are refused.
     pub(crate) fn wake_line(&self) {
-        self.room.notify_waiters();
+        let room = self.lock().extras().map(|extras| extras.room.clone());
+        if let Some(room) = room {
+            room.notify_waiters();
+        }
     }
 
     /// Deferred answers that were sent while the task was at work.
@@ -241,7 +233,7 @@ impl<S: Server> Cell<S> {
             return Vec::new();
         }
         let mut mailbox = self.lock();
-        self.beckons.store(mailbox.killed, Ordering::Release);
+        self.beckons.store(mailbox.is_killed(), Ordering::Release);
         mailbox.take(|extras| &mut extras.outbox)
     }
 
@@ -253,8 +245,10 @@ impl<S: Server> Cell<S> {
     /// Ends the instance at once: no hook runs, nothing is stored.
     pub(crate) fn kill(self: &Arc<Self>) {
         let mut mailbox = self.lock();
-        mailbox.killed = mailbox.phase.is_busy();
-        self.beckons.fetch_or(mailbox.killed, Ordering::AcqRel);
+        if mailbox.phase.is_busy() {
+            mailbox.extend().killed = true;
+            self.beckons.store(true, Ordering::Release);
+        }
         mailbox.wake();
         let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
@@ -314,7 +308,7 @@ impl<S: Server> Cell<S> {
     /// Whether messages for a server that has been handed on are still here.
     pub(crate) fn is_forwarding(&self) -> bool {
         let mailbox = self.lock();
-        let waits = mailbox.phase.is_busy() || mailbox.waiting > 0 || !mailbox.queue.is_empty();
+        let waits = mailbox.phase.is_busy() || mailbox.waiting() > 0 || !mailbox.queue.is_empty();
         mailbox.moved().is_some() && waits
     }
 
@@ -347,11 +341,13 @@ impl<S: Server> Cell<S> {
 }
 
 impl<S: Server> Sweep for Cell<S> {
-    fn sweep(self: Arc<Self>, now: Instant) -> Option<Instant> {
+    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment> {
         let mut mailbox = self.lock();
         if !mailbox.disarm(now) {
             return None;
         }
+        let sweeper = self.kind.core().sweeper();
+        let now = sweeper.instant(now)?;
         let crashes = mailbox.forget_old_crashes(now);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
@@ -367,13 +363,14 @@ impl<S: Server> Sweep for Cell<S> {
                 (earliest(crashes, until), None)
             }
             Phase::Idle { instance, since } => {
-                let idle = instance.idle_deadline(*since);
+                let since = sweeper.instant(*since)?;
+                let idle = instance.idle_deadline(since);
                 let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
-                (instance.deadline(*since), unload)
+                (instance.deadline(since), unload)
             }
         };
         if deadline.is_some_and(|deadline| deadline > now) {
-            let rearmed = mailbox.arm(deadline);
+            let rearmed = mailbox.arm(self.moment(deadline));
             drop(mailbox);
             let _ = caught(|| drop(kept));
             return rearmed;
@@ -393,31 +390,37 @@ impl<S: Server> Sweep for Cell<S> {
 
 /// A place among those who wait for room. Leaving it, for whatever reason, gives
 /// the next one a turn.
-struct Line<'a, S: Server>(&'a Cell<S>);
+struct Line<'a, S: Server> {
+    cell: &'a Cell<S>,
+    room: Arc<Notify>,
+}
 
 impl<'a, S: Server> Line<'a, S> {
     /// Who joins when there is room has somebody woken, perhaps itself: the task
     /// that made the room may have seen nobody in line.
     fn join(cell: &'a Cell<S>) -> Self {
         let mut mailbox = cell.lock();
-        mailbox.waiting += 1;
+        let extras = mailbox.extend();
+        extras.waiting += 1;
+        let room = extras.room.clone();
         let has_room = mailbox.queue.len() < cell.settings().mailbox;
         drop(mailbox);
         if has_room {
-            cell.room.notify_one();
+            room.notify_one();
         }
-        Self(cell)
+        Self { cell, room }
     }
 }
 
 impl<S: Server> Drop for Line<'_, S> {
     fn drop(&mut self) {
-        let mut mailbox = self.0.lock();
-        mailbox.waiting -= 1;
-        let others = mailbox.waiting > 0;
+        let mut mailbox = self.cell.lock();
+        let extras = mailbox.extend();
+        extras.waiting -= 1;
+        let others = extras.waiting > 0;
         drop(mailbox);
         if others {
-            self.0.room.notify_one();
+            self.room.notify_one();
         }
     }
 }

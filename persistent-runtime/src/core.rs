@@ -62,7 +62,7 @@ impl Core {
         observers: Vec<Arc<dyn Observer>>,
     ) -> Self {
         let tokio = runtime::Handle::current();
-        let sweeper = Arc::new(Sweeper::default());
+        let sweeper = Arc::new(Sweeper::new());
         let sweeping = tokio.spawn({
             let sweeper = sweeper.clone();
             async move { sweeper.run().await }

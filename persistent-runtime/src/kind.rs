@@ -2,7 +2,9 @@
 
 use std::{
     any::Any,
+    borrow::Borrow,
     collections::BTreeSet,
+    hash::{Hash, Hasher},
     sync::{Arc, OnceLock},
 };
 
@@ -32,12 +34,37 @@ pub(crate) struct Kind<S: Server> {
     settings: Arc<Settings>,
     /// The type that uses the name already, if one does.
     taken_by: Option<&'static str>,
-    cells: DashMap<Arc<str>, Arc<Cell<S>>>,
+    cells: DashMap<Entry<S>, ()>,
     live: AtomicUsize,
     listeners: Vec<Arc<dyn Listener<S>>>,
     bell: Bell,
     ringer: OnceLock<AbortHandle>,
 }
+
+/// A cell, found by its key: it holds the key itself, and a second one beside it
+/// would be most of the registry.
+struct Entry<S: Server>(Arc<Cell<S>>);
+
+impl<S: Server> Borrow<str> for Entry<S> {
+    fn borrow(&self) -> &str {
+        self.0.key()
+    }
+}
+
+impl<S: Server> Hash for Entry<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let key: &str = self.borrow();
+        key.hash(state);
+    }
+}
+
+impl<S: Server> PartialEq for Entry<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl<S: Server> Eq for Entry<S> {}
 
 impl<S: Server> Kind<S> {
     pub(crate) fn new(
@@ -116,22 +143,18 @@ impl<S: Server> Kind<S> {
             cell.held();
             cell.clone()
         };
-        let known = self.cells.get(key).map(|cell| hold(&cell));
+        let known = self.cells.get(&**key).map(|entry| hold(&entry.key().0));
         let cell = known.unwrap_or_else(|| {
             let id = ServerId::new(self.name.clone(), key.clone());
-            hold(
-                &self
-                    .cells
-                    .entry(key.clone())
-                    .or_insert_with(|| Arc::new(Cell::new(self.clone(), id))),
-            )
+            let new = Entry(Arc::new(Cell::new(self.clone(), id)));
+            hold(&self.cells.entry(new).or_insert(()).key().0)
         });
         Handle::adopt(cell, init.clone())
     }
 
     /// Forgets the cell of `id` if nobody needs it.
     pub(crate) fn release(&self, id: &ServerId) {
-        self.cells.remove_if(id.key(), |_, cell| cell.is_vacant());
+        self.cells.remove_if(id.key(), |entry, ()| entry.0.is_vacant());
     }
 
     pub(crate) fn live(&self) -> usize {
@@ -139,17 +162,18 @@ impl<S: Server> Kind<S> {
     }
 
     pub(crate) fn failed(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.lock().failed().is_some()).count()
+        self.cells.iter().filter(|entry| entry.key().0.lock().failed().is_some()).count()
     }
 
     /// The keys of the servers in memory.
     pub(crate) fn live_keys(&self) -> BTreeSet<Arc<str>> {
-        let live = self.cells.iter().filter(|cell| !matches!(cell.lock().phase, Phase::Absent));
+        let cells = self.snapshot().into_iter();
+        let live = cells.filter(|cell| !matches!(cell.lock().phase, Phase::Absent));
         live.map(|cell| cell.key().clone()).collect()
     }
 
     fn snapshot(&self) -> Vec<Arc<Cell<S>>> {
-        self.cells.iter().map(|cell| cell.clone()).collect()
+        self.cells.iter().map(|entry| entry.key().0.clone()).collect()
     }
 }
 

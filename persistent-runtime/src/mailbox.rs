@@ -11,7 +11,8 @@ use crate::{
     reply::Answer,
     restart::Crashes,
     source::Origin,
-    sync::time::Instant,
+    sweeper::Moment,
+    sync::{Notify, time::Instant},
     task::{Instance, Offer},
 };
 
@@ -111,14 +112,11 @@ pub(crate) struct Mailbox<S: Server> {
     pub(crate) phase: Phase<S>,
     /// Wakes the task that runs the server, while it waits.
     pub(crate) waker: Option<Waker>,
-    pub(crate) killed: bool,
-    /// How many senders wait for room.
-    pub(crate) waiting: usize,
     /// When the sweeper comes by next, and the time after that: what is in its
     /// heap of this cell. Few servers have more there, and what is not known of
     /// here is stale.
-    armed: Option<Instant>,
-    armed_later: Option<Instant>,
+    armed: Option<Moment>,
+    armed_later: Option<Moment>,
     extras: Option<Box<Extras<S>>>,
 }
 
@@ -137,6 +135,12 @@ pub(crate) struct Extras<S: Server> {
     pub(crate) adopted: Option<Arc<Options>>,
     /// Where the server is now, once it has been handed on.
     pub(crate) moved: Option<Handle<S>>,
+    /// How many senders wait for room in the queue.
+    pub(crate) waiting: usize,
+    /// Wakes one of them, in the order in which they came; each wakes the next.
+    pub(crate) room: Arc<Notify>,
+    /// Whether the instance is to end at once.
+    pub(crate) killed: bool,
 }
 
 impl<S: Server> Default for Extras<S> {
@@ -150,6 +154,9 @@ impl<S: Server> Default for Extras<S> {
             watchers: Watchers::default(),
             adopted: None,
             moved: None,
+            waiting: 0,
+            room: Arc::default(),
+            killed: false,
         }
     }
 }
@@ -159,7 +166,7 @@ pub(crate) enum Phase<S: Server> {
     /// Not in memory.
     Absent,
     /// In memory and at rest.
-    Idle { instance: Box<Instance<S>>, since: Instant },
+    Idle { instance: Box<Instance<S>>, since: Moment },
     /// With its task: being activated, at work, or being unloaded.
     Running,
     /// With a caller, for one message that can't wait.
@@ -189,8 +196,6 @@ impl<S: Server> Mailbox<S> {
             terms: None,
             phase: Phase::Absent,
             waker: None,
-            killed: false,
-            waiting: 0,
             armed: None,
             armed_later: None,
             extras: None,
@@ -240,6 +245,28 @@ impl<S: Server> Mailbox<S> {
         self.extras()?.moved.as_ref()
     }
 
+    pub(crate) fn is_killed(&self) -> bool {
+        self.extras().is_some_and(|extras| extras.killed)
+    }
+
+    /// Moves what is queued to the empty `inbox`: a task holds as many messages
+    /// beside the mailbox. They change hands without being touched, for under
+    /// the lock a sender on another core would wait for their memory.
+    pub(crate) fn hand_over(&mut self, inbox: &mut VecDeque<Envelope<S>>) {
+        debug_assert!(inbox.is_empty());
+        mem::swap(&mut self.queue, inbox);
+        if let Some(extras) = self.extras()
+            && extras.waiting > 0
+        {
+            extras.room.notify_one();
+        }
+    }
+
+    /// How many senders wait for room in the queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.extras().map_or(0, |extras| extras.waiting)
+    }
+
     pub(crate) fn has_posted(&self) -> bool {
         self.extras().is_some_and(|extras| !extras.outbox.is_empty())
     }
@@ -262,7 +289,7 @@ impl<S: Server> Mailbox<S> {
 
     /// Has the sweeper come by at `deadline`; returns what to arm it with,
     /// unless it comes early enough as it is.
-    pub(crate) fn arm(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+    pub(crate) fn arm(&mut self, deadline: Option<Moment>) -> Option<Moment> {
         let deadline = deadline?;
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return None;
@@ -272,7 +299,7 @@ impl<S: Server> Mailbox<S> {
     }
 
     /// The sweeper has come; whether it was awaited.
-    pub(crate) fn disarm(&mut self, now: Instant) -> bool {
+    pub(crate) fn disarm(&mut self, now: Moment) -> bool {
         if self.armed.is_none_or(|armed| armed > now) {
             return false;
         }
@@ -282,7 +309,7 @@ impl<S: Server> Mailbox<S> {
 
     /// Whether nothing has come up while somebody had the instance.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && !self.has_posted() && !self.killed
+        self.queue.is_empty() && !self.has_posted() && !self.is_killed()
     }
 
     /// Has the task look again, if it waits.

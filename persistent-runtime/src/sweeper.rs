@@ -3,7 +3,9 @@
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, binary_heap::PeekMut},
+    num::NonZeroU64,
     sync::{Arc, PoisonError, Weak},
+    time::Duration,
 };
 
 use crate::sync::{
@@ -14,14 +16,20 @@ use crate::sync::{
 /// Something with deadlines.
 pub(crate) trait Sweep: Send + Sync {
     /// A deadline has come; returns the next one to be woken at.
-    fn sweep(self: Arc<Self>, now: Instant) -> Option<Instant>;
+    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment>;
 }
+
+/// An [`Instant`] of one runtime in half the room, for there are some in each
+/// idle server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(NonZeroU64);
 
 /// See the [module](self). Each server is in the heap at most once: while it is
 /// busy its entry goes stale, and is put back with the true deadline when it
 /// comes up. So the cost is proportional to what expires, not to the calls.
-#[derive(Default)]
 pub(crate) struct Sweeper {
+    /// The first moment.
+    base: Instant,
     heap: Mutex<BinaryHeap<Entry>>,
     earlier: Notify,
 }
@@ -30,13 +38,28 @@ pub(crate) struct Sweeper {
 const BATCH: usize = 256;
 
 struct Entry {
-    deadline: Instant,
+    deadline: Moment,
     target: Weak<dyn Sweep>,
 }
 
 impl Sweeper {
+    pub(crate) fn new() -> Self {
+        Self { base: Instant::now(), heap: Mutex::default(), earlier: Notify::new() }
+    }
+
+    pub(crate) fn moment(&self, instant: Instant) -> Moment {
+        let nanos = instant.duration_since(self.base).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        Moment(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
+    /// None in some centuries, where clocks may end.
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
+        self.base.checked_add(Duration::from_nanos(moment.0.get() - 1))
+    }
+
     /// Has `target` swept at `deadline`.
-    pub(crate) fn arm(&self, deadline: Instant, target: Weak<dyn Sweep>) {
+    pub(crate) fn arm(&self, deadline: Moment, target: Weak<dyn Sweep>) {
         let mut heap = self.lock();
         let first = heap.peek().is_none_or(|entry| deadline < entry.deadline);
         heap.push(Entry { deadline, target });
@@ -50,7 +73,7 @@ impl Sweeper {
     pub(crate) async fn run(&self) {
         loop {
             let next = self.lock().peek().map(|entry| entry.deadline);
-            match next {
+            match next.and_then(|deadline| self.instant(deadline)) {
                 None => self.earlier.notified().await,
                 Some(deadline) if deadline <= Instant::now() => self.sweep(),
                 Some(deadline) => {
@@ -63,7 +86,7 @@ impl Sweeper {
 
     /// Sweeps what is due, up to a batch.
     fn sweep(&self) {
-        let now = Instant::now();
+        let now = self.moment(Instant::now());
         let mut heap = self.lock();
         let mut due = Vec::new();
         while due.len() < BATCH

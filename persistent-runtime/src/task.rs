@@ -291,7 +291,7 @@ impl<S: Server> Task<S> {
             self.inbox.clear();
             discard(self.instance.take());
         }
-        if self.cell.beckons() && mem::take(&mut self.cell.lock().killed) {
+        if self.cell.beckons() && self.cell.lock().take(|extras| &mut extras.killed) {
             return Poll::Ready(Step::Killed);
         }
         for answer in self.cell.take_posted() {
@@ -315,11 +315,11 @@ impl<S: Server> Task<S> {
         }
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
-        if mem::take(&mut mailbox.killed) {
+        if mailbox.take(|extras| &mut extras.killed) {
             return Poll::Ready(Step::Killed);
         }
         if has_room {
-            cell.take(&mut mailbox, &mut self.inbox);
+            mailbox.hand_over(&mut self.inbox);
             self.blocked |= mailbox.failed().is_some() || mailbox.moved().is_some();
             if !self.inbox.is_empty() {
                 drop(mailbox);
@@ -350,7 +350,10 @@ impl<S: Server> Task<S> {
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
                 let deadline = instance.deadline(now);
-                (Phase::Idle { instance, since: now }, deadline)
+                (
+                    Phase::Idle { instance, since: cell.kind().core().sweeper().moment(now) },
+                    deadline,
+                )
             }
             None => {
                 let until = mailbox.extras_mut().and_then(|extras| {
@@ -368,7 +371,7 @@ impl<S: Server> Task<S> {
         mailbox.queue = VecDeque::new();
         let terms = mailbox.terms.take();
         mailbox.waker = None;
-        let arm = mailbox.arm(deadline);
+        let arm = mailbox.arm(cell.moment(deadline));
         drop(mailbox);
         drop(terms);
         self.rests = true;
@@ -512,7 +515,7 @@ impl<S: Server> Task<S> {
                 }
                 Fate::Handled | Fate::Crashed => {}
             }
-            let killed = mem::take(&mut self.cell.lock().killed);
+            let killed = self.cell.lock().take(|extras| &mut extras.killed);
             if killed || self.cell.kind().core().is_halted() {
                 discard(self.instance.take());
                 return Err(self.kill_trouble());
@@ -655,7 +658,7 @@ impl<S: Server> Task<S> {
                 });
             }
             let mut mailbox = self.cell.lock();
-            if mem::take(&mut mailbox.killed) {
+            if mailbox.take(|extras| &mut extras.killed) {
                 return Poll::Ready(Driven::Killed);
             }
             mailbox.waker = Some(cx.waker().clone());
