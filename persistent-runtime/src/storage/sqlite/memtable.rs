@@ -154,7 +154,11 @@ impl Memtable {
 
     /// Whether a server is known to be wiped.
     pub fn is_wiped(&self, id: &ServerId) -> bool {
-        self.find(id).is_some_and(|pending| pending.update == Update::Wipe)
+        let generations = self.lock();
+        let frozen = || generations.frozen.as_deref().and_then(|frozen| frozen.get(id));
+        // What was wiped is appended to by nobody, so the newer one decides.
+        let pending = generations.active.get(id).or_else(frozen);
+        pending.is_some_and(|pending| pending.update == Update::Wipe)
     }
 
     /// Whether what is newer makes a frozen change needless.

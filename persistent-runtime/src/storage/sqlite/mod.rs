@@ -2,7 +2,6 @@
 //! into.
 
 use std::{
-    fs::File,
     future::ready,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -64,26 +63,29 @@ impl SqliteStorage {
     /// Each of [`OpenError`] but `Options`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let lock: File = file::lock(path)?;
+        let lock = file::lock(path)?;
+        let (storage, writer) = Self::prepare(path)?;
+        let queue = storage.queue.clone();
+        let thread = thread::Builder::new()
+            .name("persistent-writer".to_owned())
+            .spawn(move || writer.run(&queue, &lock))
+            .map_err(StorageError::from)?;
+        *storage.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(storage)
+    }
+
+    /// A storage whose writer does not run yet.
+    fn prepare(path: &Path) -> Result<(Self, Writer), OpenError> {
         let connection = file::connect(path)?;
         let (replayed, next) = writer::recover(&connection)?;
         let tables = Arc::new(Tables::new(&connection).map_err(StorageError::from)?);
         let memtable = Arc::new(Memtable::new(replayed));
         let checkpoints = Checkpoints::new(path)?;
         let writer = Writer::new(connection, tables.clone(), memtable.clone(), checkpoints, next);
-        let queue = Queue::new();
-        let commits = queue.clone();
-        let thread = thread::Builder::new()
-            .name("persistent-writer".to_owned())
-            .spawn(move || writer.run(&commits, &lock))
-            .map_err(StorageError::from)?;
-        Ok(Self {
-            queue,
-            writer: Mutex::new(Some(thread)),
-            memtable,
-            tables,
-            readers: Readers::new(path),
-        })
+        let readers = Readers::new(path);
+        let storage =
+            Self { queue: Queue::new(), writer: Mutex::new(None), memtable, tables, readers };
+        Ok((storage, writer))
     }
 }
 

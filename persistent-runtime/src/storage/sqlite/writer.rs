@@ -18,7 +18,7 @@ use super::{
     queue::{Commit, Found, Queue},
     tables::Tables,
 };
-use crate::{StorageError, Update};
+use crate::{Change, ServerId, StorageError, Update};
 
 /// Limits of one transaction, so that no commit waits for long behind others.
 const BATCH_ROWS: usize = 4096;
@@ -39,8 +39,8 @@ const OLD: Duration = Duration::from_secs(30);
 const PAUSE_SERVERS: usize = 128;
 /// How many servers are folded at once where nobody waits.
 const FREE_SERVERS: usize = 4096;
-/// Rows of the journal that are deleted at once in a pause.
-const PAUSE_ROWS: usize = 4;
+/// Rows of the journal that are deleted at once.
+const CLEANED_ROWS: usize = 8;
 /// When a failed fold is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,6 +57,8 @@ pub struct Writer {
     trouble: Option<(Instant, StorageError)>,
     /// Whether the journal has rows that are in the tables.
     rubbish: bool,
+    /// How many of them should be deleted by now.
+    owed: usize,
     buffer: Vec<u8>,
     generation: usize,
 }
@@ -78,6 +80,7 @@ impl Writer {
             fold: None,
             trouble: None,
             rubbish: true,
+            owed: 0,
             buffer: Vec::new(),
             generation: GENERATION,
         }
@@ -86,20 +89,24 @@ impl Writer {
     /// Until the queue ends. The lock file is held to the end, so that the next
     /// runtime opens a quiet database.
     pub fn run(mut self, queue: &Queue, lock: &File) {
-        loop {
-            match queue.take(self.patience()) {
-                Found::Commits(commits) => {
-                    let mut commits = commits.into_iter();
-                    while self.serve(&mut commits) {}
-                }
-                Found::Nothing => self.pause(),
-                Found::End => break,
-            }
-        }
+        while self.turn(queue) {}
         self.close();
         // Closing alone would not do: a child process that is just being spawned has
         // the file as well, until it becomes another program.
         let _ = lock.unlock();
+    }
+
+    /// Sees to what waits, or uses the pause; false at the end.
+    fn turn(&mut self, queue: &Queue) -> bool {
+        match queue.take(self.patience()) {
+            Found::Commits(commits) => {
+                let mut commits = commits.into_iter();
+                while self.serve(&mut commits) {}
+            }
+            Found::Nothing => self.pause(),
+            Found::End => return false,
+        }
+        true
     }
 
     /// Commits the next of them, as many as fit into a batch.
@@ -127,7 +134,7 @@ impl Writer {
             answer(batch, &Err(error));
             return 0;
         }
-        batch.retain_mut(|commit| !self.refuses(commit));
+        self.refuse_appends_to_nothing(&mut batch);
         let first = self.next;
         let weight = match self.append(&batch) {
             Ok(weight) => weight,
@@ -203,15 +210,34 @@ impl Writer {
     }
 
     /// Tells who wants to append to what is wiped that this can't be.
-    fn refuses(&self, commit: &mut Commit) -> bool {
-        let refused = matches!(commit.change.update, Update::Append(_))
-            && self.memtable.is_wiped(&commit.change.id);
-        if refused {
-            let (nobody, _) = tokio::sync::oneshot::channel();
-            let done = mem::replace(&mut commit.done, nobody);
-            let _ = done.send(Err(StorageError::new("there is no record to append to")));
+    fn refuse_appends_to_nothing(&self, batch: &mut Vec<Commit>) {
+        let is_append = |commit: &Commit| matches!(commit.change.update, Update::Append(_));
+        let is_wrong =
+            |commit: &Commit| is_append(commit) && !self.may_append(&commit.change.id, &[]);
+        let wipes = batch.iter().any(|commit| commit.change.update == Update::Wipe);
+        if !wipes && !batch.iter().any(is_wrong) {
+            return;
         }
-        refused
+        let mut at = 0;
+        while at < batch.len() {
+            let (before, rest) = batch.split_at(at);
+            if is_append(&rest[0]) && !self.may_append(&rest[0].change.id, before) {
+                let error = StorageError::new("there is no record to append to");
+                answer(vec![batch.remove(at)], &Err(error));
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Whether a server is not known to be wiped, by a batch or before it.
+    fn may_append(&self, id: &ServerId, batch: &[Commit]) -> bool {
+        let decides =
+            |change: &Change| change.id == *id && !matches!(change.update, Update::Append(_));
+        match batch.iter().map(|commit| &commit.change).rfind(|change| decides(change)) {
+            Some(change) => change.update != Update::Wipe,
+            None => !self.memtable.is_wiped(id),
+        }
     }
 
     /// Does as much of the fold as a batch must, so that it is over before the
@@ -230,11 +256,15 @@ impl Writer {
             None if weight >= self.generation || since.is_some_and(|it| it.elapsed() >= OLD) => {
                 self.freeze();
             }
-            None if self.rubbish => {
-                // Twice as fast as rows are written.
-                self.clean(2 * (written / ROW_BYTES + 1));
-            }
             None => {}
+        }
+        if self.rubbish {
+            // Twice as fast as rows are written.
+            self.owed += 2 * (written / ROW_BYTES + 1);
+            if self.owed >= CLEANED_ROWS {
+                let rows = mem::take(&mut self.owed);
+                self.clean(rows);
+            }
         }
         self.checkpoints.keep_up(&self.connection, written);
     }
@@ -264,7 +294,7 @@ impl Writer {
                 self.fold(PAUSE_SERVERS);
             }
         } else if self.rubbish {
-            self.clean(PAUSE_ROWS);
+            self.clean(CLEANED_ROWS);
         } else if since.is_some_and(|since| since.elapsed() >= YOUNG) {
             self.freeze();
         }
@@ -341,3 +371,6 @@ pub fn recover(connection: &Connection) -> Result<(Generation, u64), StorageErro
     }
     Ok((generation, next))
 }
+
+#[cfg(test)]
+mod tests;
