@@ -456,7 +456,7 @@ async fn the_journal_and_the_log_stay_bounded_under_load() {
     let mut engine = Engine::new();
     engine.writer.generation = 1 << 20;
     let (mut log, mut journal, mut folds) = (0, 0, 0);
-    for round in 0_u32..1500 {
+    for round in 0_u32..700 {
         let change = |n: u32| {
             let state = vec![n.to_le_bytes()[0]; 400];
             (id(&(round * 7919 + n * 31 & 0xfff).to_string()), Update::Put(record(state)))
@@ -535,7 +535,7 @@ fn every_commit_is_synced_and_a_fold_changes_nothing_about_that() {
 /// Random operations, folds and kills, beside a storage that is just a map.
 #[tokio::test]
 async fn it_does_what_a_map_does_through_folds_and_kills() {
-    for seed in 1..=12 {
+    for seed in 1..=6 {
         model(seed).await;
     }
 }
@@ -550,7 +550,7 @@ async fn model(seed: u64) {
         (state >> 11) % below
     };
     let (mut engine, map) = (Engine::new(), MemoryStorage::new());
-    for step in 0..1200_u64 {
+    for step in 0..600_u64 {
         let context = format!("seed {seed}, step {step}");
         match random(12) {
             0..6 => {
