@@ -14,7 +14,7 @@ use super::{Change, Record, Storage, StorageFuture, Update};
 use crate::{OpenError, ServerId, StorageError};
 use checkpoint::Checkpoints;
 use memtable::Memtable;
-use queue::{Commit, Queue};
+use queue::{Commit, Queue, Taker};
 use reader::Readers;
 use tables::Tables;
 use writer::Writer;
@@ -65,7 +65,7 @@ impl SqliteStorage {
         let path = path.as_ref();
         let lock = file::lock(path)?;
         let (storage, writer) = Self::prepare(path)?;
-        let queue = storage.queue.clone();
+        let queue = Taker(storage.queue.clone());
         let thread = thread::Builder::new()
             .name("persistent-writer".to_owned())
             .spawn(move || writer.run(&queue, &lock))

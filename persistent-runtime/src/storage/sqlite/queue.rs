@@ -65,6 +65,12 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Lets nothing more in, and nobody wait any longer.
+    fn abandon(&self) {
+        self.close();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).commits.clear();
+    }
+
     pub fn is_closed(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
     }
@@ -91,5 +97,14 @@ impl Queue {
             return Found::Commits(mem::replace(&mut state.commits, room));
         }
         if state.is_closed { Found::End } else { Found::Nothing }
+    }
+}
+
+/// The writer's end. When that is gone, by a panic even, nobody waits for it.
+pub struct Taker(pub Arc<Queue>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }

@@ -15,7 +15,7 @@ use super::{
     fold::{self, Fold, transaction},
     journal::{self, ROW_BYTES, Row, SPLICED},
     memtable::{Generation, Memtable, Pending},
-    queue::{Commit, Found, Queue},
+    queue::{Commit, Found, Queue, Taker},
     tables::Tables,
 };
 use crate::{Change, ServerId, StorageError, Update};
@@ -88,8 +88,8 @@ impl Writer {
 
     /// Until the queue ends. The lock file is held to the end, so that the next
     /// runtime opens a quiet database.
-    pub fn run(mut self, queue: &Queue, lock: &File) {
-        while self.turn(queue) {}
+    pub fn run(mut self, queue: &Taker, lock: &File) {
+        while self.turn(&queue.0) {}
         self.close();
         // Closing alone would not do: a child process that is just being spawned has
         // the file as well, until it becomes another program.

@@ -519,6 +519,53 @@ async fn a_closed_database_is_plain_tables() {
     }
 }
 
+/// What is folded and forgotten between the two looks of a reader is in the
+/// second one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_misses_nothing_that_is_folded_meanwhile() {
+    let Engine { folder, storage, mut writer } = Engine::new();
+    let queue = storage.queue.clone();
+    let folding = std::thread::spawn(move || {
+        let mut folds = 0;
+        while !queue.is_closed() {
+            if let Found::Commits(batch) = queue.take(Some(Duration::ZERO)) {
+                writer.commit(batch);
+            }
+            match &writer.fold {
+                Some(_) => writer.fold(2),
+                None => writer.freeze(),
+            }
+            folds += u32::from(writer.fold.is_none());
+        }
+        folds
+    });
+    for round in 0..300_u64 {
+        for key in 0..4 {
+            let due = Update::Put(Record { due: Some(round), ..record(*b"state") });
+            storage.commit(Change::new(id(&key.to_string()), due)).await.unwrap();
+        }
+        assert_eq!(storage.keys("kind", None, 9).await.unwrap().len(), 4, "round {round}");
+        assert_eq!(storage.count("kind").await.unwrap(), 4, "round {round}");
+        let due = storage.due("kind", None, 9).await.unwrap();
+        let due: Vec<_> = due.iter().map(|(due, key)| (*due, &**key)).collect();
+        assert_eq!(due, ["0", "1", "2", "3"].map(|key| (round, key)));
+        assert_eq!(storage.load(&id("3")).await.unwrap().unwrap().due, Some(round));
+    }
+    storage.close();
+    assert!(folding.join().unwrap() > 10, "nothing was folded");
+    drop(folder);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_writer_that_is_gone() {
+    let engine = Engine::new();
+    let commit = engine.storage.commit(Change::new(id("a"), put("a")));
+    drop(Taker(engine.storage.queue.clone()));
+    assert!(commit.await.unwrap_err().to_string().contains("closed"));
+    let later = engine.storage.commit(Change::new(id("a"), put("a"))).await;
+    assert!(later.unwrap_err().to_string().contains("closed"));
+}
+
 #[test]
 fn every_commit_is_synced_and_a_fold_changes_nothing_about_that() {
     let mut engine = Engine::new();
