@@ -34,6 +34,13 @@ fn main() -> Fallible<()> {
                 let kind = args.next().ok_or(USAGE)?;
                 return idle::run(&kind, args.next().ok_or(USAGE)?.parse()?);
             }
+            // A child process of `storage`.
+            "load" => {
+                let path = PathBuf::from(args.next().ok_or(USAGE)?);
+                let servers = args.next().ok_or(USAGE)?.parse()?;
+                let seconds = args.next().ok_or(USAGE)?.parse()?;
+                return many::load_until_killed(&path, servers, seconds);
+            }
             _ => return Err(USAGE.into()),
         }
     }

@@ -2,8 +2,10 @@
 
 use std::{
     cell::RefCell,
-    fs,
+    env, fs,
+    io::{BufRead, BufReader},
     path::Path,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,7 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use persistent_runtime::Runtime;
+use persistent_runtime::{Runtime, SqliteStorage};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     Fallible,
@@ -38,6 +41,8 @@ pub struct Look {
     /// Of the files, in megabytes.
     pub wal: f64,
     pub database: f64,
+    /// Of the rows of the journal.
+    pub journal: f64,
 }
 
 pub fn run(scale: Scale, plot: Option<&Path>, report: &mut Report) -> Fallible<()> {
@@ -98,7 +103,58 @@ pub fn run(scale: Scale, plot: Option<&Path>, report: &mut Report) -> Fallible<(
 
     drop(servers);
     tokio.block_on(runtime.shutdown(Duration::from_mins(2)))?;
+    open_after_kill(scale, &this, report)?;
     cold(scale, &tokio, &this, &raw, report)
+}
+
+/// A process changes stored servers at random until it is killed: `servers` of
+/// them, by as many callers as in the sustained load. It says when the load has
+/// lasted for `seconds`.
+pub fn load_until_killed(path: &Path, servers: u64, seconds: u64) -> Fallible<()> {
+    let tokio = two_workers()?;
+    let runtime = tokio.block_on(Runtime::open(path))?;
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(seconds));
+        println!("loaded");
+    });
+    let call = move |_, nth| {
+        let server = runtime.at::<Meter>((random(nth) % servers).to_string(), ());
+        async move { server.add().await.expect("a commit") }
+    };
+    tokio.block_on(Load::from(BATCH, Limit::time(Duration::MAX), call));
+    Ok(())
+}
+
+/// How long it takes to open what a process left behind that was killed under
+/// full load: the longest of some times.
+fn open_after_kill(scale: Scale, path: &Path, report: &mut Report) -> Fallible<()> {
+    let mut longest = Duration::ZERO;
+    for _ in 0..3 {
+        let seconds = scale.sustained.as_secs().min(10) / 2;
+        let mut child = Command::new(env::current_exe()?)
+            .arg("load")
+            .arg(path)
+            .args([scale.servers, seconds].map(|number| number.to_string()))
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().ok_or("no output")?;
+        let line = BufReader::new(output).lines().next();
+        child.kill()?;
+        child.wait()?;
+        line.ok_or("the child has ended")??;
+        let (wal, journal) = (megabytes(path, "-wal"), journal(path));
+        let begin = Instant::now();
+        let storage = SqliteStorage::open(path)?;
+        let elapsed = begin.elapsed();
+        println!(
+            "\nopened in {elapsed:.0?} after SIGKILL under full load: {wal:.0} MB of WAL, \
+             {journal:.0} MB of journal"
+        );
+        longest = longest.max(elapsed);
+        drop(storage);
+    }
+    report.set("open_after_kill_s", longest.as_secs_f64());
+    Ok(())
 }
 
 /// A load that lasted.
@@ -119,8 +175,8 @@ impl Sustained {
         float(self.bytes) / float(self.calls)
     }
 
-    fn peak_wal(&self) -> f64 {
-        self.looks.iter().map(|look| look.wal).fold(0.0, f64::max)
+    fn peak(&self, figure: impl Fn(&Look) -> f64) -> f64 {
+        self.looks.iter().map(figure).fold(0.0, f64::max)
     }
 
     fn append(&mut self, later: Self) {
@@ -166,9 +222,20 @@ fn watch(path: &Path, calls: &AtomicU64, pause: Duration, looks: u32) -> Vec<Loo
             rate,
             wal: megabytes(path, "-wal"),
             database: megabytes(path, ""),
+            journal: journal(path),
         }
     };
     (0..looks).map(look).collect()
+}
+
+/// What the journal's rows take; nothing where there is no journal.
+fn journal(path: &Path) -> f64 {
+    let sum = || {
+        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let sum = "SELECT coalesce(sum(length(changes)), 0) FROM journal";
+        reader.query_row(sum, [], |row| row.get::<_, i64>(0))
+    };
+    float(sum().unwrap_or(0).unsigned_abs()) / MEGABYTE
 }
 
 fn megabytes(path: &Path, suffix: &str) -> f64 {
@@ -191,14 +258,16 @@ fn sustained(scale: Scale, engine: &Sustained, upserts: &Sustained, report: &mut
          {BATCH} a commit",
         scale.sustained, scale.servers
     );
-    for title in ["seconds", "calls/s", "WAL MB", "db MB", "upserts/s", "WAL MB", "db MB"] {
+    for title in
+        ["seconds", "calls/s", "WAL MB", "journal MB", "db MB", "upserts/s", "WAL MB", "db MB"]
+    {
         print!("{title:>12}");
     }
     println!();
     for (this, other) in engine.looks.iter().zip(&upserts.looks) {
         print!(
-            "{:>12.1}{:>12.0}{:>12.1}{:>12.1}",
-            this.seconds, this.rate, this.wal, this.database
+            "{:>12.1}{:>12.0}{:>12.1}{:>12.1}{:>12.1}",
+            this.seconds, this.rate, this.wal, this.journal, this.database
         );
         println!("{:>12.0}{:>12.1}{:>12.1}", other.rate, other.wal, other.database);
     }
@@ -215,7 +284,8 @@ fn sustained(scale: Scale, engine: &Sustained, upserts: &Sustained, report: &mut
     report.set("sustained_bytes_per_call", bytes);
     report.set("sustained_bytes_vs_upsert", bytes / other);
     report.set("sustained_last_vs_first_third", last / first);
-    report.set("sustained_wal_peak_mb", engine.peak_wal());
+    report.set("sustained_wal_peak_mb", engine.peak(|look| look.wal));
+    report.set("sustained_journal_peak_mb", engine.peak(|look| look.journal));
 }
 
 /// Activations, against `SELECT` and decoding. No key comes twice.

@@ -6,14 +6,14 @@ use crate::many::Look;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 220.0;
-/// Around each of the two panels.
+/// Around each of the panels.
 const MARGIN: f64 = 60.0;
 
 type Value = fn(&Look) -> f64;
 
-/// Throughput and log size over time, of this engine and of upserts.
+/// Throughput and the sizes of log and journal over time, of this engine and of upserts.
 pub fn svg(engine: &[Look], upserts: &[Look]) -> String {
-    let (width, height) = (WIDTH + 2.0 * MARGIN, 2.0 * HEIGHT + 3.0 * MARGIN);
+    let (width, height) = (WIDTH + 2.0 * MARGIN, 3.0 * HEIGHT + 4.0 * MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -21,8 +21,11 @@ pub fn svg(engine: &[Look], upserts: &[Look]) -> String {
     );
     let looks = || engine.iter().chain(upserts);
     let seconds = looks().map(|look| look.seconds).fold(0.0, f64::max);
-    let panels: [(&str, Value); 2] =
-        [("calls a second", |look| look.rate), ("WAL, megabytes", |look| look.wal)];
+    let panels: [(&str, Value); 3] = [
+        ("calls a second", |look| look.rate),
+        ("WAL, megabytes", |look| look.wal),
+        ("journal, megabytes", |look| look.journal),
+    ];
     let mut top = MARGIN;
     for (title, value) in panels {
         let most = looks().map(value).fold(f64::MIN_POSITIVE, f64::max);

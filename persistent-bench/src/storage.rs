@@ -64,6 +64,7 @@ pub fn run(quick: bool, plot: Option<&Path>, report: &mut Report) -> Fallible<()
         ("big_state_vs_encode", Goal::AtMost(1.5)),
         ("sustained_vs_upsert", Goal::AtLeast(3.0)),
         ("cold_vs_select", Goal::AtMost(2.0)),
+        ("open_after_kill_s", Goal::AtMost(1.0)),
     ] {
         report.goal(name, goal);
     }

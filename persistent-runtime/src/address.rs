@@ -31,6 +31,10 @@ impl ServerId {
         &self.key
     }
 
+    pub(crate) fn shared_kind(&self) -> &Arc<str> {
+        &self.kind
+    }
+
     pub(crate) fn shared_key(&self) -> &Arc<str> {
         &self.key
     }

@@ -200,6 +200,14 @@ async fn a_database_has_the_durability_that_is_promised() {
     let reader = rusqlite::Connection::open(&path).unwrap();
     let mode: String = reader.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
+    let rows = |table: &str| -> u32 {
+        let count = format!("SELECT count(*) FROM {table}");
+        reader.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    assert!(rows("journal") + rows("servers") > 0, "what was acknowledged is in the file");
+    // Once it is closed, all is in the tables.
+    runtime.shutdown(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(rows("journal"), 0);
     let row: (String, String, u32, u32, Vec<u8>) = reader
         .query_row("SELECT kind, key, version, format, state FROM servers", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))

@@ -1,0 +1,123 @@
+//! The database's file: its lock, its tables, connections to it.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{Read, Seek, Write},
+    path::Path,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, Result};
+
+use crate::{OpenError, StorageError};
+
+/// "PSRV": tells our databases from those of other programs.
+const APPLICATION_ID: i32 = 0x5053_5256;
+/// The layout of the tables below.
+const FILE_FORMAT: u32 = 1;
+
+/// `servers` and `messages` are clustered on the address, so that an activation
+/// is one look-up. `fold` has one row: what the journal says up to that number is
+/// in the other tables.
+const SCHEMA: &str = "
+    CREATE TABLE servers (
+        kind    TEXT NOT NULL,
+        key     TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        format  INTEGER NOT NULL,
+        state   BLOB NOT NULL,
+        reminders BLOB NOT NULL,
+        due     INTEGER,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID, STRICT;
+    CREATE INDEX servers_due ON servers (kind, due, key) WHERE due IS NOT NULL;
+    CREATE TABLE messages (
+        kind    TEXT NOT NULL,
+        key     TEXT NOT NULL,
+        number  INTEGER NOT NULL,
+        message BLOB NOT NULL,
+        PRIMARY KEY (kind, key, number)
+    ) WITHOUT ROWID, STRICT;
+    CREATE TABLE journal (
+        number  INTEGER PRIMARY KEY,
+        changes BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE fold (
+        number  INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO fold VALUES (0);";
+
+/// How long a connection waits for another program's lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Takes the lock file, or says who has it. The operating system gives the
+/// lock back when its holder dies, however it dies.
+pub fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(name)
+        .map_err(StorageError::from)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another runtime".to_owned(),
+                holder => holder.to_owned(),
+            };
+            return Err(OpenError::Locked { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(StorageError::from(error).into()),
+    }
+    let holder = format!("process {}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(holder.as_bytes()))
+        .map_err(StorageError::from)?;
+    Ok(file)
+}
+
+/// The writing connection, on a database that is ours.
+pub fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let connection = Connection::open(path).map_err(StorageError::from)?;
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let application = number("application_id").map_err(StorageError::from)?;
+    let format = number("user_version").map_err(StorageError::from)?.cast_unsigned();
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(StorageError::from)?;
+    if application != APPLICATION_ID && (tables, application, format) != (0, 0, 0) {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if format > FILE_FORMAT {
+        return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FILE_FORMAT });
+    }
+    let prepare = || {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        // Checkpoints are another thread's work.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.busy_timeout(PATIENCE)?;
+        if tables == 0 {
+            connection.execute_batch(&format!(
+                "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};
+                 PRAGMA user_version = {FILE_FORMAT}; COMMIT;"
+            ))?;
+        }
+        Ok(())
+    };
+    prepare().map_err(|error: rusqlite::Error| StorageError::from(error))?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub fn connect_to_read(path: &Path) -> Result<Connection> {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}

@@ -1,0 +1,279 @@
+//! The form of a journal row: changes, packed, with a checksum behind them.
+//!
+//! A row is read without any other table. A change that holds only the
+//! difference of a state stands behind one that has it whole, in the same
+//! generation.
+
+use std::sync::Arc;
+
+use super::memtable::{Generation, Pending};
+use crate::{Record, ServerId, StorageError, Update};
+
+/// A row that has grown to this is full, so that none takes long to delete.
+pub const ROW_BYTES: usize = 256 << 10;
+/// The least state of which only the difference is written: below it that would
+/// spare little, and above it copying is what a change costs.
+pub const SPLICED: usize = 16 << 10;
+
+const WIPE: u8 = 0;
+const APPEND: u8 = 1;
+const PUT: u8 = 2;
+const WHAT: u8 = 3;
+/// The kind is that of the change before.
+const SAME_KIND: u8 = 4;
+const HAS_DUE: u8 = 8;
+const IS_SPLICE: u8 = 16;
+
+/// A row that is being filled.
+pub struct Row {
+    /// That of its first change.
+    number: u64,
+    bytes: Vec<u8>,
+    kind: Option<Arc<str>>,
+}
+
+impl Row {
+    /// A row from `number` on, in a buffer that may be an old one.
+    pub fn new(number: u64, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { number, bytes: buffer, kind: None }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes a change. `old` is the state that the journal has for the server.
+    pub fn push(&mut self, id: &ServerId, update: &Update, old: Option<&[u8]>) {
+        let same_kind = self.kind.as_deref() == Some(id.kind());
+        let start = self.bytes.len();
+        self.bytes.push(if same_kind { SAME_KIND } else { 0 });
+        if !same_kind {
+            self.kind = Some(id.shared_kind().clone());
+            self.put_bytes(id.kind().as_bytes());
+        }
+        self.put_bytes(id.key().as_bytes());
+        self.bytes[start] |= match update {
+            Update::Wipe => WIPE,
+            Update::Append(messages) => {
+                self.put_messages(messages);
+                APPEND
+            }
+            Update::Put(record) => PUT | self.put_record(record, old),
+        };
+    }
+
+    /// The whole row.
+    pub fn seal(&mut self) -> &[u8] {
+        let sum = checksum(self.number, &self.bytes);
+        self.bytes.extend_from_slice(&sum.to_le_bytes());
+        &self.bytes
+    }
+
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn put_record(&mut self, record: &Record, old: Option<&[u8]>) -> u8 {
+        let mut flags = 0;
+        self.put_number(record.version.into());
+        self.put_number(record.format.into());
+        match old {
+            Some(old) => {
+                flags |= IS_SPLICE;
+                let (start, end) = difference(old, &record.state);
+                self.put_number(old.len() as u64);
+                self.put_number(start as u64);
+                self.put_number(end as u64);
+                self.put_bytes(&record.state[start..record.state.len() - end]);
+            }
+            None => self.put_bytes(&record.state),
+        }
+        self.put_bytes(&record.reminders);
+        if let Some(due) = record.due {
+            flags |= HAS_DUE;
+            self.put_number(due);
+        }
+        self.put_messages(&record.messages);
+        flags
+    }
+
+    fn put_messages(&mut self, messages: &[Arc<[u8]>]) {
+        self.put_number(messages.len() as u64);
+        for message in messages {
+            self.put_bytes(message);
+        }
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Seven bits a byte, the lowest first; the highest bit says that more follow.
+    fn put_number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number.to_le_bytes()[0]);
+    }
+}
+
+/// How many numbers a change takes: one, and one for each of its messages.
+pub fn numbers(update: &Update) -> u64 {
+    match update {
+        Update::Put(Record { messages, .. }) | Update::Append(messages) => {
+            1 + messages.len() as u64
+        }
+        Update::Wipe => 1,
+    }
+}
+
+/// What a change weighs beside the bytes that it was written in: memory, and the
+/// work to read it again.
+pub fn weight(written: usize, update: &Update, spliced: bool) -> usize {
+    /// What an entry of the memtable takes, about.
+    const ENTRY: usize = 128;
+    /// A difference is read much faster than as many bytes are written.
+    const COPY: usize = 16;
+    let copied = if spliced { update.bytes() / COPY } else { 0 };
+    ENTRY + written + copied
+}
+
+/// Reads a row into a generation, and returns the number behind its last.
+pub fn replay(number: u64, row: &[u8], generation: &mut Generation) -> Result<u64, StorageError> {
+    let damaged = || StorageError::new(format!("row {number} of the journal is damaged"));
+    let (changes, sum) = row.split_last_chunk::<8>().ok_or_else(damaged)?;
+    if checksum(number, changes) != u64::from_le_bytes(*sum) {
+        return Err(damaged());
+    }
+    let mut reader = Reader { rest: changes, kind: None };
+    let mut next = number;
+    while !reader.rest.is_empty() {
+        let before = reader.rest.len();
+        let (id, update, spliced) = reader.change(generation).ok_or_else(damaged)?;
+        let weight = weight(before - reader.rest.len(), &update, spliced);
+        let pending = Pending { number: next, update };
+        next = next.checked_add(numbers(&pending.update)).ok_or_else(damaged)?;
+        generation.add(id, pending, weight);
+    }
+    Ok(next)
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+    kind: Option<Arc<str>>,
+}
+
+impl<'a> Reader<'a> {
+    fn change(&mut self, generation: &Generation) -> Option<(ServerId, Update, bool)> {
+        let (&tag, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        if tag & SAME_KIND == 0 {
+            self.kind = Some(self.text()?.into());
+        }
+        let id = ServerId::new(self.kind.clone()?, self.text()?);
+        let update = match tag & WHAT {
+            WIPE => Update::Wipe,
+            APPEND => Update::Append(self.messages()?),
+            PUT => Update::Put(Record {
+                version: self.number()?.try_into().ok()?,
+                format: self.number()?.try_into().ok()?,
+                state: match tag & IS_SPLICE {
+                    0 => self.bytes()?.into(),
+                    _ => self.splice(generation.state(&id)?)?,
+                },
+                reminders: self.bytes()?.into(),
+                due: if tag & HAS_DUE == 0 { None } else { Some(self.number()?) },
+                messages: self.messages()?,
+            }),
+            _ => return None,
+        };
+        Some((id, update, tag & IS_SPLICE != 0))
+    }
+
+    fn splice(&mut self, old: &[u8]) -> Option<Arc<[u8]>> {
+        if self.number()? != old.len() as u64 {
+            return None;
+        }
+        let start = old.get(..self.size()?)?;
+        let end = old.len().checked_sub(self.size()?).and_then(|end| old.get(end..))?;
+        Some([start, self.bytes()?, end].concat().into())
+    }
+
+    fn messages(&mut self) -> Option<Vec<Arc<[u8]>>> {
+        let count = self.size()?;
+        // Each takes a byte at least, so a wrong count can't ask for much memory.
+        if count > self.rest.len() {
+            return None;
+        }
+        (0..count).map(|_| Some(self.bytes()?.into())).collect()
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        str::from_utf8(self.bytes()?).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let size = self.size()?;
+        let (bytes, rest) = self.rest.split_at_checked(size)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    fn size(&mut self) -> Option<usize> {
+        self.number()?.try_into().ok()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+/// How many bytes at the start and at the end two states have in common; they
+/// overlap in neither.
+fn difference(old: &[u8], new: &[u8]) -> (usize, usize) {
+    /// Whole blocks are compared at once, which is many times faster.
+    const BLOCK: usize = 1024;
+    let common = old.len().min(new.len());
+    let blocks = old.chunks_exact(BLOCK).zip(new.chunks_exact(BLOCK));
+    let start = blocks.take_while(|(old, new)| old == new).count() * BLOCK;
+    let bytes = old[start..].iter().zip(&new[start..]);
+    let start = start + bytes.take_while(|(old, new)| old == new).count();
+    let blocks = old[start..].rchunks_exact(BLOCK).zip(new[start..].rchunks_exact(BLOCK));
+    let end = blocks.take_while(|(old, new)| old == new).count() * BLOCK;
+    let (old, new) = (&old[start..old.len() - end], &new[start..new.len() - end]);
+    let bytes = old.iter().rev().zip(new.iter().rev());
+    let end = end + bytes.take_while(|(old, new)| old == new).count();
+    debug_assert!(start + end <= common, "the parts overlap");
+    (start, end)
+}
+
+/// Any change within eight bytes changes it.
+fn checksum(number: u64, bytes: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(FACTOR);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words
+        .iter()
+        .fold(mix(bytes.len() as u64, number), |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    rest.iter().fold(sum, |sum, byte| mix(sum, (*byte).into()))
+}

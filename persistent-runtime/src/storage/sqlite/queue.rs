@@ -1,0 +1,110 @@
+//! What waits for the writer.
+
+use std::{
+    mem,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{Change, StorageError};
+
+/// A change, and who waits for it.
+pub struct Commit {
+    pub change: Change,
+    pub done: oneshot::Sender<Result<(), StorageError>>,
+}
+
+/// What the writer finds when it looks.
+pub enum Found {
+    /// All that waited, in order.
+    Commits(Vec<Commit>),
+    /// Nothing, for as long as it was to wait.
+    Nothing,
+    /// Nothing, and nothing will come.
+    End,
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    commits: Vec<Commit>,
+    is_closed: bool,
+    /// Whether the writer sleeps: to wake it is a system call.
+    sleeps: bool,
+}
+
+impl Queue {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Gives a commit to the writer, unless it is closed.
+    pub fn push(&self, commit: Commit) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_closed {
+            return;
+        }
+        state.commits.push(commit);
+        if mem::take(&mut state.sleeps) {
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Lets nothing more in.
+    pub fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.filled.notify_one();
+    }
+
+    /// Lets nothing more in, and nobody wait any longer.
+    fn abandon(&self) {
+        self.close();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).commits.clear();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
+    }
+
+    /// Waits for commits, for as long as `patience` says, or for ever.
+    pub fn take(&self, patience: Option<Duration>) -> Found {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = |state: &mut State| state.commits.is_empty() && !state.is_closed;
+        if is_quiet(&mut state) && patience != Some(Duration::ZERO) {
+            state.sleeps = true;
+            state = match patience {
+                None => {
+                    self.filled.wait_while(state, is_quiet).unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(patience) => {
+                    let woken = self.filled.wait_timeout_while(state, patience, is_quiet);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.sleeps = false;
+        }
+        if !state.commits.is_empty() {
+            let room = Vec::with_capacity(state.commits.len());
+            return Found::Commits(mem::replace(&mut state.commits, room));
+        }
+        if state.is_closed { Found::End } else { Found::Nothing }
+    }
+}
+
+/// The writer's end. When that is gone, by a panic even, nobody waits for it.
+pub struct Taker(pub Arc<Queue>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}

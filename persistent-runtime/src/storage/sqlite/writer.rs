@@ -1,0 +1,376 @@
+//! The writer: batch after batch into the journal, and the fold between them.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, params};
+
+use super::{
+    checkpoint::Checkpoints,
+    fold::{self, Fold, transaction},
+    journal::{self, ROW_BYTES, Row, SPLICED},
+    memtable::{Generation, Memtable, Pending},
+    queue::{Commit, Found, Queue, Taker},
+    tables::Tables,
+};
+use crate::{Change, ServerId, StorageError, Update};
+
+/// Limits of one transaction, so that no commit waits for long behind others.
+const BATCH_ROWS: usize = 4096;
+const BATCH_BYTES: usize = 16 << 20;
+
+/// The weight at which a generation is frozen. There are two at most, so twice
+/// this bounds the memory, and what is read when a database is opened.
+const GENERATION: usize = 64 << 20;
+/// How old a change becomes at least before it is folded for its age: hot
+/// servers have many changes in that time, of which one is folded.
+const YOUNG: Duration = Duration::from_secs(1);
+/// How long no commit may come before the fold uses the pause.
+const QUIET: Duration = Duration::from_millis(20);
+/// The age at which a change is folded though there was no pause.
+const OLD: Duration = Duration::from_secs(30);
+/// How many servers are folded at once in a pause, where a commit may come at
+/// any time.
+const PAUSE_SERVERS: usize = 128;
+/// How many servers are folded at once where nobody waits.
+const FREE_SERVERS: usize = 4096;
+/// Rows of the journal that are deleted at once.
+const CLEANED_ROWS: usize = 8;
+/// When a failed fold is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// See the [module](self).
+pub struct Writer {
+    connection: Connection,
+    tables: Arc<Tables>,
+    memtable: Arc<Memtable>,
+    checkpoints: Checkpoints,
+    /// The next change's number.
+    next: u64,
+    fold: Option<Fold>,
+    /// When a fold failed, and why.
+    trouble: Option<(Instant, StorageError)>,
+    /// Whether the journal has rows that are in the tables.
+    rubbish: bool,
+    /// How many of them should be deleted by now.
+    owed: usize,
+    buffer: Vec<u8>,
+    generation: usize,
+}
+
+impl Writer {
+    pub fn new(
+        connection: Connection,
+        tables: Arc<Tables>,
+        memtable: Arc<Memtable>,
+        checkpoints: Checkpoints,
+        next: u64,
+    ) -> Self {
+        Self {
+            connection,
+            tables,
+            memtable,
+            checkpoints,
+            next,
+            fold: None,
+            trouble: None,
+            rubbish: true,
+            owed: 0,
+            buffer: Vec::new(),
+            generation: GENERATION,
+        }
+    }
+
+    /// Until the queue ends. The lock file is held to the end, so that the next
+    /// runtime opens a quiet database.
+    pub fn run(mut self, queue: &Taker, lock: &File) {
+        while self.turn(&queue.0) {}
+        self.close();
+        // Closing alone would not do: a child process that is just being spawned has
+        // the file as well, until it becomes another program.
+        let _ = lock.unlock();
+    }
+
+    /// Sees to what waits, or uses the pause; false at the end.
+    fn turn(&mut self, queue: &Queue) -> bool {
+        match queue.take(self.patience()) {
+            Found::Commits(commits) => {
+                let mut commits = commits.into_iter();
+                while self.serve(&mut commits) {}
+            }
+            Found::Nothing => self.pause(),
+            Found::End => return false,
+        }
+        true
+    }
+
+    /// Commits the next of them, as many as fit into a batch.
+    fn serve(&mut self, commits: &mut impl Iterator<Item = Commit>) -> bool {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_ROWS
+            && bytes < BATCH_BYTES
+            && let Some(next) = commits.next()
+        {
+            bytes += next.change.update.bytes();
+            batch.push(next);
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        let written = self.commit(batch);
+        self.keep_up(written);
+        true
+    }
+
+    /// Commits a batch in one transaction and answers each of its commits; returns
+    /// how much the generation has grown.
+    pub fn commit(&mut self, mut batch: Vec<Commit>) -> usize {
+        if let Some(error) = self.refusal() {
+            answer(batch, &Err(error));
+            return 0;
+        }
+        self.refuse_appends_to_nothing(&mut batch);
+        let first = self.next;
+        let weight = match self.append(&batch) {
+            Ok(weight) => weight,
+            Err(error) => {
+                answer(batch, &Err(error));
+                return 0;
+            }
+        };
+        let mut number = first;
+        let mut waiting = Vec::with_capacity(batch.len());
+        let changes = batch.into_iter().map(|Commit { change, done }| {
+            waiting.push(done);
+            let pending = Pending { number, update: change.update };
+            number += journal::numbers(&pending.update);
+            (change.id, pending)
+        });
+        self.memtable.publish(changes, weight);
+        for done in waiting {
+            let _ = done.send(Ok(()));
+        }
+        weight
+    }
+
+    /// Writes the journal's rows.
+    fn append(&mut self, batch: &[Commit]) -> Result<usize, StorageError> {
+        let Self { connection, memtable, buffer, next, .. } = self;
+        // A difference is taken to the last change of the server. That is what the
+        // memtable has, unless there is another before it in the batch.
+        let spliced = |update: &Update| matches!(update, Update::Put(record) if record.state.len() >= SPLICED);
+        let mut seen = batch.iter().any(|commit| spliced(&commit.change.update)).then(HashSet::new);
+        let mut weight = 0;
+        // The numbers are used up even if it fails, so no row comes twice.
+        transaction(connection, || {
+            let insert = |mut row: Row| {
+                connection
+                    .prepare_cached("INSERT INTO journal (number, changes) VALUES (?, ?)")?
+                    .execute(params![row.number().cast_signed(), row.seal()])?;
+                Ok::<_, rusqlite::Error>(row.into_buffer())
+            };
+            let mut row = Row::new(*next, mem::take(buffer));
+            for Commit { change, .. } in batch {
+                if row.len() >= ROW_BYTES {
+                    row = Row::new(*next, insert(row)?);
+                }
+                let first = seen.as_mut().is_none_or(|seen| seen.insert(&change.id));
+                let old = (first && spliced(&change.update))
+                    .then(|| memtable.active_state(&change.id))
+                    .flatten();
+                let before = row.len();
+                row.push(&change.id, &change.update, old.as_deref());
+                weight += journal::weight(row.len() - before, &change.update, old.is_some());
+                *next += journal::numbers(&change.update);
+            }
+            *buffer = insert(row)?;
+            Ok(())
+        })?;
+        // One large state must not keep its memory for ever.
+        buffer.clear();
+        buffer.shrink_to(4 * ROW_BYTES);
+        Ok(weight)
+    }
+
+    /// Why nothing can be committed: the journal has become too long, since it
+    /// can't be folded.
+    fn refusal(&mut self) -> Option<StorageError> {
+        let (weight, _) = self.memtable.active();
+        if weight < 2 * self.generation {
+            return None;
+        }
+        self.trouble = None;
+        self.fold(FREE_SERVERS);
+        self.trouble.as_ref().map(|(_, error)| error.clone())
+    }
+
+    /// Tells who wants to append to what is wiped that this can't be.
+    fn refuse_appends_to_nothing(&self, batch: &mut Vec<Commit>) {
+        let is_append = |commit: &Commit| matches!(commit.change.update, Update::Append(_));
+        let is_wrong =
+            |commit: &Commit| is_append(commit) && !self.may_append(&commit.change.id, &[]);
+        let wipes = batch.iter().any(|commit| commit.change.update == Update::Wipe);
+        if !wipes && !batch.iter().any(is_wrong) {
+            return;
+        }
+        let mut at = 0;
+        while at < batch.len() {
+            let (before, rest) = batch.split_at(at);
+            if is_append(&rest[0]) && !self.may_append(&rest[0].change.id, before) {
+                let error = StorageError::new("there is no record to append to");
+                answer(vec![batch.remove(at)], &Err(error));
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Whether a server is not known to be wiped, by a batch or before it.
+    fn may_append(&self, id: &ServerId, batch: &[Commit]) -> bool {
+        let decides =
+            |change: &Change| change.id == *id && !matches!(change.update, Update::Append(_));
+        match batch.iter().map(|commit| &commit.change).rfind(|change| decides(change)) {
+            Some(change) => change.update != Update::Wipe,
+            None => !self.memtable.is_wiped(id),
+        }
+    }
+
+    /// Does as much of the fold as a batch must, so that it is over before the
+    /// next generation is full.
+    fn keep_up(&mut self, written: usize) {
+        let (weight, since) = self.memtable.active();
+        match &self.fold {
+            Some(fold) => {
+                let room = (self.generation * 3 / 4).saturating_sub(weight);
+                let share = if room > written { fold.rest() * written / room } else { fold.rest() };
+                let is_late = weight >= self.generation;
+                if !fold.is_sorting() || is_late {
+                    self.fold(if is_late { FREE_SERVERS } else { share + 1 });
+                }
+            }
+            None if weight >= self.generation || since.is_some_and(|it| it.elapsed() >= OLD) => {
+                self.freeze();
+            }
+            None => {}
+        }
+        if self.rubbish {
+            // Twice as fast as rows are written.
+            self.owed += 2 * (written / ROW_BYTES + 1);
+            if self.owed >= CLEANED_ROWS {
+                let rows = mem::take(&mut self.owed);
+                self.clean(rows);
+            }
+        }
+        self.checkpoints.keep_up(&self.connection, written);
+    }
+
+    /// How long to wait for commits before the pause is used.
+    fn patience(&self) -> Option<Duration> {
+        if let Some((since, _)) = &self.trouble {
+            return Some(RETRY.saturating_sub(since.elapsed()).max(QUIET));
+        }
+        match &self.fold {
+            Some(fold) if fold.is_sorting() => Some(Duration::from_millis(1)),
+            Some(_) => Some(Duration::ZERO),
+            None if self.rubbish => Some(Duration::ZERO),
+            None => self
+                .memtable
+                .active()
+                .1
+                .map(|since| YOUNG.saturating_sub(since.elapsed()).max(QUIET)),
+        }
+    }
+
+    /// Nobody waits.
+    fn pause(&mut self) {
+        let (_, since) = self.memtable.active();
+        if let Some(fold) = &self.fold {
+            if !fold.is_sorting() {
+                self.fold(PAUSE_SERVERS);
+            }
+        } else if self.rubbish {
+            self.clean(CLEANED_ROWS);
+        } else if since.is_some_and(|since| since.elapsed() >= YOUNG) {
+            self.freeze();
+        }
+    }
+
+    fn freeze(&mut self) {
+        self.fold = Some(Fold::new(&self.memtable, self.next));
+    }
+
+    /// Folds the next servers. A fold that fails is no call's failure: it is tried
+    /// again a while later.
+    fn fold(&mut self, servers: usize) {
+        let is_tried = |(since, _): &(Instant, _)| since.elapsed() < RETRY;
+        if self.trouble.as_ref().is_some_and(is_tried) {
+            return;
+        }
+        let Some(mut fold) = self.fold.take() else { return };
+        match fold.step(&self.connection, &self.tables, &self.memtable, servers) {
+            Ok(true) => {
+                self.trouble = None;
+                self.rubbish = true;
+                fold.discard();
+            }
+            outcome => {
+                self.trouble = outcome.err().map(|error| (Instant::now(), error.into()));
+                self.fold = Some(fold);
+            }
+        }
+        self.checkpoints.look(&self.connection);
+    }
+
+    fn clean(&mut self, rows: usize) {
+        // What fails is tried again behind the next fold.
+        self.rubbish = fold::clean(&self.connection, rows).unwrap_or(false);
+    }
+
+    /// Leaves plain tables behind, if the disk lets it.
+    fn close(mut self) {
+        self.trouble = None;
+        while self.trouble.is_none() {
+            match &self.fold {
+                Some(_) => self.fold(FREE_SERVERS),
+                None if self.memtable.active().1.is_some() => self.freeze(),
+                None if self.rubbish => self.clean(usize::MAX),
+                None => break,
+            }
+        }
+        self.checkpoints.close();
+        let _ = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
+            .and_then(|mut checkpoint| checkpoint.query_row([], |_| Ok(())));
+    }
+}
+
+fn answer(batch: Vec<Commit>, outcome: &Result<(), StorageError>) {
+    for commit in batch {
+        let _ = commit.done.send(outcome.clone());
+    }
+}
+
+/// What the journal has that is not in the tables, and the number behind it.
+pub fn recover(connection: &Connection) -> Result<(Generation, u64), StorageError> {
+    let folded: i64 = connection.query_row("SELECT number FROM fold", [], |row| row.get(0))?;
+    let mut next = folded.cast_unsigned().max(1);
+    let mut generation = Generation::default();
+    let mut rows = connection
+        .prepare("SELECT number, changes FROM journal WHERE number >= ? ORDER BY number")?;
+    let mut rows = rows.query([folded])?;
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        let changes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        next = journal::replay(number.cast_unsigned(), changes, &mut generation)?;
+    }
+    Ok((generation, next))
+}
+
+#[cfg(test)]
+mod tests;
