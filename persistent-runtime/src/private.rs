@@ -10,7 +10,7 @@ use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use crate::{DecodeError, InitOutput, Server, Value};
 pub use crate::{
     client::Handle,
-    codec::{decode, encode},
+    codec::{decode, decode_next, encode},
 };
 
 /// A type by another name: rustc blames the type that the caller wrote for an
