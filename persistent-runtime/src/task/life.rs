@@ -88,13 +88,13 @@ impl<S: Server> Task<S> {
 
     /// What the next stored form is compared with.
     fn saved(&self, record: Record, state: &S) -> Result<Option<Arc<[u8]>>, Trouble> {
-        let compares = S::JOURNAL == Journal::State || self.is_heard();
-        if record.version != S::VERSION || !compares {
+        let is_heard = self.is_heard();
+        if record.version != S::VERSION {
             Ok(None)
-        } else if record.messages.is_empty() {
-            Ok(Some(record.state))
+        } else if !record.messages.is_empty() {
+            is_heard.then(|| self.encode(state, None)).transpose()
         } else {
-            self.encode(state, None).map(Some)
+            Ok((is_heard || S::JOURNAL == Journal::State).then_some(record.state))
         }
     }
 
