@@ -453,8 +453,8 @@ fn decode(names: &Names) -> TokenStream {
         }
         _ => quote!(::core::unimplemented!()),
     };
-    let migrations = server.migrations.iter().map(|Migration { from, ident, old, attrs }| {
-        let cfgs = cfgs(attrs);
+    let migrations = server.migrations.iter().map(|Migration { from, sig, old, attrs }| {
+        let (cfgs, ident) = (cfgs(attrs), &sig.ident);
         let old = quote_spanned!(old.span()=> #decode::<#old>);
         quote!(#(#cfgs)* #from => #old(bytes).map(Self::#ident),)
     });
@@ -484,11 +484,12 @@ fn decode_message(names: &Names) -> Option<TokenStream> {
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#root::__private::decode_next);
     let migrations = server.message_migrations.iter().map(|migration| {
-        let Migration { from, ident, old, attrs } = migration;
-        let cfgs = cfgs(attrs);
+        let Migration { from, sig, old, attrs } = migration;
+        let (cfgs, ident, output) = (cfgs(attrs), &sig.ident, output(sig));
         let decode = quote_spanned!(old.span()=> #decode::<#old>);
-        let into = quote_spanned!(ident.span()=> ::core::convert::Into::into);
-        quote!(#(#cfgs)* #from => #decode(bytes).map(|old| #into(Self::#ident(old))),)
+        let migrated =
+            quote_spanned!(output.span()=> #root::__private::migrated::<Self::Message, #output>);
+        quote!(#(#cfgs)* #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
     });
     Some(quote! {
         fn decode_message(

@@ -84,7 +84,7 @@ pub(crate) struct Hook<'a> {
 /// `#[migrate(from = N)] fn(old: Old) -> Self`, and the same of a message
 pub(crate) struct Migration<'a> {
     pub(crate) from: LitInt,
-    pub(crate) ident: &'a Ident,
+    pub(crate) sig: &'a Signature,
     pub(crate) old: &'a Type,
     pub(crate) attrs: &'a [Attribute],
 }
@@ -264,8 +264,8 @@ impl<'a> Server<'a> {
         if errors.none_from(|errors| check::check_migrate(function, what, self.self_ty, errors))
             && let [Parameter::Field(_, old)] = Call::of(&function.sig).parameters[..]
         {
-            let (ident, attrs) = (&function.sig.ident, &function.attrs[..]);
-            migrations.push(Migration { from, ident, old, attrs });
+            let (sig, attrs) = (&function.sig, &function.attrs[..]);
+            migrations.push(Migration { from, sig, old, attrs });
         }
     }
 }

@@ -148,8 +148,11 @@ impl ::persistent_runtime::Server for Ledger {
         match version {
             2 => ::persistent_runtime::__private::decode_next::<Self::Message>(bytes)
                 .map(::core::option::Option::Some),
-            1 => ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes)
-                .map(|old| ::core::convert::Into::into(Self::message_from_first(old))),
+            1 => ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes).map(|old| {
+                ::persistent_runtime::__private::migrated::<Self::Message, Option<LedgerMessage>>(
+                    Self::message_from_first(old),
+                )
+            }),
             stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
                 stored,
                 current: 2,
