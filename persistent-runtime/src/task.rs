@@ -502,7 +502,7 @@ impl<S: Server> Task<S> {
         mut answer: Option<Answer>,
     ) -> Fate {
         let (reads, driven) = match work {
-            Work::Message(message) if S::is_async(&message) => {
+            Work::Message(message) if instance.log.is_none() || S::is_async(&message) => {
                 let Instance { state, context, .. } = &mut *instance;
                 let reads = S::is_read(&message);
                 let reply = ReplySlot::queued(&mut answer);
