@@ -263,6 +263,53 @@ async fn durable_timers_are_stored_with_the_state() {
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1, 60, 0, -1]);
 }
 
+/// Looks at its durable timer, which panics.
+#[derive(Default, Serialize, Deserialize)]
+struct Fuse(Vec<usize>);
+
+#[persistent_server(journal = messages)]
+impl Fuse {
+    pub fn light(&mut self, context: &Context<Self>) {
+        context.remind("end", Duration::from_secs(1), FuseMessage::End);
+    }
+
+    pub fn look(&mut self, context: &Context<Self>) {
+        self.0.push(context.reminders().len());
+    }
+
+    pub fn looks(&self) -> Vec<usize> {
+        self.0.clone()
+    }
+
+    #[info]
+    fn end(&mut self) {
+        panic!("bang");
+    }
+}
+
+/// The crash deletes the timer: messages that have seen it must not be replayed
+/// without it.
+#[tokio::test(start_paused = true)]
+async fn a_durable_timer_that_crashes_leaves_the_state_that_has_seen_it() {
+    for policy in [Restart::Transient, Restart::Permanent] {
+        let storage = MemoryStorage::new();
+        let options = Options::new().restart(policy);
+        let builder = Runtime::builder().configure::<Fuse>(options);
+        let runtime = builder.open_with(storage.clone()).await.unwrap();
+        let fuse = runtime.at::<Fuse>("a", ());
+        fuse.light().await.unwrap();
+        fuse.look().await.unwrap();
+        let record = || record::<Fuse>(&storage, "a").unwrap();
+        assert!((record().due.is_some(), record().messages.len()) == (true, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!((record().due.is_some(), record().messages.len()) == (false, 0));
+        assert_eq!(fuse.looks().await.unwrap(), [1]);
+        fuse.look().await.unwrap();
+        fuse.kill();
+        assert_eq!(fuse.looks().await.unwrap(), [1, 0]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn under_a_weaker_level_messages_are_stored_together() {
     let storage = FaultyStorage::default();

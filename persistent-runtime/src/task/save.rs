@@ -211,8 +211,10 @@ impl<S: Server> Task<S> {
             instance.context.drop_reminder(reminder);
             let _ = self.save(&mut instance);
             self.instance = Some(instance);
-        } else if let Ok(Some(mut record)) = self.load().await
+        } else if let Ok(Some(record)) = self.load().await
             && let Ok(mut reminders) = Reminders::read(&record.reminders)
+            // Before it goes: its messages may have seen it.
+            && let Ok(mut record) = self.fold(record, &reminders).await
             && reminders.remove(reminder)
             && let Ok(bytes) = reminders.write()
         {
@@ -220,5 +222,17 @@ impl<S: Server> Task<S> {
             record.due = reminders.due();
             self.stage(Some(record));
         }
+    }
+
+    /// The record with no messages that leads where `record` does.
+    async fn fold(&mut self, record: Record, reminders: &Reminders) -> Result<Record, Trouble> {
+        if record.messages.is_empty() {
+            return Ok(record);
+        }
+        let address = Address::existing(self.cell.key().clone());
+        let context = Context::new(&self.cell, address, reminders.clone());
+        let state = self.read(&record, &context).await?;
+        let state = self.encode(&state, None)?;
+        Ok(Record { version: S::VERSION, state, messages: Vec::new(), ..record })
     }
 }
