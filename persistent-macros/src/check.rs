@@ -12,7 +12,8 @@ use syn::{
 use crate::{
     errors::Errors,
     model::{
-        Call, Delivery, Parameter, Server, bare, borrowed, cfgs, is_unit, last_segment, reads,
+        Call, Delivery, Migrated, Parameter, Server, bare, borrowed, cfgs, is_unit, last_segment,
+        reads,
     },
     parse::Function,
 };
@@ -47,6 +48,21 @@ pub(crate) fn check_method(function: &Function, delivery: Delivery, errors: &mut
         Delivery::Info => "nobody waits for the result of an `#[info]` method",
     };
     check_no_result(sig, no_result, errors);
+}
+
+/// A method whose messages are journaled: it runs again when the state is
+/// loaded.
+pub(crate) fn check_replayed(sig: &Signature, errors: &mut Errors) {
+    if let Some(token) = &sig.asyncness
+        && !reads(sig)
+    {
+        errors.at(
+            token,
+            "with `journal = messages` a method that takes `&mut self` runs again when the state \
+             is loaded, and can't wait then: drop `async`, wait in an `async` method with `&self` \
+             or in a task, and send what comes of it as a message",
+        );
+    }
 }
 
 pub(crate) fn check_init(function: &Function, errors: &mut Errors) {
@@ -133,15 +149,34 @@ pub(crate) fn check_terminate(function: &Function, errors: &mut Errors) {
     check_no_result(sig, "nobody waits for the result of `#[terminate]`", errors);
 }
 
-pub(crate) fn check_migrate(function: &Function, self_ty: &Type, errors: &mut Errors) {
-    let sig = &function.sig;
+pub(crate) fn check_migrate(
+    function: &Function,
+    what: Migrated,
+    self_ty: &Type,
+    errors: &mut Errors,
+) {
+    let (sig, helper) = (&function.sig, what.helper());
+    let old = match what {
+        Migrated::State => "state",
+        Migrated::Message => "message",
+    };
     check_plain(sig, "", errors);
     check_no_receiver(sig, errors);
-    check_sync(sig, "`#[migrate]` runs while a state is read", errors);
+    check_sync(sig, &format!("`#[{helper}]` runs while a state is read"), errors);
     if errors.none_from(|errors| check_parameters(sig, Takes::Stored, errors))
         && (sig.inputs.len(), Call::of(sig).fields().count()) != (1, 1)
     {
-        errors.at(&sig.ident, "`#[migrate]` takes one parameter, the old state");
+        errors.at(&sig.ident, format!("`#[{helper}]` takes one parameter, the old {old}"));
+    }
+    if what == Migrated::Message {
+        if is_unit(&sig.output) {
+            errors.at(
+                &sig.ident,
+                "`#[migrate_message]` returns the message that takes the old one's place, or an \
+                 `Option` of it",
+            );
+        }
+        return;
     }
     let state = |ty: &Type| {
         last_segment(ty).is_some_and(|ident| ident == "Self")

@@ -12,7 +12,7 @@ use syn::{
 use crate::{
     check::borrows,
     model::{Call, Delivery, Hook, Maker, Method, Migration, Parameter, Server, cfgs, reads},
-    options::{Idle, Options, Persist},
+    options::{Idle, Journal, Options, Persist},
 };
 
 /// What most items name.
@@ -236,6 +236,7 @@ fn server_impl(names: &Names) -> TokenStream {
         None => server.ident.unraw().to_string().to_token_stream(),
     };
     let version = Literal::u32_unsuffixed(server.version());
+    let journal = journal(&server.options, root);
     let options = options(&server.options, root);
     let (init_ty, init) = init(names);
     let started = started(names);
@@ -245,6 +246,7 @@ fn server_impl(names: &Names) -> TokenStream {
     let handle = handle(names);
     let encode = encode(names);
     let decode = decode(names);
+    let decode_message = decode_message(names);
     quote! {
         impl #params #root::Server for #self_ty #bounds {
             type Message = #message #arguments;
@@ -253,6 +255,7 @@ fn server_impl(names: &Names) -> TokenStream {
 
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
+            #journal
 
             fn options() -> #root::Options {
                 #options
@@ -267,6 +270,7 @@ fn server_impl(names: &Names) -> TokenStream {
 
             #encode
             #decode
+            #decode_message
         }
     }
 }
@@ -449,8 +453,8 @@ fn decode(names: &Names) -> TokenStream {
         }
         _ => quote!(::core::unimplemented!()),
     };
-    let migrations = server.migrations.iter().map(|Migration { from, ident, old, attrs }| {
-        let cfgs = cfgs(attrs);
+    let migrations = server.migrations.iter().map(|Migration { from, sig, old, attrs }| {
+        let (cfgs, ident) = (cfgs(attrs), &sig.ident);
         let old = quote_spanned!(old.span()=> #decode::<#old>);
         quote!(#(#cfgs)* #from => #old(bytes).map(Self::#ident),)
     });
@@ -469,6 +473,38 @@ fn decode(names: &Names) -> TokenStream {
             }
         }
     }
+}
+
+/// Journaled messages of earlier versions; those of this one need nothing.
+fn decode_message(names: &Names) -> Option<TokenStream> {
+    let Names { server, root, .. } = names;
+    if server.message_migrations.is_empty() {
+        return None;
+    }
+    let current = Literal::u32_unsuffixed(server.version());
+    let decode = quote!(#root::__private::decode_next);
+    let migrations = server.message_migrations.iter().map(|migration| {
+        let Migration { from, sig, old, attrs } = migration;
+        let (cfgs, ident, output) = (cfgs(attrs), &sig.ident, output(sig));
+        let decode = quote_spanned!(old.span()=> #decode::<#old>);
+        let migrated =
+            quote_spanned!(output.span()=> #root::__private::migrated::<Self::Message, #output>);
+        quote!(#(#cfgs)* #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
+    });
+    Some(quote! {
+        fn decode_message(
+            version: u32,
+            bytes: &mut &[u8],
+        ) -> ::core::result::Result<::core::option::Option<Self::Message>, #root::DecodeError> {
+            match version {
+                #current => #decode::<Self::Message>(bytes).map(::core::option::Option::Some),
+                #(#migrations)*
+                stored => ::core::result::Result::Err(
+                    #root::DecodeError::Version { stored, current: #current },
+                ),
+            }
+        }
+    })
 }
 
 /// Input: `async fn add(&mut self, points: u64, context: &Context<Self>)`
@@ -507,6 +543,15 @@ fn output(sig: &Signature) -> TokenStream {
 /// What `#[restore]` reads: its one parameter that is not the context.
 fn stored<'a>(restore: &Call<'a>) -> (&'a Ident, &'a Type) {
     restore.fields().next().expect("a checked `#[restore]` takes what is stored")
+}
+
+fn journal(options: &Options, root: &TokenStream) -> Option<TokenStream> {
+    let Journal::Messages { snapshot_every } = options.journal else { return None };
+    let snapshot_every = Literal::u32_unsuffixed(snapshot_every);
+    Some(quote! {
+        const JOURNAL: #root::Journal =
+            #root::Journal::Messages { snapshot_every: #snapshot_every };
+    })
 }
 
 fn options(options: &Options, root: &TokenStream) -> TokenStream {

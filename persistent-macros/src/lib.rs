@@ -76,10 +76,11 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 /// | `#[save]` | `fn(&self) -> Saved` | what is stored in the place of the state, which needs no serde then. It may borrow from the state |
 /// | `#[restore]` | `fn(saved: Saved) -> Self` or `-> Result<Self, E>` | makes the state of what `#[save]` has returned, each time that a stored state is read, for listeners too: leave effects to `#[started]`. On an error callers get `CallError::Decode`, and what is stored stays |
 /// | `#[migrate(from = 1)]` | `fn(old: Old) -> Self` | reads a state that was stored with `version = 1` |
+/// | `#[migrate_message(from = 1)]` | `fn(old: Old) -> PlayerMessage` or `-> Option<PlayerMessage>` | reads a message that `version = 1` has journaled; `None` leaves it out |
 ///
-/// All may be `async` but `#[save]`, `#[restore]` and `#[migrate]`, which run
+/// All may be `async` but `#[save]`, `#[restore]` and the migrations, which run
 /// while a state is written or read, and all may take `&Context<Self>` but
-/// `#[save]` and `#[migrate]`. `#[terminate]` may do without the reason.
+/// `#[save]` and the migrations. `#[terminate]` may do without the reason.
 /// `#[save]` and `#[restore]` need each other. The hooks from `#[init]` on are
 /// never callable, also when they are `pub`.
 ///
@@ -98,9 +99,59 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 /// | `mailbox = 1024` | 1024 | how many messages may queue; further senders wait |
 /// | `call_timeout = "5s"` | 5 s | a call's deadline, activation, queueing, handling and commit together |
 /// | `persist = every("500ms")` | `every_message` | when changes are committed: `every_message` before its answer leaves, `every(…)` period together, or `on_stop`, when the server is unloaded or stopped |
+/// | `journal = messages(snapshot_every = 1000)` | `state` | what is stored of a change: the `state`, or the `messages` since the last snapshot of it; see below |
 /// | `crate = ::path` | `::persistent_runtime` | where the runtime is found, as an absolute path |
 ///
 /// Durations are written as in `"1m 30s"`.
+///
+/// # Journaled messages
+///
+/// A change of a large state costs that state's size, for it is encoded and
+/// stored as a whole. With `journal = messages` the change costs its message
+/// instead: each message to a method that takes `&mut self` is stored once its
+/// handler has returned, and the state only now and then, as a *snapshot*: with
+/// every `snapshot_every`th message (1000 if it is not said), at each orderly end,
+/// the idle unload included, when a hook has changed the state, and when a
+/// message has changed durable timers. An activation reads the snapshot and has
+/// the messages since then handled again: *replayed*. It takes as long as they
+/// do, up to `snapshot_every` of them.
+///
+/// ```ignore
+/// #[persistent_server(journal = messages(snapshot_every = 500))]
+/// impl Board {
+///     pub fn place(&mut self, x: usize, y: usize, context: &Context<Self>) {
+///         self.cells[y][x] = context.random() % 8;
+///         self.last_move = context.now();
+///     }
+/// }
+/// ```
+///
+/// A replay must come to the same state. So each method with `&mut self`
+///
+/// - is not `async`: the attribute refuses it;
+/// - goes by nothing but the stored state, its message as serde writes it, and
+///   its context: the time and chance come from `Context::now` and
+///   `Context::random`, which are recorded. Other clocks, `HashMap`s gone
+///   through in their order, statics, files, kept values and fields that are
+///   not stored (those that `#[started]` opens, say) are not there in a replay,
+///   or are others;
+/// - reaches out only through its context. In a replay nothing that a handler
+///   asks its context for happens: no stop, no timer, no answer, and what is
+///   sent to a client of the context's is refused.
+///
+/// `Builder::check_replay` finds handlers that break this, in tests. One that
+/// breaks it otherwise leads to another state than the one before, or to
+/// `CallError::Replay`, with all that is stored left as it was.
+///
+/// The code of handlers is part of what is stored for as long as there are
+/// messages to be replayed: after an orderly end there are none. Where a
+/// program with other handlers or messages may follow one that was killed, raise
+/// `version`, and add a `#[migrate_message]`: the snapshot is migrated, then
+/// each message, and replayed on it. Without one such a server is refused, and
+/// the old program can be run once more and stopped in order.
+///
+/// A message is journaled also if it has left the state as it was: to find out
+/// would cost the state's size. Reads write nothing.
 #[proc_macro_attribute]
 pub fn persistent_server(
     arguments: proc_macro::TokenStream,

@@ -6,7 +6,12 @@ use syn::{
     parse::ParseStream,
 };
 
-use crate::{check, errors::Errors, options::Options, parse::Function};
+use crate::{
+    check,
+    errors::Errors,
+    options::{Journal, Options},
+    parse::Function,
+};
 
 /// A block that is a server.
 pub(crate) struct Server<'a> {
@@ -22,7 +27,9 @@ pub(crate) struct Server<'a> {
     pub(crate) restore: Maker<'a>,
     pub(crate) started: Option<Hook<'a>>,
     pub(crate) terminate: Option<Hook<'a>>,
+    /// Of states, and of journaled messages.
     pub(crate) migrations: Vec<Migration<'a>>,
+    pub(crate) message_migrations: Vec<Migration<'a>>,
 }
 
 /// A method with a message that keeps the rules.
@@ -74,10 +81,10 @@ pub(crate) struct Hook<'a> {
     pub(crate) attrs: &'a [Attribute],
 }
 
-/// `#[migrate(from = N)] fn(old: Old) -> Self`
+/// `#[migrate(from = N)] fn(old: Old) -> Self`, and the same of a message
 pub(crate) struct Migration<'a> {
     pub(crate) from: LitInt,
-    pub(crate) ident: &'a Ident,
+    pub(crate) sig: &'a Signature,
     pub(crate) old: &'a Type,
     pub(crate) attrs: &'a [Attribute],
 }
@@ -91,7 +98,24 @@ enum Role {
     Restore,
     Started,
     Terminate,
-    Migrate(LitInt),
+    Migrate(Migrated, LitInt),
+}
+
+/// What a migration makes something new of.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Migrated {
+    State,
+    Message,
+}
+
+impl Migrated {
+    /// The helper attribute that says so.
+    pub(crate) fn helper(self) -> &'static str {
+        match self {
+            Self::State => "migrate",
+            Self::Message => "migrate_message",
+        }
+    }
 }
 
 impl<'a> Server<'a> {
@@ -118,6 +142,7 @@ impl<'a> Server<'a> {
             started: None,
             terminate: None,
             migrations: Vec::new(),
+            message_migrations: Vec::new(),
         };
         for function in functions {
             server.add(function, errors);
@@ -169,12 +194,18 @@ impl<'a> Server<'a> {
                     self.terminate = Some(Hook::of(function));
                 }
             }
-            Role::Migrate(from) => self.add_migration(function, from, errors),
+            Role::Migrate(what, from) => self.add_migration(function, what, from, errors),
         }
     }
 
     fn add_method(&mut self, function: &'a Function, delivery: Delivery, errors: &mut Errors) {
-        if !errors.none_from(|errors| check::check_method(function, delivery, errors)) {
+        let replayed = matches!(self.options.journal, Journal::Messages { .. });
+        if !errors.none_from(|errors| {
+            check::check_method(function, delivery, errors);
+            if replayed {
+                check::check_replayed(&function.sig, errors);
+            }
+        }) {
             return;
         }
         let ident = &function.sig.ident;
@@ -202,7 +233,13 @@ impl<'a> Server<'a> {
         });
     }
 
-    fn add_migration(&mut self, function: &'a Function, from: LitInt, errors: &mut Errors) {
+    fn add_migration(
+        &mut self,
+        function: &'a Function,
+        what: Migrated,
+        from: LitInt,
+        errors: &mut Errors,
+    ) {
         let current = self.version();
         match from.base10_parse::<u32>() {
             Err(error) => return errors.push(error),
@@ -217,14 +254,18 @@ impl<'a> Server<'a> {
             }
             Ok(_) => {}
         }
-        if self.migrations.iter().any(|other| other.from.base10_digits() == from.base10_digits()) {
+        let migrations = match what {
+            Migrated::State => &mut self.migrations,
+            Migrated::Message => &mut self.message_migrations,
+        };
+        if migrations.iter().any(|other| other.from.base10_digits() == from.base10_digits()) {
             return errors.at(&from, format!("there is a migration from {from} already"));
         }
-        if errors.none_from(|errors| check::check_migrate(function, self.self_ty, errors))
+        if errors.none_from(|errors| check::check_migrate(function, what, self.self_ty, errors))
             && let [Parameter::Field(_, old)] = Call::of(&function.sig).parameters[..]
         {
-            let (ident, attrs) = (&function.sig.ident, &function.attrs[..]);
-            self.migrations.push(Migration { from, ident, old, attrs });
+            let (sig, attrs) = (&function.sig, &function.attrs[..]);
+            migrations.push(Migration { from, sig, old, attrs });
         }
     }
 }
@@ -242,11 +283,12 @@ impl Role {
         for other in more {
             errors.at(other, format!("`#[{name}]` has settled what this function is: drop this"));
         }
-        if name == "migrate" {
+        let migrated = [Migrated::State, Migrated::Message];
+        if let Some(what) = migrated.into_iter().find(|what| what.helper() == name) {
             return match helper.parse_args_with(from) {
-                Ok(from) => Self::Migrate(from),
+                Ok(from) => Self::Migrate(what, from),
                 Err(_) => {
-                    errors.at(helper, "write `#[migrate(from = 1)]`");
+                    errors.at(helper, format!("write `#[{name}(from = 1)]`"));
                     Self::Free
                 }
             };

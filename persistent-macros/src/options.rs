@@ -16,9 +16,10 @@ use crate::errors::Errors;
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_FACTOR: f64 = 2.0;
 const BACKOFF_JITTER: f64 = 0.0;
+const SNAPSHOT_EVERY: u32 = 1000;
 
 /// Each option, and how to write it.
-const OPTIONS: [(&str, &str); 10] = [
+const OPTIONS: [(&str, &str); 11] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
@@ -28,6 +29,10 @@ const OPTIONS: [(&str, &str); 10] = [
     ("mailbox", "`mailbox = 1024`"),
     ("call_timeout", "`call_timeout = \"5s\"`"),
     ("persist", "`persist = every_message`, `persist = every(\"500ms\")` or `persist = on_stop`"),
+    (
+        "journal",
+        "`journal = state`, `journal = messages` or `journal = messages(snapshot_every = 1000)`",
+    ),
     ("crate", "`crate = ::persistent_runtime`"),
 ];
 
@@ -45,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) persist: Option<Persist>,
+    pub(crate) journal: Journal,
     /// The runtime's path.
     pub(crate) root: Option<Path>,
 }
@@ -58,6 +64,15 @@ pub(crate) enum Persist {
     EveryMessage,
     Every(Duration),
     OnStop,
+}
+
+#[derive(Default)]
+pub(crate) enum Journal {
+    #[default]
+    State,
+    Messages {
+        snapshot_every: u32,
+    },
 }
 
 pub(crate) struct Backoff {
@@ -133,6 +148,7 @@ impl Options {
                 }
             }
             "persist" => self.persist = persist(input, errors)?,
+            "journal" => self.journal = journal(input, errors)?,
             "crate" => {
                 input.parse::<Token![=]>()?;
                 self.root = root(input.call(Path::parse_mod_style)?, errors);
@@ -145,6 +161,7 @@ impl Options {
 
 mod keyword {
     syn::custom_keyword!(never);
+    syn::custom_keyword!(snapshot_every);
     syn::custom_keyword!(within);
 }
 
@@ -217,6 +234,31 @@ fn persist(input: ParseStream, errors: &mut Errors) -> Result<Option<Persist>> {
             );
             input.parse::<TokenStream>()?;
             None
+        }
+    })
+}
+
+/// Input: `= state`, `= messages` or `= messages(snapshot_every = 1000)`
+fn journal(input: ParseStream, errors: &mut Errors) -> Result<Journal> {
+    let what: Ident = value(input)?;
+    Ok(match what.to_string().as_str() {
+        "state" => Journal::State,
+        "messages" if input.is_empty() => Journal::Messages { snapshot_every: SNAPSHOT_EVERY },
+        "messages" => {
+            let content;
+            parenthesized!(content in input);
+            content.parse::<keyword::snapshot_every>()?;
+            let literal = value(&content)?;
+            content.parse::<Option<Token![,]>>()?;
+            content.is_empty().then_some(()).ok_or_else(|| content.error("unexpected"))?;
+            let snapshot_every = at_least_one(&literal, errors).unwrap_or(SNAPSHOT_EVERY);
+            Journal::Messages { snapshot_every }
+        }
+        other => {
+            let hint = did_you_mean(other, ["state", "messages"]);
+            errors.at(&what, format!("what is journaled is the `state` or the `messages`{hint}"));
+            input.parse::<TokenStream>()?;
+            Journal::State
         }
     })
 }

@@ -8,8 +8,18 @@ use syn::{
 };
 
 /// The attributes that mean something inside an annotated block.
-const HELPERS: [&str; 9] =
-    ["init", "started", "terminate", "migrate", "save", "restore", "info", "cast", "skip"];
+const HELPERS: [&str; 10] = [
+    "init",
+    "started",
+    "terminate",
+    "migrate",
+    "migrate_message",
+    "save",
+    "restore",
+    "info",
+    "cast",
+    "skip",
+];
 
 /// An annotated impl block.
 pub(crate) struct Block {

@@ -63,6 +63,11 @@ fn hooks_and_options_expand_as_documented() {
 }
 
 #[test]
+fn a_server_that_journals_its_messages_expands_as_documented() {
+    golden("ledger");
+}
+
+#[test]
 fn a_generic_server_expands_as_documented() {
     golden("generic");
 }

@@ -124,18 +124,25 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<
 /// If `bytes` are not exactly one `T`; the error names the field.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut rest = bytes;
-    let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
-    match value {
-        Ok(value) if rest.is_empty() => Ok(value),
-        Ok(_) => Err(DecodeError::Trailing { bytes: rest.len() }),
-        // Read again, keeping track of the path: only failures pay for it.
-        Err(source) => {
-            let mut again = rmp_serde::Deserializer::new(bytes);
-            let field = match serde_path_to_error::deserialize::<_, T>(&mut again) {
-                Ok(_) => ".".to_owned(),
-                Err(error) => error.path().to_string(),
-            };
-            Err(DecodeError::Malformed { field, source })
-        }
-    }
+    let value = decode_next(&mut rest)?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { bytes: rest.len() }) }
+}
+
+/// Reads what [`encode`] wrote at the beginning of `bytes`, which are what
+/// follows it then.
+///
+/// # Errors
+/// If `bytes` don't begin with a `T`; the error names the field.
+pub fn decode_next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    let all = *bytes;
+    // Where it fails it is read again, keeping track of the path: only failures
+    // pay for that.
+    T::deserialize(&mut rmp_serde::Deserializer::new(bytes)).map_err(|source| {
+        let mut again = rmp_serde::Deserializer::new(all);
+        let field = match serde_path_to_error::deserialize::<_, T>(&mut again) {
+            Ok(_) => ".".to_owned(),
+            Err(error) => error.path().to_string(),
+        };
+        DecodeError::Malformed { field, source }
+    })
 }

@@ -5,7 +5,9 @@ use std::{
     collections::VecDeque,
     fmt,
     future::poll_fn,
+    hash::{BuildHasher, Hasher, RandomState},
     mem,
+    panic::resume_unwind,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
     time::{Duration, SystemTime},
@@ -14,9 +16,10 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    Address, Client, EncodeError, Event, Server, Source, StopReason, When,
+    Address, CallError, Client, Event, Journal, ReplayError, Server, Source, StopReason, When,
     cell::Cell,
     codec,
+    core::Core,
     kind::Kind,
     mailbox::{Envelope, Order},
     reminder::{Reminder, Reminders},
@@ -28,6 +31,7 @@ use crate::{
         task::{JoinSet, coop::consume_budget},
         time::{Instant, MissedTickBehavior, interval_at, sleep},
     },
+    tape::{Given, Tape},
 };
 
 /// A server's view of itself, for handlers and hooks that take
@@ -64,6 +68,8 @@ pub struct Context<S: Server> {
     /// Whether `effects` may hold anything: most messages ask for nothing, and
     /// find out without the lock.
     touched: AtomicBool,
+    /// Of a server that journals its messages.
+    tape: Option<Box<Mutex<Tape>>>,
 }
 
 /// The timers and streams of an activation; they end with it.
@@ -80,7 +86,7 @@ struct Effects<S: Server> {
     reminders: Reminders,
     /// Whether `reminders` differ from what was last staged.
     reminded: bool,
-    trouble: Option<EncodeError>,
+    trouble: Option<CallError>,
 }
 
 impl<S: Server> Default for Effects<S> {
@@ -108,7 +114,19 @@ impl<S: Server> Context<S> {
             sources: Mutex::new(None),
             effects: Mutex::new(effects),
             touched: AtomicBool::new(false),
+            tape: match S::JOURNAL {
+                Journal::State => None,
+                Journal::Messages { .. } => Some(Box::new(Mutex::new(Tape::Idle))),
+            },
         }
+    }
+
+    /// A context for messages that are handled again: what they ask for does
+    /// not happen.
+    pub(crate) fn for_replay(&self, cell: &Arc<Cell<S>>) -> Self {
+        let reminders = self.with_reminders(Reminders::clone);
+        let tape = Some(Box::new(Mutex::new(Tape::play(Vec::new()))));
+        Self { tape, ..Self::new(cell, self.address.clone(), reminders) }
     }
 
     /// The server's key.
@@ -134,7 +152,85 @@ impl<S: Server> Context<S> {
     /// A client of another server of the same runtime.
     #[must_use]
     pub fn client_of<T: Server>(&self, address: &Address<T>) -> T::Client {
+        if self.is_replay() {
+            return T::Client::from_handle(Core::nowhere().handle(address));
+        }
         T::Client::from_handle(self.kind.core().handle(address))
+    }
+
+    /// The time, by the clock that the runtime's timers go by, in
+    /// microseconds: tests that pause tokio's time pause this one as well.
+    ///
+    /// A server that journals its messages takes the time from here and from
+    /// nowhere else: it is recorded with the message, and a replay sees it again.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::SystemTime;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Diary(Vec<(SystemTime, String)>);
+    /// #[persistent_server(journal = messages)]
+    /// impl Diary {
+    ///     pub fn write(&mut self, text: String, context: &Context<Self>) {
+    ///         self.0.push((context.now(), text));
+    ///     }
+    /// #   pub fn pages(&self) -> usize { self.0.len() }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let diary = runtime.at::<Diary>("ada", ());
+    /// diary.write("It works.".to_owned()).await?;
+    /// # assert_eq!(diary.pages().await?, 1);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let micros = self.given(|| Given::Time(self.kind.core().clock().micros()));
+        let since_epoch = Duration::from_micros(micros);
+        SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// A random number; each of the `2^64` is as likely as any other. Not for
+    /// secrets.
+    ///
+    /// A server that journals its messages takes chance from here and from
+    /// nowhere else: the number is recorded with the message, and a replay
+    /// sees it again. A message that needs many, or of another kind, seeds a
+    /// generator with one, such as `StdRng::seed_from_u64(context.random())` of
+    /// the crate `rand`.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Dice { sum: u64 }
+    /// #[persistent_server(journal = messages)]
+    /// impl Dice {
+    ///     pub fn roll(&mut self, context: &Context<Self>) -> u64 {
+    ///         let eyes = context.random() % 6 + 1;
+    ///         self.sum += eyes;
+    ///         eyes
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let eyes = runtime.at::<Dice>("green", ()).roll().await?;
+    /// assert!((1..=6).contains(&eyes));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.given(|| Given::Random(RandomState::new().build_hasher().finish()))
+    }
+
+    fn given(&self, fresh: impl FnOnce() -> Given) -> u64 {
+        let Some(mut tape) = self.tape() else { return fresh().value() };
+        match tape.give(fresh()) {
+            Some(given) => given.value(),
+            None => {
+                drop(tape);
+                // It is on another path than the first time. No hook need hear
+                // of it: the replay ends here, and says why.
+                resume_unwind(Box::new("not what was recorded"))
+            }
+        }
     }
 
     /// Ends the server behind the message in progress, whose answer is
@@ -403,7 +499,10 @@ impl<S: Server> Context<S> {
                 effects.reminders.set(name, due, bytes);
                 effects.reminded = true;
             }
-            Err(error) => effects.trouble = Some(error),
+            Err(error) => {
+                let (server, source) = (self.address.id(), error.into());
+                effects.trouble = Some(CallError::Encode { server, source });
+            }
         });
     }
 
@@ -486,6 +585,9 @@ impl<S: Server> Context<S> {
     /// ```
     pub fn keep<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
         let value = Arc::new(value);
+        if self.is_replay() {
+            return value;
+        }
         let replaced =
             self.cell.upgrade().and_then(|cell| cell.lock().extend().kept.put(name, value.clone()));
         drop(replaced);
@@ -495,11 +597,17 @@ impl<S: Server> Context<S> {
     /// The value of that name and type, if one is [kept](Self::keep).
     #[must_use]
     pub fn kept<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
+        if self.is_replay() {
+            return None;
+        }
         self.cell.upgrade()?.lock().extras()?.kept.get(name)
     }
 
     /// Takes a kept value out.
     pub fn unkeep<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
+        if self.is_replay() {
+            return None;
+        }
         self.cell.upgrade()?.lock().extras_mut()?.kept.take(name)
     }
 
@@ -507,6 +615,9 @@ impl<S: Server> Context<S> {
         &self,
         run: impl FnOnce(Sender<S>) -> F,
     ) -> Source {
+        if self.is_replay() {
+            return Source::silent();
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let Sources { life, tasks } = &mut **sources.get_or_insert_default();
@@ -565,8 +676,55 @@ impl<S: Server> Context<S> {
         self.settle(|effects| effects.then.pop_front())
     }
 
-    pub(crate) fn take_trouble(&self) -> Option<EncodeError> {
+    /// Takes the message in progress back; its caller is told `error`.
+    pub(crate) fn fail(&self, error: CallError) {
+        self.ask(|effects| effects.trouble = Some(error));
+    }
+
+    pub(crate) fn take_trouble(&self) -> Option<CallError> {
         self.settle(|effects| effects.trouble.take())
+    }
+
+    fn tape(&self) -> Option<MutexGuard<'_, Tape>> {
+        Some(self.tape.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether what is handled has been handled before.
+    fn is_replay(&self) -> bool {
+        self.tape().is_some_and(|tape| tape.is_playing())
+    }
+
+    pub(crate) fn set_tape(&self, tape: Tape) {
+        if let Some(mut current) = self.tape() {
+            *current = tape;
+        }
+    }
+
+    /// What was recorded since the tape was set.
+    pub(crate) fn take_tape(&self) -> Vec<Given> {
+        self.tape().map(|mut tape| tape.take()).unwrap_or_default()
+    }
+
+    /// What a replay that `ran` has come to. Nothing that it asked for happens.
+    pub(crate) fn settle_replay(&self, ran: Result<(), String>) -> Result<(), ReplayError> {
+        let reminded = self.settle(|effects| {
+            effects.stop = None;
+            effects.then.clear();
+            effects.trouble = None;
+            mem::take(&mut effects.reminded)
+        });
+        let (torn, more) =
+            self.tape().map(|tape| (tape.is_torn(), tape.has_more())).unwrap_or_default();
+        let diverged = |reason: &str| Err(ReplayError::Diverged { reason: reason.to_owned() });
+        match ran {
+            _ if torn => {
+                diverged("it asked for a time or a random number that it had not asked for")
+            }
+            Err(panic) => Err(ReplayError::Panicked { panic }),
+            Ok(()) if more => diverged("it did not ask for each time and random number again"),
+            Ok(()) if reminded => diverged("it changed a durable timer, which it had not done"),
+            Ok(()) => Ok(()),
+        }
     }
 
     pub(crate) fn is_reminded(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    Address, Observer, Server, Storage,
+    Address, MemoryStorage, Observer, Server, Storage,
     client::Handle,
     config::Layers,
     kind::{AnyKind, Kind},
@@ -35,6 +35,7 @@ pub(crate) struct Core {
     layers: Layers,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
+    checks_replay: bool,
     kinds: RwLock<Kinds>,
     /// No new messages are taken.
     stopping: AtomicBool,
@@ -60,6 +61,7 @@ impl Core {
         layers: Layers,
         listeners: Listeners,
         observers: Vec<Arc<dyn Observer>>,
+        checks_replay: bool,
     ) -> Self {
         let tokio = runtime::Handle::current();
         let sweeper = Arc::new(Sweeper::new());
@@ -76,12 +78,21 @@ impl Core {
             layers,
             listeners,
             observers,
+            checks_replay,
             kinds: RwLock::default(),
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             quiet: Notify::new(),
         }
+    }
+
+    /// One that has ended already: what is sent to its servers is refused.
+    pub(crate) fn nowhere() -> Arc<Self> {
+        let storage = Arc::new(MemoryStorage::new());
+        let core = Self::new(storage, Layers::default(), HashMap::new(), Vec::new(), false);
+        core.halt();
+        Arc::new(core)
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
@@ -98,6 +109,11 @@ impl Core {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether each journaled message is handled twice.
+    pub(crate) fn checks_replay(&self) -> bool {
+        self.checks_replay
     }
 
     pub(crate) fn is_observed(&self) -> bool {

@@ -74,6 +74,31 @@ pub enum CallError {
         /// Why.
         source: Arc<EncodeError>,
     },
+    /// The stored state, with the journaled messages behind it handled again,
+    /// leads to no state. All of it stays untouched.
+    Replay {
+        /// The server.
+        server: ServerId,
+        /// The version that it was stored with.
+        version: u32,
+        /// Which message is to blame; the first is 1.
+        number: usize,
+        /// How many there are.
+        of: usize,
+        /// Why.
+        source: Arc<ReplayError>,
+    },
+    /// The handler came to something else when it was run again, as
+    /// [`check_replay`](crate::Builder::check_replay) asks for; the server is
+    /// back at the state before.
+    Diverged {
+        /// The server.
+        server: ServerId,
+        /// The method's message.
+        method: String,
+        /// How.
+        source: Arc<ReplayError>,
+    },
     /// The server was [killed](crate::Client::kill) while it handled the call.
     Killed {
         /// The server.
@@ -131,6 +156,16 @@ impl fmt::Display for CallError {
             Self::Encode { server, source } => {
                 write!(f, "the new state of {server} can't be stored and was dropped: {source}")
             }
+            Self::Replay { server, version, number, of, source } => write!(
+                f,
+                "number {number} of the {of} journaled messages of {server} (version {version}) \
+                 can't be replayed, and all was left as it is: {source}"
+            ),
+            Self::Diverged { server, method, source } => write!(
+                f,
+                "the handler of `{method}` in {server} is not deterministic, and what it changed \
+                 was dropped: replayed, {source}"
+            ),
             Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
             Self::Exists { server } => write!(f, "there is a {server} already"),
             Self::NoReply { server } => write!(f, "{server} gave no answer"),
@@ -152,6 +187,59 @@ impl Error for CallError {
             Self::Storage { source, .. } => Some(source),
             Self::Decode { source, .. } => Some(&**source),
             Self::Encode { source, .. } => Some(&**source),
+            Self::Replay { source, .. } | Self::Diverged { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a journaled message could not be handled again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// Its bytes are no message of the server's.
+    Decode(DecodeError),
+    /// It is of another version than the program's.
+    Version {
+        /// The version that it was stored with.
+        stored: u32,
+        /// The version that this program writes.
+        current: u32,
+    },
+    /// Its handler panicked, which it had not done: it is not deterministic, or
+    /// its code has changed.
+    Panicked {
+        /// The panic's text.
+        panic: String,
+    },
+    /// Its handler did something else: it is not deterministic, or its code has
+    /// changed.
+    Diverged {
+        /// What.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decode(source) => write!(f, "it is no message of this program: {source}"),
+            Self::Version { stored, current } => write!(
+                f,
+                "this program writes version {current}; add `#[migrate_message(from = {stored})]`, \
+                 or run the program that wrote it once more and stop that in order, which stores \
+                 the state"
+            ),
+            Self::Panicked { panic } => write!(f, "its handler panicked: {panic}"),
+            Self::Diverged { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl Error for ReplayError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Decode(source) => Some(source),
             _ => None,
         }
     }

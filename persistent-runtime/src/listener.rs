@@ -7,6 +7,10 @@ use crate::{Address, Event, Record, Server, ServerId, StopReason};
 ///
 /// Each method is called in the server's own order, on the server's task: keep
 /// it short, hand long work to a task of your own. A panic in it harms nobody.
+///
+/// A server that [journals its messages](crate::Journal) has to encode its
+/// state at each change for whoever hears of it: the change costs the state's
+/// size then.
 pub trait Listener<S: Server>: Send + Sync + 'static {
     /// A change is committed. Called for real changes only; changes that
     /// shared a commit are told one by one. `old` is `None` in a
@@ -29,10 +33,12 @@ pub trait Listener<S: Server>: Send + Sync + 'static {
 
 /// Hears of all servers of a runtime, whatever their types; given to
 /// [`Builder::observer`](crate::Builder::observer). As with a [`Listener`],
-/// calls are in each server's own order, and a panic harms nobody.
+/// calls are in each server's own order, a panic harms nobody, and a server that
+/// journals its messages pays the same price.
 pub trait Observer: Send + Sync + 'static {
     /// A change is committed; `None` stands for a wipe. Changes that shared a
-    /// commit are told one by one.
+    /// commit are told one by one. The record is the server as it is now, also
+    /// where a message was stored in the place of its state.
     fn on_change(&self, server: &ServerId, record: Option<&Record>) {
         let _ = (server, record);
     }

@@ -115,6 +115,23 @@ pub enum Persist {
     OnStop,
 }
 
+/// What is stored of a change: the attribute's `journal`. It is how a type
+/// works, and can't be set from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Journal {
+    /// The state that it has led to, if that is another one than before.
+    #[default]
+    State,
+    /// The message that has made it, so that a change costs what its message
+    /// does, however large the state. Activation is the last snapshot of the
+    /// state and all messages since then, handled again.
+    Messages {
+        /// How many messages there are from one snapshot to the next, at most.
+        snapshot_every: u32,
+    },
+}
+
 /// Choices for one server type, each of which may be left open.
 ///
 /// A choice nearer to the running program wins, option by option. From the

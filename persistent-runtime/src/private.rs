@@ -10,7 +10,7 @@ use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use crate::{DecodeError, InitOutput, Server, Value};
 pub use crate::{
     client::Handle,
-    codec::{decode, encode},
+    codec::{decode, decode_next, encode},
 };
 
 /// A type by another name: rustc blames the type that the caller wrote for an
@@ -78,6 +78,33 @@ pub fn default_state<T: DefaultState>() -> T {
 /// The user's.
 pub fn restored<S: Server, O: InitOutput<S>>(output: O) -> Result<S, DecodeError> {
     output.into_state().map_err(|reason| DecodeError::Restore { reason })
+}
+
+/// What a `#[migrate_message]` function may return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message of this server",
+    label = "this should be `{M}` or `Option<{M}>`"
+)]
+pub trait MessageOutput<M> {
+    fn into_message(self) -> Option<M>;
+}
+
+impl<M> MessageOutput<M> for M {
+    fn into_message(self) -> Option<M> {
+        Some(self)
+    }
+}
+
+impl<M> MessageOutput<M> for Option<M> {
+    fn into_message(self) -> Option<M> {
+        self
+    }
+}
+
+/// The message that a `#[migrate_message]` function has made, if any.
+#[must_use]
+pub fn migrated<M, O: MessageOutput<M>>(output: O) -> Option<M> {
+    output.into_message()
 }
 
 /// The one place that requires `Send` of a handler's future: what is returned

@@ -62,10 +62,20 @@ impl Clock {
         self.millis(When::In(Duration::ZERO))
     }
 
+    /// Microseconds since 1970.
+    pub(crate) fn micros(&self) -> u64 {
+        let since_epoch = self.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn time(&self) -> SystemTime {
+        self.opened + self.since.elapsed()
+    }
+
     pub(crate) fn millis(&self, when: When) -> u64 {
         let time = match when {
             When::At(time) => Some(time),
-            When::In(wait) => (self.opened + self.since.elapsed()).checked_add(wait),
+            When::In(wait) => self.time().checked_add(wait),
         };
         let since_epoch = time.map(|time| time.duration_since(SystemTime::UNIX_EPOCH));
         match since_epoch {

@@ -264,6 +264,7 @@ pub struct Builder {
     environment: Vec<Result<Config, OpenError>>,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
+    check_replay: bool,
     revivals: Vec<fn(&Arc<Core>)>,
 }
 
@@ -401,6 +402,35 @@ impl Builder {
         self
     }
 
+    /// Has every message of a server that journals its messages handled twice,
+    /// once on the state and once as a replay would, on a second state, and
+    /// both states' stored forms compared. For tests and staging: it costs time
+    /// and memory in proportion to the state.
+    ///
+    /// Where they differ the handler is not deterministic. The caller gets
+    /// [`CallError::Diverged`], which names the method, and what the message
+    /// changed is dropped, as by a failed commit. A state with parts that are
+    /// stored in any order, as a `HashMap` is, differs as well: take a `BTreeMap`.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, CallError, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Log(Vec<std::time::SystemTime>);
+    /// #[persistent_server(journal = messages)]
+    /// impl Log {
+    ///     /// Takes the time from elsewhere than its context.
+    ///     pub fn note(&mut self) { self.0.push(std::time::SystemTime::now()); }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().check_replay(true).in_memory().await?;
+    /// let error = runtime.at::<Log>("a", ()).note().await.unwrap_err();
+    /// assert!(matches!(error, CallError::Diverged { method, .. } if method == "Note"));
+    /// # Ok(()) }
+    /// ```
+    pub fn check_replay(mut self, check: bool) -> Self {
+        self.check_replay = check;
+        self
+    }
+
     /// Makes a type known when the runtime opens, not at its first client: its
     /// durable timers fire from then on, and if its policy is
     /// [`Restart::Permanent`] its stored servers are revived, in the
@@ -442,8 +472,9 @@ impl Builder {
 
     /// Refuses what can't be honoured, before any storage is touched.
     fn ready(self) -> Result<Ready, OpenError> {
-        let Self { config, environment, listeners, observers, revivals } = self;
-        Ok(Ready { layers: Layers::new(config, environment)?, listeners, observers, revivals })
+        let Self { config, environment, listeners, observers, check_replay, revivals } = self;
+        let layers = Layers::new(config, environment)?;
+        Ok(Ready { layers, listeners, observers, check_replay, revivals })
     }
 }
 
@@ -461,13 +492,15 @@ struct Ready {
     layers: Layers,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
+    check_replay: bool,
     revivals: Vec<fn(&Arc<Core>)>,
 }
 
 impl Ready {
     fn open(self, storage: impl Storage) -> Runtime {
-        let Self { layers, listeners, observers, revivals } = self;
-        let core = Arc::new(Core::new(Arc::new(storage), layers, listeners, observers));
+        let Self { layers, listeners, observers, check_replay, revivals } = self;
+        let core = Core::new(Arc::new(storage), layers, listeners, observers, check_replay);
+        let core = Arc::new(core);
         for revive in revivals {
             revive(&core);
         }

@@ -8,8 +8,8 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Client, Context, DecodeError, EncodeError, Options, Reply, StopReason, direct::CallersPlace,
-    reply::Answer,
+    Client, Context, DecodeError, EncodeError, Journal, Options, Reply, StopReason, codec,
+    direct::CallersPlace, reply::Answer,
 };
 
 /// A type whose values live as persistent servers.
@@ -34,6 +34,8 @@ pub trait Server: Sized + Send + 'static {
     const NAME: &'static str;
     /// The version of the state's shape, stored beside each state.
     const VERSION: u32;
+    /// What is stored of a change.
+    const JOURNAL: Journal = Journal::State;
     /// Whether the `#[started]` hook takes `&mut self`, so that it can have
     /// changed the state.
     const STARTED_WRITES: bool = false;
@@ -91,6 +93,23 @@ pub trait Server: Sized + Send + 'static {
     /// # Errors
     /// If the bytes are not such a state, or of a version with no migration.
     fn decode(version: u32, bytes: &[u8], context: &Context<Self>) -> Result<Self, DecodeError>;
+
+    /// Reads a journaled message of this or an earlier version, and leaves in
+    /// `bytes` what follows it; none if it has no meaning any more.
+    ///
+    /// # Errors
+    /// If the bytes don't begin with such a message, or are of a version with
+    /// no migration of messages.
+    fn decode_message(
+        version: u32,
+        bytes: &mut &[u8],
+    ) -> Result<Option<Self::Message>, DecodeError> {
+        if version == Self::VERSION {
+            codec::decode_next(bytes).map(Some)
+        } else {
+            Err(DecodeError::Version { stored: version, current: Self::VERSION })
+        }
+    }
 }
 
 /// What can travel in a message: an argument or a result of a server's method.

@@ -15,25 +15,33 @@ use crate::sync::{
 /// nothing.
 pub struct Source {
     cancelled: Arc<AtomicBool>,
-    task: AbortHandle,
+    /// None of one that a replay has asked for.
+    task: Option<AbortHandle>,
 }
 
 impl Source {
     pub(crate) fn new(cancelled: Arc<AtomicBool>, task: AbortHandle) -> Self {
-        Self { cancelled, task }
+        Self { cancelled, task: Some(task) }
+    }
+
+    /// One that never sends anything.
+    pub(crate) fn silent() -> Self {
+        Self { cancelled: Arc::default(), task: None }
     }
 
     /// No message of this source is handled from now on, not even one that
     /// waits in the mailbox.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 
     /// Whether it has sent its last message.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        self.task.as_ref().is_none_or(AbortHandle::is_finished)
     }
 }
 

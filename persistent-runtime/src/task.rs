@@ -7,7 +7,7 @@ use std::{
     mem,
     pin::pin,
     sync::Arc,
-    task::{self, Poll, Waker},
+    task::{self, Poll},
 };
 
 use crate::{
@@ -31,17 +31,24 @@ use crate::{
 };
 
 mod life;
+mod log;
+mod replay;
 mod save;
 mod transfer;
 
+use log::Log;
+use replay::run;
 pub(crate) use transfer::Offer;
 
 /// A server in memory.
 pub(crate) struct Instance<S: Server> {
     state: S,
     /// The stored form of `state` as it was last loaded or staged; none when
-    /// the next one must be written in any case.
+    /// the next one must be written in any case. Where messages are journaled
+    /// it is kept only for those who hear of changes.
     saved: Option<Arc<[u8]>>,
+    /// Where messages are journaled: those since the state was last stored.
+    log: Option<Box<Log<S>>>,
     /// Whether `state` may differ from `saved`.
     unsaved: bool,
     /// When it is to be saved at the latest.
@@ -58,12 +65,14 @@ pub(crate) struct Instance<S: Server> {
 impl<S: Server> Instance<S> {
     /// Runs a message whose method is not `async`.
     pub(crate) fn run(&mut self, message: S::Message, reply: ReplySlot<'_>) -> Driven<()> {
-        let Self { state, context, .. } = self;
-        let mut handling = pin!(S::handle(state, message, context, reply));
-        match poll_caught(handling.as_mut(), &mut task::Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Driven::Done(()),
-            Poll::Ready(Err(panic)) => Driven::Panicked(panic),
-            Poll::Pending => Driven::Panicked("a method that is not async has waited".to_owned()),
+        let Self { state, log, context, .. } = self;
+        let ran = match log {
+            Some(log) if !S::is_read(&message) => log.record(state, message, context, reply),
+            _ => run(state, message, context, reply),
+        };
+        match ran {
+            Ok(()) => Driven::Done(()),
+            Err(panic) => Driven::Panicked(panic),
         }
     }
 
@@ -568,14 +577,23 @@ impl<S: Server> Task<S> {
         persist: Option<Persist>,
         mut answer: Option<Answer>,
     ) -> Fate {
-        let Instance { state, context, .. } = &mut *instance;
         let (reads, driven) = match work {
-            Work::Message(message) => {
+            Work::Message(message) if instance.log.is_none() || S::is_async(&message) => {
+                let Instance { state, context, .. } = &mut *instance;
                 let reads = S::is_read(&message);
                 let reply = ReplySlot::queued(&mut answer);
                 (reads, self.drive(S::handle(state, message, context, reply)).await)
             }
+            Work::Message(message) => {
+                let reads = S::is_read(&message);
+                (reads, instance.run(message, ReplySlot::queued(&mut answer)))
+            }
             Work::Job(Job { reads, work }) => {
+                if let (Some(log), false) = (&mut instance.log, reads) {
+                    // Nobody could journal it.
+                    log.store_whole();
+                }
+                let state = &mut instance.state;
                 (reads, self.drive(async { work(state, &mut answer) }).await)
             }
         };

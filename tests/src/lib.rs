@@ -3,11 +3,13 @@
 mod counter;
 mod faulty;
 mod finishes;
+mod ledger;
 mod probe;
 mod twins;
 
 pub use counter::{Counter, CounterClient, CounterMessage};
 pub use faulty::{Fault, FaultyStorage};
 pub use finishes::finishes;
+pub use ledger::{Ledger, LedgerClient, LedgerMessage};
 pub use probe::{Probe, ProbeClient, ProbeMessage, events};
 pub use twins::{Twins, TwinsClient, TwinsMessage};

@@ -3,10 +3,13 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use super::{Driven, Instance, Task, Trouble};
+use super::{
+    Driven, Instance, Task, Trouble,
+    log::{Log, Shadow},
+};
 use crate::{
-    Address, CallError, Context, DecodeError, Event, Options, Record, Restart, Server, StopReason,
-    StorageError,
+    Address, CallError, Context, DecodeError, Event, Journal, Options, Record, Restart, Server,
+    StopReason, StorageError,
     cell::discard,
     codec,
     kind::Live,
@@ -31,18 +34,22 @@ impl<S: Server> Task<S> {
         };
         let address = Address::from_parts(self.cell.key().clone(), init.clone());
         let context = Context::new(&self.cell, address, reminders);
-        let (state, saved, stored) = match (record, init) {
+        let (state, saved, log, stored) = match (record, init) {
             (Some(record), _) => {
-                let state = self.decode(&record, &context)?;
-                let saved = (record.version == S::VERSION).then_some(record.state);
-                (state, saved, true)
+                let state = self.read(&record, &context).await?;
+                let log = self.log(&record, &context).await?;
+                let saved = self.saved(record, &state)?;
+                (state, saved, log, true)
             }
-            (None, Some(init)) => (self.init(init, &context).await?, None, false),
+            (None, Some(init)) => {
+                (self.init(init, &context).await?, None, Log::new(0, true), false)
+            }
             (None, None) => return Err(Trouble::Error(CallError::NotFound { server: self.id() })),
         };
         let mut instance = Box::new(Instance {
             state,
             saved,
+            log: log.map(Box::new),
             unsaved: !stored || S::STARTED_WRITES,
             flush_at: None,
             proven: false,
@@ -60,6 +67,34 @@ impl<S: Server> Task<S> {
         self.keep(&mut instance, None)?;
         self.cell.tell(&Event::Started);
         Ok(instance)
+    }
+
+    /// What is journaled of a server that begins with `record`.
+    async fn log(
+        &mut self,
+        record: &Record,
+        context: &Context<S>,
+    ) -> Result<Option<Log<S>>, Trouble> {
+        let whole = record.version != S::VERSION || S::STARTED_WRITES;
+        let Some(mut log) = Log::new(record.messages.len(), whole) else { return Ok(None) };
+        if !whole && self.cell.kind().core().checks_replay() {
+            let context = context.for_replay(&self.cell);
+            let state = self.read(record, &context).await?;
+            log.check(Shadow { state, context });
+        }
+        Ok(Some(log))
+    }
+
+    /// What the next stored form is compared with.
+    fn saved(&self, record: Record, state: &S) -> Result<Option<Arc<[u8]>>, Trouble> {
+        let is_heard = self.is_heard();
+        if record.version != S::VERSION {
+            Ok(None)
+        } else if !record.messages.is_empty() {
+            is_heard.then(|| self.encode(state, None)).transpose()
+        } else {
+            Ok((is_heard || S::JOURNAL == Journal::State).then_some(record.state))
+        }
     }
 
     /// Goes by the options of the client that sends a server to its next life,
@@ -221,6 +256,13 @@ impl<S: Server> Task<S> {
             outcome = Err(self.storage_trouble(source));
         } else if keep && outcome.is_ok() && matches!(driven, Driven::Done(())) {
             instance.unsaved |= S::TERMINATE_WRITES;
+            if let Some(log) = &mut instance.log
+                && (instance.unsaved || log.is_behind())
+            {
+                // The next activation need not replay anything.
+                log.store_whole();
+                instance.unsaved = true;
+            }
             outcome = self.save(&mut instance);
         }
         for answer in self.cell.take_posted() {

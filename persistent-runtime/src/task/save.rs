@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Instance, Task, Trouble};
+use super::{
+    Instance, Task, Trouble,
+    log::{Log, Shadow},
+};
 use crate::{
-    Address, CallError, Context, Event, Persist, Record, Server, Update, codec,
+    Address, CallError, Context, EncodeError, Event, Persist, Record, Server, Update, codec,
     panic::caught,
     reminder::{Reminder, Reminders},
     sync::time::Instant,
@@ -21,9 +24,8 @@ impl<S: Server> Task<S> {
         instance: &mut Instance<S>,
         persist: Option<Persist>,
     ) -> Result<(), Trouble> {
-        if let Some(source) = instance.context.take_trouble() {
-            let source = Arc::new(source);
-            return Err(Trouble::Error(CallError::Encode { server: self.id(), source }));
+        if let Some(error) = instance.context.take_trouble() {
+            return Err(Trouble::Error(error));
         }
         let level = persist.unwrap_or(instance.settings.persist);
         if level == Persist::EveryMessage || instance.context.is_reminded() {
@@ -34,7 +36,8 @@ impl<S: Server> Task<S> {
     }
 
     /// Stages the state if its stored form has changed, or the durable timers
-    /// have.
+    /// have; or the messages that have led to it, where they are journaled and
+    /// it is not time for a snapshot.
     pub(super) fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
         let reminded = instance.context.take_reminded();
         if !instance.unsaved && !reminded {
@@ -42,28 +45,39 @@ impl<S: Server> Task<S> {
         }
         instance.unsaved = false;
         instance.flush_at = None;
-        let Instance { state, saved, context, .. } = instance;
-        let encode_trouble = |source| {
-            let source = Arc::new(source);
-            Trouble::Error(CallError::Encode { server: self.id(), source })
-        };
-        let new = codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
-            Err(text) => Err(Trouble::Panic { text, poison: false }),
-            Ok(Err(source)) => Err(encode_trouble(source)),
-            Ok(Ok(())) => Ok(match saved {
-                Some(saved) if **saved == buffer[..] => saved.clone(),
-                _ => Arc::from(&buffer[..]),
-            }),
-        })?;
+        let Instance { state, saved, log, context, .. } = instance;
+        let is_heard = self.is_heard();
+        let messages = log.as_deref_mut().filter(|_| !reminded).and_then(Log::take);
+        if !is_heard && let Some(messages) = messages {
+            self.gate.stage(Update::Append(messages));
+            return Ok(());
+        }
+        let new = self.encode(state, saved.as_ref())?;
         let (reminders, due) =
             context.with_reminders(|reminders| (reminders.write(), reminders.due()));
-        let reminders = reminders.map_err(encode_trouble)?;
-        let old = saved.replace(new.clone());
+        let reminders = reminders.map_err(|source| self.encode_trouble(source))?;
+        let old = saved.take();
         let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
-        if changed || reminded {
+        *saved = (is_heard || log.is_none()).then(|| new.clone());
+        let record = || {
             let (version, format) = (S::VERSION, codec::FORMAT);
             let (state, messages) = (new.clone(), Vec::new());
-            self.stage(Some(Record { version, format, state, reminders, due, messages }));
+            Record { version, format, state, reminders, due, messages }
+        };
+        match (messages, log) {
+            (Some(messages), _) => {
+                self.gate.stage(Update::Append(messages));
+                if changed {
+                    self.tell_observers(Some(record()));
+                }
+            }
+            (None, Some(log)) => {
+                let record = record();
+                log.begin(self.shadow(&record, context)?);
+                self.stage(Some(record));
+            }
+            (None, None) if changed || reminded => self.stage(Some(record())),
+            (None, None) => {}
         }
         if changed {
             self.tell_change(context.address(), old, new);
@@ -71,14 +85,55 @@ impl<S: Server> Task<S> {
         Ok(())
     }
 
+    /// The stored form of `state`; `saved`, if it is that.
+    pub(super) fn encode(
+        &self,
+        state: &S,
+        saved: Option<&Arc<[u8]>>,
+    ) -> Result<Arc<[u8]>, Trouble> {
+        codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
+            Err(text) => Err(Trouble::Panic { text, poison: false }),
+            Ok(Err(source)) => Err(self.encode_trouble(source)),
+            Ok(Ok(())) => Ok(match saved {
+                Some(saved) if **saved == buffer[..] => saved.clone(),
+                _ => Arc::from(&buffer[..]),
+            }),
+        })
+    }
+
+    fn encode_trouble(&self, source: EncodeError) -> Trouble {
+        Trouble::Error(CallError::Encode { server: self.id(), source: source.into() })
+    }
+
+    /// Whether somebody hears of each change, with the state that it has led to.
+    pub(super) fn is_heard(&self) -> bool {
+        let kind = self.cell.kind();
+        !kind.listeners().is_empty() || kind.core().is_observed()
+    }
+
+    /// A second state of what `record` leads to, if replays are checked.
+    fn shadow(&self, record: &Record, context: &Context<S>) -> Result<Option<Shadow<S>>, Trouble> {
+        if !self.cell.kind().core().checks_replay() {
+            return Ok(None);
+        }
+        let context = context.for_replay(&self.cell);
+        let state = self.decode(record, &context)?;
+        Ok(Some(Shadow { state, context }))
+    }
+
     /// Makes `record` the next commit, and has those told who want to know.
     pub(super) fn stage(&mut self, record: Option<Record>) {
-        let kind = self.cell.kind().clone();
         self.gate.stage(record.clone().map_or(Update::Wipe, Update::Put));
         if let Some(due) = record.as_ref().and_then(|record| record.due) {
-            let kind = kind.clone();
+            let kind = self.cell.kind().clone();
             self.gate.then(move || kind.bell().ring(due));
         }
+        self.tell_observers(record);
+    }
+
+    /// Has the runtime's observers hear of a change once it is committed.
+    fn tell_observers(&mut self, record: Option<Record>) {
+        let kind = self.cell.kind().clone();
         if kind.core().is_observed() {
             let id = self.id();
             self.gate.then(move || {
@@ -139,6 +194,9 @@ impl<S: Server> Task<S> {
             (_, Some(source)) => source.to_string(),
         };
         instance.saved = None;
+        if let Some(log) = &mut instance.log {
+            log.store_whole();
+        }
         instance.unsaved = true;
         instance.flush_at = Instant::now().checked_add(RETRY);
         self.cell.tell(&Event::Unsaved { reason });
@@ -152,8 +210,10 @@ impl<S: Server> Task<S> {
             instance.context.drop_reminder(reminder);
             let _ = self.save(&mut instance);
             self.instance = Some(instance);
-        } else if let Ok(Some(mut record)) = self.load().await
+        } else if let Ok(Some(record)) = self.load().await
             && let Ok(mut reminders) = Reminders::read(&record.reminders)
+            // Before it goes: its messages may have seen it.
+            && let Ok(mut record) = self.fold(record, &reminders).await
             && reminders.remove(reminder)
             && let Ok(bytes) = reminders.write()
         {
@@ -161,5 +221,17 @@ impl<S: Server> Task<S> {
             record.due = reminders.due();
             self.stage(Some(record));
         }
+    }
+
+    /// The record with no messages that leads where `record` does.
+    async fn fold(&mut self, record: Record, reminders: &Reminders) -> Result<Record, Trouble> {
+        if record.messages.is_empty() {
+            return Ok(record);
+        }
+        let address = Address::existing(self.cell.key().clone());
+        let context = Context::new(&self.cell, address, reminders.clone());
+        let state = self.read(&record, &context).await?;
+        let state = self.encode(&state, None)?;
+        Ok(Record { version: S::VERSION, state, messages: Vec::new(), ..record })
     }
 }

@@ -1,0 +1,162 @@
+impl Ledger {
+    pub fn book(&mut self, amount: i64, context: &Context<Self>) -> u64 {
+        self.entries.push((context.now(), amount));
+        self.entries.len()
+    }
+    pub async fn print(&self) {}
+    fn from_first(old: FirstLedger) -> Self {
+        old.into()
+    }
+    fn message_from_first(old: FirstMessage) -> Option<LedgerMessage> {
+        None
+    }
+}
+#[doc = "The messages of a `Ledger`: one variant a method."]
+#[derive(
+    :: core :: fmt :: Debug,
+    :: persistent_runtime :: __private :: serde :: Serialize,
+    :: persistent_runtime :: __private :: serde :: Deserialize,
+)]
+#[serde(crate = "::persistent_runtime::__private::serde")]
+pub enum LedgerMessage {
+    #[doc = "Calls `Ledger::book`."]
+    Book {
+        #[doc = "The argument `amount`."]
+        #[serde(
+            serialize_with = "::persistent_runtime::__private::serialize::<i64, _>",
+            deserialize_with = "::persistent_runtime::__private::deserialize::<i64, _>"
+        )]
+        amount: i64,
+    },
+    #[doc = "Calls `Ledger::print`."]
+    Print,
+}
+#[doc = "A client of one `Ledger`; cheap to clone."]
+pub struct LedgerClient {
+    handle: ::persistent_runtime::__private::Handle<Ledger>,
+}
+impl LedgerClient {
+    #[doc = "Calls `Ledger::book`."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn book(
+        &self,
+        amount: i64,
+    ) -> ::core::result::Result<u64, ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<u64>();
+        self.handle.call(LedgerMessage::Book { amount }).await
+    }
+    #[doc = "Calls `Ledger::print`."]
+    #[doc = ""]
+    #[doc = "# Errors"]
+    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    pub async fn print(&self) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
+        ::persistent_runtime::__private::value::<()>();
+        self.handle.call(LedgerMessage::Print {}).await
+    }
+}
+impl ::core::clone::Clone for LedgerClient {
+    fn clone(&self) -> Self {
+        Self { handle: ::core::clone::Clone::clone(&self.handle) }
+    }
+}
+impl ::core::fmt::Debug for LedgerClient {
+    fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        formatter.debug_tuple("LedgerClient").field(&self.handle).finish()
+    }
+}
+impl ::persistent_runtime::Client<Ledger> for LedgerClient {
+    fn from_handle(handle: ::persistent_runtime::__private::Handle<Ledger>) -> Self {
+        Self { handle }
+    }
+    fn handle(&self) -> &::persistent_runtime::__private::Handle<Ledger> {
+        &self.handle
+    }
+}
+impl ::persistent_runtime::Server for Ledger {
+    type Message = LedgerMessage;
+    type Client = LedgerClient;
+    type Init = ();
+    const NAME: &'static str = "Ledger";
+    const VERSION: u32 = 2;
+    const JOURNAL: ::persistent_runtime::Journal =
+        ::persistent_runtime::Journal::Messages { snapshot_every: 500 };
+    fn options() -> ::persistent_runtime::Options {
+        ::persistent_runtime::Options::new()
+    }
+    async fn init(
+        (): Self::Init,
+        context: &::persistent_runtime::Context<Self>,
+    ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
+        ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Ledger>())
+    }
+    fn is_read(message: &Self::Message) -> bool {
+        match *message {
+            LedgerMessage::Book { .. } => false,
+            LedgerMessage::Print { .. } => true,
+        }
+    }
+    fn is_async(message: &Self::Message) -> bool {
+        match *message {
+            LedgerMessage::Book { .. } => false,
+            LedgerMessage::Print { .. } => true,
+        }
+    }
+    async fn handle(
+        &mut self,
+        message: Self::Message,
+        context: &::persistent_runtime::Context<Self>,
+        reply: ::persistent_runtime::ReplySlot<'_>,
+    ) {
+        match message {
+            LedgerMessage::Book { amount } => reply.set(Self::book(self, amount, context)),
+            LedgerMessage::Print {} => {
+                reply.set(::persistent_runtime::__private::sendable(Self::print(self)).await)
+            }
+        }
+    }
+    fn encode(
+        &self,
+        buffer: &mut ::persistent_runtime::__private::Vec<u8>,
+    ) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
+        ::persistent_runtime::__private::encode::<Ledger>(self, buffer)
+    }
+    fn decode(
+        version: u32,
+        bytes: &[u8],
+        context: &::persistent_runtime::Context<Self>,
+    ) -> ::core::result::Result<Self, ::persistent_runtime::DecodeError> {
+        match version {
+            2 => ::persistent_runtime::__private::decode::<Ledger>(bytes),
+            1 => {
+                ::persistent_runtime::__private::decode::<FirstLedger>(bytes).map(Self::from_first)
+            }
+            stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
+                stored,
+                current: 2,
+            }),
+        }
+    }
+    fn decode_message(
+        version: u32,
+        bytes: &mut &[u8],
+    ) -> ::core::result::Result<
+        ::core::option::Option<Self::Message>,
+        ::persistent_runtime::DecodeError,
+    > {
+        match version {
+            2 => ::persistent_runtime::__private::decode_next::<Self::Message>(bytes)
+                .map(::core::option::Option::Some),
+            1 => ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes).map(|old| {
+                ::persistent_runtime::__private::migrated::<Self::Message, Option<LedgerMessage>>(
+                    Self::message_from_first(old),
+                )
+            }),
+            stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
+                stored,
+                current: 2,
+            }),
+        }
+    }
+}

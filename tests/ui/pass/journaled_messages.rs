@@ -1,0 +1,68 @@
+//! A generic server that journals its messages, in a crate that denies a lot.
+#![forbid(unsafe_code)]
+#![deny(warnings, missing_docs)]
+
+use persistent_runtime::{Context, Value, persistent_server};
+use serde::{Deserialize, Serialize};
+
+/// A stack.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Stack<T: Value> {
+    items: Vec<T>,
+}
+
+/// The messages of a stack of version 1.
+#[derive(Deserialize)]
+#[serde(bound = "")]
+pub enum First<T: Value> {
+    /// Now called otherwise.
+    Add {
+        /// What.
+        item: T,
+    },
+}
+
+#[persistent_server(name = "stack", version = 3, journal = messages(snapshot_every = 10,))]
+impl<T: Value + std::fmt::Debug + Clone + Sync> Stack<T> {
+    #[init]
+    fn new() -> Self {
+        Self { items: Vec::new() }
+    }
+
+    /// Puts an item on the top.
+    pub fn push(&mut self, item: T, context: &Context<Self>) -> u64 {
+        self.items.push(item);
+        context.random()
+    }
+
+    /// Waits for nothing that changes it.
+    pub async fn top(&self) -> Option<T> {
+        self.items.last().cloned()
+    }
+
+    #[migrate(from = 1)]
+    fn from_first(items: Vec<T>) -> Self {
+        Self { items }
+    }
+
+    #[migrate_message(from = 1)]
+    fn message_from_first(old: First<T>) -> StackMessage<T> {
+        let First::Add { item } = old;
+        StackMessage::Push { item }
+    }
+
+    #[cfg(all())]
+    #[migrate_message(from = 2)]
+    fn message_from_second(bytes: StackMessage<T>) -> Option<StackMessage<T>> {
+        Some(bytes)
+    }
+
+    #[cfg(any())]
+    #[migrate_message(from = 0)]
+    fn message_from_nowhere(old: Nowhere) -> StackMessage<T> {
+        old.into()
+    }
+}
+
+fn main() {}
