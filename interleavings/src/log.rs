@@ -1,7 +1,9 @@
-use std::{cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread};
+use std::{
+    cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread, time::Duration,
+};
 
 use crate::explore::pause;
-use persistent_runtime::{__model::preempt, Reply, persistent_server};
+use persistent_runtime::{__model::preempt, Context, Reply, persistent_server};
 use serde::{Deserialize, Serialize};
 
 thread_local! {
@@ -155,6 +157,11 @@ impl Log {
         let handling = Handling::begin();
         self.marks.push(mark);
         handling.done();
+    }
+
+    /// Has `mark` written in a while, by a timer that is stored.
+    pub fn remind(&mut self, mark: Mark, wait: Duration, context: &Context<Self>) {
+        context.remind("write", wait, LogMessage::Note { mark });
     }
 
     /// Writes `mark`, and panics.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use persistent_interleavings::{Caller, LogClient, Mark, aborted, advance, caller, explore};
+use persistent_interleavings::{
+    Caller, Log, LogClient, Mark, aborted, advance, caller, explore, meanwhile,
+};
 use persistent_runtime::{Backoff, CallError, Client, Options, Persist};
 use shuttle::future::yield_now;
 
@@ -548,5 +550,89 @@ fn a_deferred_answer_leaves_whenever_it_is_sent() {
         let mut answers = joined(writer).await;
         answers.push(joined(answerer).await);
         assert_history(&world.stored().await, &[(1, 2)], &answers);
+    });
+}
+
+#[test]
+fn a_late_save_misses_no_change() {
+    let level = Persist::Every(SECOND / 2);
+    explore(options().persist(level), async |world| {
+        let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
+        let late = caller(async {
+            joined(advance(SECOND / 2)).await;
+            joined(advance(SECOND)).await;
+        });
+        let (writer, reader) = (writer(log.clone(), 1, 2), reader(log, 1));
+        let answers = [joined(writer).await, joined(reader).await].concat();
+        joined(late).await;
+        assert_history(&world.stored().await, &[(0, 1), (1, 2)], &answers);
+    });
+}
+
+#[test]
+fn a_durable_timer_rings_once_wherever_its_server_is() {
+    explore(options().call_timeout(SECOND * 1000), async |world| {
+        let log = world.log();
+        log.remind(mark(1, 1), SECOND).await.unwrap();
+        let sweep = advance(SECOND);
+        let writer = writer(log.clone(), 2, 1);
+        let reader = caller(async move {
+            loop {
+                let answer = log.read().await.unwrap();
+                if answer.contains(&mark(1, 1)) {
+                    return answer;
+                }
+                yield_now().await;
+            }
+        });
+        let mut answers = joined(writer).await;
+        joined(sweep).await;
+        answers.push(meanwhile(reader).await);
+        assert_history(&world.stored().await, &[(1, 1), (2, 1)], &answers);
+    });
+}
+
+#[test]
+fn a_server_that_is_handed_to_another_runtime_loses_nothing() {
+    explore(options(), async |world| {
+        let (there, log) = (world.another().await, world.log());
+        log.write(mark(0, 1)).await.unwrap();
+        let writer = writer(log.clone(), 1, 2);
+        world.transfer(&log.address(), &there).await.unwrap();
+        let answers = joined(writer).await;
+        let end = there.at::<Log>("a", ()).read().await.unwrap();
+        assert_history(&end, &[(0, 1), (1, 2)], &answers);
+        drop(log);
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        there.shutdown(Duration::MAX).await.expect("time stands still");
+    });
+}
+
+#[test]
+fn a_server_that_is_handed_to_and_fro_loses_nothing() {
+    explore(options().mailbox(2).idle_timeout(None).call_timeout(SECOND * 1000), async |world| {
+        let (there, log) = (world.another().await, world.log());
+        let writers = [writer(log.clone(), 1, 2), writer(log.clone(), 2, 1)];
+        let moves = caller({
+            let (world, there, address) = (world.clone(), there.clone(), log.address());
+            async move {
+                // At first there may be nothing to hand on.
+                let sent = world.transfer(&address, &there).await;
+                assert!(matches!(sent, Ok(()) | Err(CallError::NotFound { .. })), "{sent:?}");
+                let back = there.transfer(&address, &world).await;
+                assert!(matches!(back, Ok(()) | Err(CallError::NotFound { .. })), "{back:?}");
+            }
+        });
+        meanwhile(moves).await;
+        let mut answers = Vec::new();
+        for writer in writers {
+            answers.extend(meanwhile(writer).await);
+        }
+        let end = log.read().await.unwrap();
+        assert_history(&end, &[(1, 2), (2, 1)], &answers);
+        drop(log);
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        there.shutdown(Duration::MAX).await.expect("time stands still");
     });
 }
