@@ -54,10 +54,10 @@ pub(crate) async fn pause() {
     .await;
 }
 
-/// Lets time go on, a bit at a time, until `work` is done.
-pub async fn meanwhile<T>(work: Caller<T>) -> T {
+/// Lets time go on, a `step` at a time, until `work` is done.
+pub async fn meanwhile<T>(step: Duration, work: Caller<T>) -> T {
     while !work.is_finished() {
-        model::advance(Duration::from_millis(100));
+        model::advance(step);
         yield_now().await;
     }
     work.await.expect("nobody aborts it")
@@ -146,6 +146,7 @@ fn run(scheduler: impl Scheduler + 'static, play: impl Fn() + Send + Sync + 'sta
     config.stack_size = 1 << 18;
     config.max_steps = MaxSteps::FailAfter(100_000);
     config.silence_warnings = true;
+    config.ungraceful_shutdown_config.immediately_return_on_panic = true;
     Runner::new(scheduler, config).run(play);
 }
 

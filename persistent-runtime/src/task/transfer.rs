@@ -63,10 +63,15 @@ impl<S: Server> Task<S> {
         !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
     }
 
-    /// Handles an order behind all that is queued, a moment later.
+    /// Handles an order behind what is queued, a moment later. It waits in the
+    /// inbox: in the mailbox it would take the room that what is on its way here
+    /// waits for.
     pub(super) async fn postpone(&mut self, envelope: Envelope<S>) {
-        self.cell.lock().queue.push_back(envelope);
-        if self.inbox.is_empty() {
+        let cell = self.cell.clone();
+        cell.take(&mut cell.lock(), &mut self.inbox);
+        let rests = self.inbox.is_empty();
+        self.inbox.push_back(envelope);
+        if rests {
             self.drive(time::sleep(PAUSE)).await;
         }
     }
