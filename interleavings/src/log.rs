@@ -39,6 +39,12 @@ pub(crate) fn end() {
     assert!(wrongs.is_empty(), "{wrongs:?}");
 }
 
+/// Whether a handler is at work.
+#[must_use]
+pub fn handling() -> bool {
+    seen(|seen| seen.handling > 0)
+}
+
 /// How many handlers were dropped half-way.
 #[must_use]
 pub fn aborted() -> usize {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use persistent_interleavings::{
-    Caller, Log, LogClient, Mark, aborted, advance, caller, explore, meanwhile,
+    Caller, Log, LogClient, Mark, aborted, advance, caller, explore, handling, meanwhile,
 };
 use persistent_runtime::{Backoff, CallError, Client, Options, Persist};
 use shuttle::future::yield_now;
@@ -346,11 +346,11 @@ fn a_kill_reaches_a_handler_that_waits_for_ever() {
         let killer = caller({
             let log = log.clone();
             async move {
-                // One that comes before the handler has nothing to end.
-                while !hung.is_finished() {
-                    log.kill();
+                // Before that there is nothing to end.
+                while !handling() {
                     yield_now().await;
                 }
+                log.kill();
                 hung.await.expect("nobody aborts it")
             }
         });
@@ -529,6 +529,20 @@ fn a_shutdown_handles_what_it_has_taken_and_refuses_the_rest() {
         }
         let (mark, outcome) = joined(noter).await;
         assert_eq!(outcome.is_ok(), end.contains(&mark), "{outcome:?}, then {end:?}");
+    });
+}
+
+#[test]
+fn a_shutdown_waits_for_a_caller_that_runs_the_server() {
+    explore(options(), async |world| {
+        let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
+        let reader = caller(async move { log.read().await });
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        match joined(reader).await {
+            Ok(answer) => assert_eq!(answer, [mark(0, 1)]),
+            Err(error) => assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}"),
+        }
     });
 }
 

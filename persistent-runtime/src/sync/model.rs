@@ -95,7 +95,7 @@ impl Notify {
 pub(crate) mod runtime {
     use shuttle::future::{self, JoinHandle};
 
-    use super::world;
+    use super::{preempt, world};
 
     /// There is one runtime, everywhere.
     pub struct Handle(());
@@ -119,11 +119,13 @@ pub(crate) mod runtime {
             work: impl Future<Output = T> + Send + 'static,
         ) -> JoinHandle<T> {
             let counted = Counted::new();
-            future::spawn(async move {
+            let task = future::spawn(async move {
                 let done = work.await;
                 drop(counted);
                 done
-            })
+            });
+            preempt();
+            task
         }
     }
 
