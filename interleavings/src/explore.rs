@@ -28,7 +28,7 @@ const ORDERS: usize = 10_000;
 const TURNS: usize = 4;
 
 /// Longer than any timeout.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// A caller of its own, on a thread of its own as far as the order of events goes.
 pub type Caller<T> = JoinHandle<T>;
@@ -39,6 +39,7 @@ pub fn caller<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static)
 }
 
 /// A caller that moves time on.
+#[must_use]
 pub fn advance(by: Duration) -> Caller<()> {
     caller(async move { model::advance(by) })
 }

@@ -154,7 +154,7 @@ impl Log {
     /// Never ends by itself.
     pub async fn hang(&self) {
         let _handling = Handling::begin();
-        pending().await
+        pending::<()>().await;
     }
 
     /// As [`write`](Self::write), for nobody who waits.

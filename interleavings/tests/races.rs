@@ -339,6 +339,7 @@ fn a_kill_at_rest_is_over_before_the_next_life_begins() {
 fn a_kill_reaches_a_handler_that_waits_for_ever() {
     explore(options(), async |world| {
         let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
         let hung = caller({
             let log = log.clone();
             async move { log.hang().await }
@@ -357,7 +358,7 @@ fn a_kill_reaches_a_handler_that_waits_for_ever() {
         let killed = joined(killer).await;
         assert!(matches!(killed, Err(CallError::Killed { .. })), "{killed:?}");
         let answers = joined(writer(log, 1, 1)).await;
-        assert_history(&world.stored().await, &[(1, 1)], &answers);
+        assert_history(&world.stored().await, &[(0, 1), (1, 1)], &answers);
     });
 }
 

@@ -2,6 +2,8 @@
 //! until a test moves it, so a deadline passes at whatever moment the scheduler
 //! gives to the task that does so, and nothing that hangs is ended by one.
 
+#![expect(clippy::unused_self, reason = "tokio's methods have it")]
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
