@@ -355,8 +355,8 @@ fn a_kill_reaches_a_handler_that_waits_for_ever() {
                 hung.await.expect("nobody aborts it")
             }
         });
-        let killed = joined(killer).await;
-        assert!(matches!(killed, Err(CallError::Killed { .. })), "{killed:?}");
+        let outcome = joined(killer).await;
+        assert!(matches!(outcome, Err(CallError::Killed { .. })), "{outcome:?}");
         let answers = joined(writer(log, 1, 1)).await;
         assert_history(&world.stored().await, &[(0, 1), (1, 1)], &answers);
     });
