@@ -28,7 +28,7 @@ const ORDERS: usize = 10_000;
 const TURNS: usize = 4;
 
 /// Longer than any timeout.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// A caller of its own, on a thread of its own as far as the order of events goes.
 pub type Caller<T> = JoinHandle<T>;
@@ -39,6 +39,7 @@ pub fn caller<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static)
 }
 
 /// A caller that moves time on.
+#[must_use]
 pub fn advance(by: Duration) -> Caller<()> {
     caller(async move { model::advance(by) })
 }
@@ -54,10 +55,20 @@ pub(crate) async fn pause() {
     .await;
 }
 
+/// Lets time go on, a `step` at a time, until `work` is done.
+pub async fn meanwhile<T>(step: Duration, work: Caller<T>) -> T {
+    while !work.is_finished() {
+        model::advance(step);
+        yield_now().await;
+    }
+    work.await.expect("nobody aborts it")
+}
+
 /// What a scenario plays in.
 #[derive(Clone)]
 pub struct World {
     runtime: Runtime,
+    options: Options,
     key: Arc<str>,
     /// What is stored.
     pub storage: SlowStorage,
@@ -70,6 +81,11 @@ impl World {
         self.runtime.at::<Log>(self.key.clone(), ())
     }
 
+    /// A runtime on a storage of its own.
+    pub async fn another(&self) -> Runtime {
+        open(&self.options, &SlowStorage::default()).await
+    }
+
     /// What of the one server is stored, and nothing that only memory has.
     pub async fn stored(&self) -> Vec<Mark> {
         let log = self.log();
@@ -79,8 +95,7 @@ impl World {
 
     /// What the next runtime finds on the storage.
     pub async fn found_by_another(&self) -> Vec<Mark> {
-        let opening = Runtime::builder().open_with(self.storage.clone());
-        let runtime = opening.await.expect("there is nothing to refuse");
+        let runtime = open(&self.options, &self.storage).await;
         let found = runtime.at::<Log>("a", ()).read().await;
         runtime.shutdown(LONG).await.expect("time stands still");
         found.expect("the storage gives it back")
@@ -132,17 +147,22 @@ fn run(scheduler: impl Scheduler + 'static, play: impl Fn() + Send + Sync + 'sta
     config.stack_size = 1 << 18;
     config.max_steps = MaxSteps::FailAfter(100_000);
     config.silence_warnings = true;
+    config.ungraceful_shutdown_config.immediately_return_on_panic = true;
     Runner::new(scheduler, config).run(play);
+}
+
+async fn open(options: &Options, storage: &SlowStorage) -> Runtime {
+    let opening = Runtime::builder().defaults(options.clone()).open_with(storage.clone());
+    opening.await.expect("the options can be honoured")
 }
 
 fn play(options: Options, scenario: &impl AsyncFn(World)) {
     log::begin();
     let (storage, key) = (SlowStorage::default(), Arc::from("a"));
     model::run(async {
-        let opening = Runtime::builder().defaults(options).open_with(storage.clone());
-        let runtime = opening.await.expect("the options can be honoured");
+        let runtime = open(&options, &storage).await;
         let (storage, key_of) = (storage.clone(), Arc::clone(&key));
-        scenario(World { runtime: runtime.clone(), key: key_of, storage }).await;
+        scenario(World { runtime: runtime.clone(), options, key: key_of, storage }).await;
         while Arc::strong_count(&key) > 1 {
             model::advance(LONG);
             yield_now().await;

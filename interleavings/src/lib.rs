@@ -13,6 +13,6 @@ mod explore;
 mod log;
 mod slow;
 
-pub use explore::{Caller, World, advance, caller, explore};
-pub use log::{Log, LogClient, LogMessage, Mark, aborted};
+pub use explore::{Caller, World, advance, caller, explore, meanwhile};
+pub use log::{Log, LogClient, LogMessage, Mark, aborted, handling};
 pub use slow::SlowStorage;

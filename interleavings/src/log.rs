@@ -1,7 +1,9 @@
-use std::{cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread};
+use std::{
+    cell::RefCell, future::pending, panic::resume_unwind, sync::OnceLock, thread, time::Duration,
+};
 
 use crate::explore::pause;
-use persistent_runtime::{__model::preempt, Reply, persistent_server};
+use persistent_runtime::{__model::preempt, Context, Reply, persistent_server};
 use serde::{Deserialize, Serialize};
 
 thread_local! {
@@ -35,6 +37,12 @@ pub(crate) fn end() {
     let Seen { living, handling, wrongs, .. } = seen(std::mem::take);
     assert_eq!((living, handling), (0, 0), "instances and handlers that are left");
     assert!(wrongs.is_empty(), "{wrongs:?}");
+}
+
+/// Whether a handler is at work.
+#[must_use]
+pub fn handling() -> bool {
+    seen(|seen| seen.handling > 0)
 }
 
 /// How many handlers were dropped half-way.
@@ -146,7 +154,7 @@ impl Log {
     /// Never ends by itself.
     pub async fn hang(&self) {
         let _handling = Handling::begin();
-        pending().await
+        pending::<()>().await;
     }
 
     /// As [`write`](Self::write), for nobody who waits.
@@ -155,6 +163,11 @@ impl Log {
         let handling = Handling::begin();
         self.marks.push(mark);
         handling.done();
+    }
+
+    /// Has `mark` written in a while, by a timer that is stored.
+    pub fn remind(&mut self, mark: Mark, wait: Duration, context: &Context<Self>) {
+        context.remind("write", wait, LogMessage::Note { mark });
     }
 
     /// Writes `mark`, and panics.

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use persistent_interleavings::{Caller, LogClient, Mark, aborted, advance, caller, explore};
+use persistent_interleavings::{
+    Caller, Log, LogClient, Mark, aborted, advance, caller, explore, handling, meanwhile,
+};
 use persistent_runtime::{Backoff, CallError, Client, Options, Persist};
 use shuttle::future::yield_now;
 
 const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 /// Those of all servers here, where nothing else is said.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -336,6 +339,7 @@ fn a_kill_at_rest_is_over_before_the_next_life_begins() {
 fn a_kill_reaches_a_handler_that_waits_for_ever() {
     explore(options(), async |world| {
         let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
         let hung = caller({
             let log = log.clone();
             async move { log.hang().await }
@@ -343,18 +347,18 @@ fn a_kill_reaches_a_handler_that_waits_for_ever() {
         let killer = caller({
             let log = log.clone();
             async move {
-                // One that comes before the handler has nothing to end.
-                while !hung.is_finished() {
-                    log.kill();
+                // Before that there is nothing to end.
+                while !handling() {
                     yield_now().await;
                 }
+                log.kill();
                 hung.await.expect("nobody aborts it")
             }
         });
-        let killed = joined(killer).await;
-        assert!(matches!(killed, Err(CallError::Killed { .. })), "{killed:?}");
+        let outcome = joined(killer).await;
+        assert!(matches!(outcome, Err(CallError::Killed { .. })), "{outcome:?}");
         let answers = joined(writer(log, 1, 1)).await;
-        assert_history(&world.stored().await, &[(1, 1)], &answers);
+        assert_history(&world.stored().await, &[(0, 1), (1, 1)], &answers);
     });
 }
 
@@ -530,6 +534,20 @@ fn a_shutdown_handles_what_it_has_taken_and_refuses_the_rest() {
 }
 
 #[test]
+fn a_shutdown_waits_for_a_caller_that_runs_the_server() {
+    explore(options(), async |world| {
+        let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
+        let reader = caller(async move { log.read().await });
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        match joined(reader).await {
+            Ok(answer) => assert_eq!(answer, [mark(0, 1)]),
+            Err(error) => assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}"),
+        }
+    });
+}
+
+#[test]
 fn a_deferred_answer_leaves_whenever_it_is_sent() {
     explore(options(), async |world| {
         let log = world.log();
@@ -548,5 +566,95 @@ fn a_deferred_answer_leaves_whenever_it_is_sent() {
         let mut answers = joined(writer).await;
         answers.push(joined(answerer).await);
         assert_history(&world.stored().await, &[(1, 2)], &answers);
+    });
+}
+
+#[test]
+fn a_late_save_misses_no_change() {
+    let level = Persist::Every(SECOND / 2);
+    explore(options().persist(level), async |world| {
+        let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
+        let late = caller(async {
+            joined(advance(SECOND / 2)).await;
+            joined(advance(SECOND)).await;
+        });
+        let (writer, reader) = (writer(log.clone(), 1, 2), reader(log, 1));
+        let answers = [joined(writer).await, joined(reader).await].concat();
+        joined(late).await;
+        assert_history(&world.stored().await, &[(0, 1), (1, 2)], &answers);
+    });
+}
+
+#[test]
+fn a_durable_timer_rings_once_wherever_its_server_is() {
+    explore(options().call_timeout(SECOND * 1000), async |world| {
+        let log = world.log();
+        log.remind(mark(1, 1), SECOND).await.unwrap();
+        let sweep = advance(SECOND);
+        let writer = writer(log.clone(), 2, 1);
+        let reader = caller(async move {
+            loop {
+                let answer = log.read().await.unwrap();
+                if answer.contains(&mark(1, 1)) {
+                    return answer;
+                }
+                yield_now().await;
+            }
+        });
+        let mut answers = joined(writer).await;
+        joined(sweep).await;
+        answers.push(meanwhile(SECOND / 10, reader).await);
+        assert_history(&world.stored().await, &[(1, 1), (2, 1)], &answers);
+    });
+}
+
+#[test]
+fn a_server_that_is_handed_to_another_runtime_loses_nothing() {
+    explore(options(), async |world| {
+        let (there, log) = (world.another().await, world.log());
+        log.write(mark(0, 1)).await.unwrap();
+        let writer = writer(log.clone(), 1, 2);
+        world.transfer(&log.address(), &there).await.unwrap();
+        let answers = joined(writer).await;
+        let end = there.at::<Log>("a", ()).read().await.unwrap();
+        assert_history(&end, &[(0, 1), (1, 2)], &answers);
+        drop(log);
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        there.shutdown(Duration::MAX).await.expect("time stands still");
+    });
+}
+
+#[test]
+fn a_server_that_is_handed_to_and_fro_loses_nothing() {
+    explore(options().mailbox(1).idle_timeout(None), async |world| {
+        let there = world.another().await;
+        let log = world.log().with_timeout(SECOND * 1000);
+        let writers = [writer(log.clone(), 1, 2), writer(log.clone(), 2, 1)];
+        let moves = caller({
+            let (world, there, address) = (world.clone(), there.clone(), log.address());
+            async move {
+                // At first there may be nothing to hand on.
+                let sent = world.transfer(&address, &there).await;
+                assert!(matches!(sent, Ok(()) | Err(CallError::NotFound { .. })), "{sent:?}");
+                let back = there.transfer(&address, &world).await;
+                // What comes after it began may fill both mailboxes, until its deadline.
+                let expected = matches!(
+                    back,
+                    Ok(()) | Err(CallError::NotFound { .. } | CallError::Timeout { .. })
+                );
+                assert!(expected, "{back:?}");
+            }
+        });
+        meanwhile(MILLISECOND, moves).await;
+        let mut answers = Vec::new();
+        for writer in writers {
+            answers.extend(meanwhile(MILLISECOND, writer).await);
+        }
+        let end = log.read().await.unwrap();
+        assert_history(&end, &[(1, 2), (2, 1)], &answers);
+        drop(log);
+        world.shutdown(Duration::MAX).await.expect("time stands still");
+        there.shutdown(Duration::MAX).await.expect("time stands still");
     });
 }

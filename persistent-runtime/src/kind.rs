@@ -45,6 +45,12 @@ pub(crate) struct Kind<S: Server> {
 /// would be most of the registry.
 struct Entry<S: Server>(Arc<Cell<S>>);
 
+impl<S: Server> Clone for Entry<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<S: Server> Borrow<str> for Entry<S> {
     fn borrow(&self) -> &str {
         self.0.key()
@@ -138,18 +144,19 @@ impl<S: Server> Kind<S> {
     /// A client's core for `address`.
     pub(crate) fn handle(self: &Arc<Self>, address: &Address<S>) -> Handle<S> {
         let (key, init) = address.parts();
-        // Under the lock of the key's shard, or a release could come between.
-        let hold = |cell: &Arc<Cell<S>>| {
-            cell.held();
-            cell.clone()
-        };
-        let known = self.cells.get(&**key).map(|entry| hold(&entry.key().0));
-        let cell = known.unwrap_or_else(|| {
+        loop {
+            // Under the lock of the key's shard, or a release could come between.
+            let known = self.cells.get(&**key).map(|entry| {
+                let Entry(cell) = entry.key();
+                cell.held();
+                cell.clone()
+            });
+            if let Some(cell) = known {
+                return Handle::adopt(cell, init.clone());
+            }
             let id = ServerId::new(self.name.clone(), key.clone());
-            let new = Entry(Arc::new(Cell::new(self.clone(), id)));
-            hold(&self.cells.entry(new).or_insert(()).key().0)
-        });
-        Handle::adopt(cell, init.clone())
+            self.cells.entry(Entry(Arc::new(Cell::new(self.clone(), id)))).or_insert(());
+        }
     }
 
     /// Forgets the cell of `id` if nobody needs it.
@@ -173,7 +180,7 @@ impl<S: Server> Kind<S> {
     }
 
     fn snapshot(&self) -> Vec<Arc<Cell<S>>> {
-        self.cells.iter().map(|entry| entry.key().0.clone()).collect()
+        self.cells.iter().map(|entry| entry.key().clone().0).collect()
     }
 }
 

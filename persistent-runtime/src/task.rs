@@ -475,7 +475,7 @@ impl<S: Server> Task<S> {
                 Err(trouble) => self.decline(trouble, answer).await,
             },
             Order::Transfer(to) if self.is_fed_by(&to) => {
-                self.postpone(Envelope::new(Order::Transfer(to), answer), &terms).await;
+                self.postpone(Order::Transfer(to), answer).await;
             }
             Order::Transfer(to) => self.transfer(&to, answer).await,
             Order::Receive(offer) => self.receive(offer, answer).await,

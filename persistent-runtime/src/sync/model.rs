@@ -2,6 +2,8 @@
 //! until a test moves it, so a deadline passes at whatever moment the scheduler
 //! gives to the task that does so, and nothing that hangs is ended by one.
 
+#![expect(clippy::unused_self, reason = "tokio's methods have it")]
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -95,7 +97,7 @@ impl Notify {
 pub(crate) mod runtime {
     use shuttle::future::{self, JoinHandle};
 
-    use super::world;
+    use super::{preempt, world};
 
     /// There is one runtime, everywhere.
     pub struct Handle(());
@@ -119,11 +121,13 @@ pub(crate) mod runtime {
             work: impl Future<Output = T> + Send + 'static,
         ) -> JoinHandle<T> {
             let counted = Counted::new();
-            future::spawn(async move {
+            let task = future::spawn(async move {
                 let done = work.await;
                 drop(counted);
                 done
-            })
+            });
+            preempt();
+            task
         }
     }
 

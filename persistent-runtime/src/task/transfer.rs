@@ -63,11 +63,16 @@ impl<S: Server> Task<S> {
         !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
     }
 
-    /// Handles an order behind all that is queued, a moment later.
-    pub(super) async fn postpone(&mut self, envelope: Envelope<S>, terms: &Arc<Terms<S>>) {
-        let former = self.cell.lock().enqueue(envelope, terms);
-        drop(former);
+    /// Handles an order behind what is queued, a moment later, whatever its
+    /// terms. It waits in the inbox: in the mailbox it would take the room that
+    /// what is on its way here waits for.
+    pub(super) async fn postpone(&mut self, order: Order<S>, answer: Option<Answer>) {
         if self.inbox.is_empty() {
+            self.cell.lock().hand_over(&mut self.inbox);
+        }
+        let rests = self.inbox.is_empty();
+        self.inbox.push_back(Envelope::new(order, answer));
+        if rests {
             self.drive(time::sleep(PAUSE)).await;
         }
     }
