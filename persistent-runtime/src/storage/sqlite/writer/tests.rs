@@ -247,6 +247,7 @@ async fn nothing_can_be_appended_to_what_is_not_there() {
     let mut engine = Engine::new();
     engine.commit("a", put("0")).await;
     engine.commit("a", Update::Wipe).await;
+    assert_eq!(engine.try_commit(vec![(id("a"), append(&["1"]))]).await, [false]);
     let changes = vec![(id("a"), append(&["1"])), (id("b"), put("b"))];
     assert_eq!(engine.try_commit(changes).await, [false, true]);
     assert_eq!(engine.load("a").await, None);
