@@ -108,7 +108,8 @@ impl Gate {
             }
             let Some(update) = self.staged.take() else { return Poll::Ready(()) };
             let change = Change::new(self.server.clone(), update);
-            self.riding = mem::take(&mut self.waiting);
+            // It is empty, and its memory is of use.
+            mem::swap(&mut self.riding, &mut self.waiting);
             let storage = self.storage.clone();
             self.in_flight = Some(Box::pin(async move { storage.commit(change).await }));
         }

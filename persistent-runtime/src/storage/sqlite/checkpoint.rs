@@ -31,11 +31,11 @@ pub struct Checkpoints {
 impl Checkpoints {
     pub fn new(path: &Path) -> Result<Self, StorageError> {
         let connection = Connection::open(path)?;
-        let (begin, begun) = sync_channel(1);
+        let (begin, orders) = sync_channel(1);
         let (end, ended) = sync_channel(1);
         let thread =
             thread::Builder::new().name("persistent-checkpoint".to_owned()).spawn(move || {
-                while let Ok(()) = begun.recv() {
+                while let Ok(()) = orders.recv() {
                     // One that fails, on a full disk say, is tried again with
                     // the next step.
                     let _ = look(&connection, "PRAGMA wal_checkpoint(PASSIVE)");

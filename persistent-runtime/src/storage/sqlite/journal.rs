@@ -277,3 +277,114 @@ fn checksum(number: u64, bytes: &[u8]) -> u64 {
         .fold(mix(bytes.len() as u64, number), |sum, word| mix(sum, u64::from_le_bytes(*word)));
     rest.iter().fold(sum, |sum, byte| mix(sum, (*byte).into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(state: &[u8]) -> Record {
+        Record {
+            version: 300,
+            format: 1,
+            state: state.into(),
+            reminders: (*b"reminders").into(),
+            due: Some(u64::MAX),
+            messages: vec![(*b"one").into(), [].into()],
+        }
+    }
+
+    /// Of each kind one, and a difference.
+    fn row() -> Vec<u8> {
+        let mut row = Row::new(7, Vec::new());
+        let (a, b) = (ServerId::new("kind", "a"), ServerId::new("other", ""));
+        row.push(&a, &Update::Put(record(b"the old state")), None);
+        row.push(&a, &Update::Put(record(b"the new state")), Some(b"the old state"));
+        row.push(&b, &Update::Append(vec![(*b"message").into()]), None);
+        row.push(&ServerId::new("other", "c"), &Update::Wipe, None);
+        row.seal().to_vec()
+    }
+
+    #[test]
+    fn a_row_is_read_as_it_was_written() {
+        let mut generation = Generation::default();
+        // Two records with two messages each, one message by itself, a wipe.
+        assert_eq!(replay(7, &row(), &mut generation).unwrap(), 7 + 3 + 3 + 2 + 1);
+        let update = |kind, key| generation.get(&ServerId::new(kind, key)).unwrap().clone();
+        let put = Update::Put(record(b"the new state"));
+        assert_eq!(update("kind", "a"), Pending { number: 10, update: put });
+        let append = Update::Append(vec![(*b"message").into()]);
+        assert_eq!(update("other", ""), Pending { number: 13, update: append });
+        assert_eq!(update("other", "c"), Pending { number: 15, update: Update::Wipe });
+    }
+
+    #[test]
+    fn a_bit_that_is_another_is_noticed_wherever_it_is() {
+        let row = row();
+        for bit in 0..row.len() * 8 {
+            let mut row = row.clone();
+            row[bit / 8] ^= 1 << (bit % 8);
+            replay(7, &row, &mut Generation::default()).unwrap_err();
+        }
+        for length in 0..row.len() {
+            replay(7, &row[..length], &mut Generation::default()).unwrap_err();
+        }
+        replay(8, &row, &mut Generation::default()).unwrap_err();
+    }
+
+    /// As one who knows the checksum could write it.
+    #[test]
+    fn a_row_of_nonsense_is_an_error_and_no_panic() {
+        let row = row();
+        let changes = &row[..row.len() - 8];
+        let sealed = |bytes: &[u8]| {
+            let mut row = Row { number: 7, bytes: bytes.to_vec(), kind: None };
+            replay(7, row.seal(), &mut Generation::default())
+        };
+        assert!(sealed(changes).is_ok());
+        let mut refused = 0;
+        for at in 0..changes.len() {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut changes = changes.to_vec();
+                changes[at] = byte;
+                refused += u32::from(sealed(&changes).is_err());
+            }
+        }
+        assert!(refused > 100, "{refused}");
+        // A count of messages, a length and a number that can't be.
+        for nonsense in [
+            &b"\x01\x01k\x00\xff\xff\xff\xff\x0f"[..],
+            b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k",
+            b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k",
+            // A key without a kind, a difference without a state before it.
+            b"\x04\x01k",
+            b"\x12\x01k\x00\x01\x01\x00\x00\x00\x00\x00\x00",
+        ] {
+            sealed(nonsense).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_difference_leaves_out_all_that_is_equal_at_both_ends() {
+        let long = vec![1; 5000];
+        let changed = |at: usize| {
+            let mut changed = long.clone();
+            changed[at] = 2;
+            changed
+        };
+        for (old, new, expected) in [
+            (&b""[..], &b""[..], (0, 0)),
+            (b"abc", b"abc", (3, 0)),
+            (b"abc", b"", (0, 0)),
+            (b"", b"abc", (0, 0)),
+            (b"abc", b"axc", (1, 1)),
+            (b"aaa", b"aa", (2, 0)),
+            (b"ab", b"aab", (1, 1)),
+            (&long, &changed(0), (0, 4999)),
+            (&long, &changed(2500), (2500, 2499)),
+            (&long, &changed(4999), (4999, 0)),
+            (&long, &long[..3000], (3000, 0)),
+        ] {
+            assert_eq!(difference(old, new), expected);
+        }
+    }
+}

@@ -135,6 +135,9 @@ impl Writer {
             return 0;
         }
         self.refuse_appends_to_nothing(&mut batch);
+        if batch.is_empty() {
+            return 0;
+        }
         let first = self.next;
         let weight = match self.append(&batch) {
             Ok(weight) => weight,
@@ -163,8 +166,11 @@ impl Writer {
         let Self { connection, memtable, buffer, next, .. } = self;
         // A difference is taken to the last change of the server. That is what the
         // memtable has, unless there is another before it in the batch.
-        let spliced = |update: &Update| matches!(update, Update::Put(record) if record.state.len() >= SPLICED);
-        let mut seen = batch.iter().any(|commit| spliced(&commit.change.update)).then(HashSet::new);
+        let is_large = |commit: &Commit| match &commit.change.update {
+            Update::Put(record) => record.state.len() >= SPLICED,
+            Update::Append(_) | Update::Wipe => false,
+        };
+        let mut seen = batch.iter().any(is_large).then(HashSet::new);
         let mut weight = 0;
         // The numbers are used up even if it fails, so no row comes twice.
         transaction(connection, || {
@@ -175,14 +181,17 @@ impl Writer {
                 Ok::<_, rusqlite::Error>(row.into_buffer())
             };
             let mut row = Row::new(*next, mem::take(buffer));
-            for Commit { change, .. } in batch {
+            for commit in batch {
+                let change = &commit.change;
                 if row.len() >= ROW_BYTES {
                     row = Row::new(*next, insert(row)?);
                 }
                 let first = seen.as_mut().is_none_or(|seen| seen.insert(&change.id));
-                let old = (first && spliced(&change.update))
-                    .then(|| memtable.active_state(&change.id))
-                    .flatten();
+                let old = if first && is_large(commit) {
+                    memtable.active_state(&change.id)
+                } else {
+                    None
+                };
                 let before = row.len();
                 row.push(&change.id, &change.update, old.as_deref());
                 weight += journal::weight(row.len() - before, &change.update, old.is_some());

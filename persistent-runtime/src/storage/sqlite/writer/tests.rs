@@ -85,6 +85,8 @@ impl Engine {
     }
 }
 
+type State = Vec<u8>;
+
 fn database(folder: &TempDir) -> PathBuf {
     folder.path().join("engine.db")
 }
@@ -193,20 +195,20 @@ async fn a_fold_that_is_cut_off_anywhere_is_done_again() {
         second.writer.freeze();
         while second.writer.fold.is_some() {
             second.writer.fold(1);
-            check(&second.crashed()).await;
+            check_what_was_cut_off(&second.crashed()).await;
         }
-        check(&second).await;
+        check_what_was_cut_off(&second).await;
     }
     assert!(steps >= 4, "{steps} chunks");
-    check(&engine).await;
+    check_what_was_cut_off(&engine).await;
+}
 
-    async fn check(engine: &Engine) {
-        assert_eq!(text(engine.load("a").await).unwrap(), "a");
-        assert_eq!(text(engine.load("b").await).unwrap(), "b 1 2 3");
-        assert_eq!(engine.load("c").await, None);
-        assert_eq!(text(engine.load("d").await).unwrap(), "d");
-        assert_eq!(engine.storage.count("kind").await.unwrap(), 3);
-    }
+async fn check_what_was_cut_off(engine: &Engine) {
+    assert_eq!(text(engine.load("a").await).unwrap(), "a");
+    assert_eq!(text(engine.load("b").await).unwrap(), "b 1 2 3");
+    assert_eq!(engine.load("c").await, None);
+    assert_eq!(text(engine.load("d").await).unwrap(), "d");
+    assert_eq!(engine.storage.count("kind").await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -245,6 +247,7 @@ async fn nothing_can_be_appended_to_what_is_not_there() {
     let mut engine = Engine::new();
     engine.commit("a", put("0")).await;
     engine.commit("a", Update::Wipe).await;
+    assert_eq!(engine.try_commit(vec![(id("a"), append(&["1"]))]).await, [false]);
     let changes = vec![(id("a"), append(&["1"])), (id("b"), put("b"))];
     assert_eq!(engine.try_commit(changes).await, [false, true]);
     assert_eq!(engine.load("a").await, None);
@@ -388,7 +391,7 @@ async fn a_small_change_of_a_large_state_is_a_small_row() {
     engine.commit("a", Update::Put(record(&*state))).await;
     let whole = engine.number(journal);
     assert!(whole > 1_000_000);
-    let changes: [&dyn Fn(&mut Vec<u8>); 7] = [
+    let changes: [&dyn Fn(&mut State); 7] = [
         &|state| state[500_000] = 1,
         &|state| state[0] = 1,
         &|state| state[999_999] = 1,
@@ -459,16 +462,15 @@ async fn the_journal_and_the_log_stay_bounded_under_load() {
     for round in 0_u32..700 {
         let change = |n: u32| {
             let state = vec![n.to_le_bytes()[0]; 400];
-            (id(&(round * 7919 + n * 31 & 0xfff).to_string()), Update::Put(record(state)))
+            (id(&((round * 7919 + n * 31) & 0xfff).to_string()), Update::Put(record(state)))
         };
-        let changes = (0..256).map(change).collect();
-        let commits = engine.storage.queue.clone();
-        let waiting: Vec<_> = Vec::from_iter::<Vec<(ServerId, Update)>>(changes)
-            .into_iter()
+        let queue = engine.storage.queue.clone();
+        let waiting: Vec<_> = (0..256)
+            .map(change)
             .map(|(id, update)| engine.storage.commit(Change::new(id, update)))
             .collect();
         let before = engine.writer.fold.is_some();
-        assert!(engine.writer.turn(&commits));
+        assert!(engine.writer.turn(&queue));
         folds += u32::from(before && engine.writer.fold.is_none());
         for commit in waiting {
             commit.await.unwrap();
@@ -503,20 +505,20 @@ async fn a_closed_database_is_plain_tables() {
             storage.close();
         }
         drop(storage);
-        check(&path, n);
+        check_tables(&path, n);
     }
+}
 
-    fn check(path: &Path, n: &str) {
-        assert!(!path.with_extension("db-wal").exists(), "the log is empty");
-        let plain = Connection::open(path).unwrap();
-        let text = |sql: &str| plain.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
-        assert_eq!(
-            text("SELECT group_concat(key || CAST(state AS TEXT)) FROM servers"),
-            format!("a{n},b{n}")
-        );
-        assert_eq!(text("SELECT group_concat(key || CAST(message AS TEXT)) FROM messages"), "am");
-        assert_eq!(text("SELECT CAST(count(*) AS TEXT) FROM journal"), "0");
-    }
+fn check_tables(path: &Path, n: &str) {
+    assert!(!path.with_extension("db-wal").exists(), "the log is empty");
+    let plain = Connection::open(path).unwrap();
+    let text = |sql: &str| plain.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(
+        text("SELECT group_concat(key || CAST(state AS TEXT)) FROM servers"),
+        format!("a{n},b{n}")
+    );
+    assert_eq!(text("SELECT group_concat(key || CAST(message AS TEXT)) FROM messages"), "am");
+    assert_eq!(text("SELECT CAST(count(*) AS TEXT) FROM journal"), "0");
 }
 
 /// What is folded and forgotten between the two looks of a reader is in the
