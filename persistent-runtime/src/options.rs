@@ -149,7 +149,8 @@ pub enum Journal {
     /// does, however large the state. Activation is the last snapshot of the
     /// state and all messages since then, handled again.
     Messages {
-        /// How many messages there are from one snapshot to the next, at most.
+        /// How many messages there are from one snapshot to the next, at most;
+        /// fewer if they take more room than the snapshot, and more than 1 MiB.
         snapshot_every: u32,
     },
 }
