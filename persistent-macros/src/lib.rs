@@ -110,8 +110,9 @@ use crate::{errors::Errors, model::Server, options::Options, parse::Block};
 /// stored as a whole. With `journal = messages` the change costs its message
 /// instead: each message to a method that takes `&mut self` is stored once its
 /// handler has returned, and the state only now and then, as a *snapshot*: with
-/// every `snapshot_every`th message (1000 if it is not said), at each orderly end,
-/// the idle unload included, when a hook has changed the state, and when a
+/// every `snapshot_every`th message (1000 if it is not said), or earlier once the
+/// messages take more room than the snapshot and more than 1 MiB; at each orderly
+/// end, the idle unload included; when a hook has changed the state, and when a
 /// message has changed durable timers. An activation reads the snapshot and has
 /// the messages since then handled again: *replayed*. It takes as long as they
 /// do, up to `snapshot_every` of them.

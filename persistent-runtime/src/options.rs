@@ -117,6 +117,28 @@ pub enum Persist {
 
 /// What is stored of a change: the attribute's `journal`. It is how a type
 /// works, and can't be set from outside.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Client, MemoryStorage, Runtime, ServerId};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Ledger(Vec<i64>);
+/// #[persistent_server(journal = messages(snapshot_every = 1000))]
+/// impl Ledger {
+///     pub fn book(&mut self, amount: i64) { self.0.push(amount); }
+///     pub fn sum(&self) -> i64 { self.0.iter().sum() }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = MemoryStorage::new();
+/// let runtime = Runtime::builder().open_with(storage.clone()).await?;
+/// let ledger = runtime.start::<Ledger>("ada", ()).await?; // stores the empty ledger
+/// ledger.book(5).await?; // stores this message
+/// ledger.book(-2).await?; // and this
+/// assert_eq!(storage.get(&ServerId::new("Ledger", "ada")).unwrap().messages.len(), 2);
+/// ledger.kill();
+/// assert_eq!(ledger.sum().await?, 3); // reads the empty ledger, and books both again
+/// ledger.stop("audit").await?; // stores the ledger
+/// assert_eq!(storage.get(&ServerId::new("Ledger", "ada")).unwrap().messages.len(), 0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Journal {
@@ -127,7 +149,8 @@ pub enum Journal {
     /// does, however large the state. Activation is the last snapshot of the
     /// state and all messages since then, handled again.
     Messages {
-        /// How many messages there are from one snapshot to the next, at most.
+        /// How many messages there are from one snapshot to the next, at most;
+        /// fewer if they take more room than the snapshot, and more than 1 MiB.
         snapshot_every: u32,
     },
 }

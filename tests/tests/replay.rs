@@ -414,6 +414,21 @@ async fn what_a_message_has_asked_for_does_not_happen_again_in_a_replay() {
     assert_eq!(told.entries().await.unwrap(), [1, 1]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_message_has_asked_for_happens_once_also_if_replays_are_checked() {
+    let runtime = Runtime::builder().check_replay(true).in_memory().await.unwrap();
+    let busy = runtime.start::<Busy>("a", ()).await.unwrap();
+    busy.ask().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(busy.log().await.unwrap(), ["ask", "then", "stream", "timer"]);
+    assert_eq!(busy.asked().await.unwrap(), Some(1));
+    let told = runtime.at::<Ledger>("told", ());
+    assert_eq!(told.entries().await.unwrap(), [1]);
+    let (answer, answered) = tokio::join!(busy.later(), busy.answer());
+    assert_eq!(answer.unwrap(), 1);
+    answered.unwrap();
+}
+
 /// A stop leaves a snapshot, so only a refused one is ever replayed.
 #[tokio::test]
 async fn a_replayed_stop_stops_nothing() {

@@ -42,7 +42,7 @@ impl<S: Server> Task<S> {
                 (state, saved, log, true)
             }
             (None, Some(init)) => {
-                (self.init(init, &context).await?, None, Log::new(0, true), false)
+                (self.init(init, &context).await?, None, Log::new(None, true), false)
             }
             (None, None) => return Err(Trouble::Error(CallError::NotFound { server: self.id() })),
         };
@@ -76,7 +76,7 @@ impl<S: Server> Task<S> {
         context: &Context<S>,
     ) -> Result<Option<Log<S>>, Trouble> {
         let whole = record.version != S::VERSION || S::STARTED_WRITES;
-        let Some(mut log) = Log::new(record.messages.len(), whole) else { return Ok(None) };
+        let Some(mut log) = Log::new(Some(record), whole) else { return Ok(None) };
         if !whole && self.cell.kind().core().checks_replay() {
             let context = context.for_replay(&self.cell);
             let state = self.read(record, &context).await?;

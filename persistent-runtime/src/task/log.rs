@@ -9,9 +9,12 @@ use std::{
 
 use super::replay::{replay, run};
 use crate::{
-    CallError, Context, EncodeError, Journal, ReplayError, ReplySlot, Server, codec, panic::caught,
-    tape::Tape,
+    CallError, Context, EncodeError, Journal, Record, ReplayError, ReplySlot, Server, codec,
+    panic::caught, tape::Tape,
 };
+
+/// Messages that take no more room than this are never too large.
+const LEAST: usize = 1 << 20;
 
 /// See the [module](self). What is stored, with `pending` behind it, leads to
 /// the state in memory, unless that is to be stored `whole`.
@@ -20,6 +23,10 @@ pub(crate) struct Log<S: Server> {
     stored: usize,
     /// Those that are not staged yet.
     pending: Vec<Arc<[u8]>>,
+    /// The size of both, and what it may come to: the snapshot's, so that an
+    /// activation reads no more than twice the state.
+    bytes: usize,
+    most: usize,
     /// Whether the state itself has to be stored next.
     whole: bool,
     /// Replays each message at once, if replays are checked.
@@ -33,10 +40,19 @@ pub(super) struct Shadow<S: Server> {
 }
 
 impl<S: Server> Log<S> {
-    /// For a server of a type that journals its messages.
-    pub(super) fn new(stored: usize, whole: bool) -> Option<Self> {
-        let journals = matches!(S::JOURNAL, Journal::Messages { .. });
-        journals.then(|| Self { stored, pending: Vec::new(), whole, shadow: None })
+    /// For a server of a type that journals its messages, which begins with
+    /// `record`.
+    pub(super) fn new(record: Option<&Record>, whole: bool) -> Option<Self> {
+        let Journal::Messages { .. } = S::JOURNAL else { return None };
+        let messages = record.map_or(&[][..], |record| &record.messages);
+        Some(Self {
+            stored: messages.len(),
+            pending: Vec::new(),
+            bytes: messages.iter().map(|message| message.len()).sum(),
+            most: record.map_or(0, |record| record.state.len()).max(LEAST),
+            whole,
+            shadow: None,
+        })
     }
 
     /// Runs a message, and journals it if its handler returns. What else goes
@@ -84,8 +100,9 @@ impl<S: Server> Log<S> {
 
     fn push(&mut self, entry: &[u8]) {
         let Journal::Messages { snapshot_every } = S::JOURNAL else { return };
-        let most = usize::try_from(snapshot_every).unwrap_or(usize::MAX);
-        if self.stored + self.pending.len() + 1 < most {
+        let every = usize::try_from(snapshot_every).unwrap_or(usize::MAX);
+        self.bytes += entry.len();
+        if self.stored + self.pending.len() + 1 < every && self.bytes <= self.most {
             self.pending.push(entry.into());
         } else {
             self.store_whole();
@@ -112,9 +129,11 @@ impl<S: Server> Log<S> {
         Some(mem::take(&mut self.pending))
     }
 
-    /// The state has been staged, and `shadow` made of it.
-    pub(super) fn begin(&mut self, shadow: Option<Shadow<S>>) {
-        *self = Self { stored: 0, pending: Vec::new(), whole: false, shadow: shadow.map(Box::new) };
+    /// The state has been staged as `snapshot`, and `shadow` made of it.
+    pub(super) fn begin(&mut self, snapshot: &Record, shadow: Option<Shadow<S>>) {
+        if let Some(log) = Self::new(Some(snapshot), false) {
+            *self = Self { shadow: shadow.map(Box::new), ..log };
+        }
     }
 
     /// Has replays checked from now on.

@@ -73,7 +73,7 @@ impl<S: Server> Task<S> {
             }
             (None, Some(log)) => {
                 let record = record();
-                log.begin(self.shadow(&record, context)?);
+                log.begin(&record, self.shadow(&record, context)?);
                 self.stage(Some(record));
             }
             (None, None) if changed || reminded => self.stage(Some(record())),
