@@ -1,8 +1,9 @@
-//! Servers and a storage that the integration tests share.
+//! Servers, a storage and a disk that the integration tests share.
 
 mod counter;
 mod faulty;
 mod finishes;
+pub mod power;
 mod probe;
 mod twins;
 
