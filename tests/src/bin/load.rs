@@ -4,7 +4,7 @@
 //! The other arguments: a seed, how many callers, how many changes each of them
 //! asks for, how large most of them are, and `end` or `exit`: whether the runtime
 //! is shut down at the end. It prints `refused: …` if the runtime does not open,
-//! `failed: …` for each call that fails.
+//! `failed: …` for each call that fails, and `stuck: …` if a server fails on and on.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 /// Each caller has some keys of its own, and all share some.
 const OWN: usize = 6;
 const SHARED: usize = 4;
+/// More than there are faults in a row.
+const ATTEMPTS: u32 = 100;
 
 struct Load {
     runtime: Runtime,
@@ -123,6 +125,25 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
             load.say(format!("begin {key} {}", turns[index]));
             let set = server.set(turns[index], bytes).await;
             load.done(set, |turn| format!("done {key} {turn}"));
+        }
+    }
+    // Whatever has happened, every server works in the end.
+    for (index, turn) in turns.iter_mut().enumerate() {
+        let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
+        for attempt in 1.. {
+            *turn += 1;
+            load.say(format!("begin {key} {turn}"));
+            match server.set(*turn, 10).await {
+                Ok(turn) => {
+                    load.say(format!("done {key} {turn}"));
+                    break;
+                }
+                Err(error) if attempt == ATTEMPTS => {
+                    println!("stuck: {key}: {error}");
+                    break;
+                }
+                Err(error) => println!("failed: {error}"),
+            }
         }
     }
 }

@@ -169,7 +169,7 @@ int close(int fd) {
     return syscall(SYS_close, fd);
 }
 
-/* Half of what is asked for, at last nothing: a disk that is full takes what fits. */
+/* A disk that is full takes half of what it is asked for, and then nothing. */
 static ssize_t write_at(int fd, const void *bytes, size_t size, off_t at, int seeks) {
     pthread_mutex_lock(&lock);
     int number = file(fd);
@@ -178,7 +178,9 @@ static ssize_t write_at(int fd, const void *bytes, size_t size, off_t at, int se
         record('m', number, 0, bytes, size);
     } else {
         int failed = fault(WRITE, number), error = errno;
-        if (failed) size = error == ENOSPC ? size / 2 : 0;
+        static int took_half;
+        took_half = failed && error == ENOSPC && !took_half;
+        if (failed) size = took_half ? size / 2 : 0;
         if (failed && size == 0) {
             done = -1;
             errno = error;
