@@ -45,8 +45,7 @@ impl Block {
     /// # Errors
     /// If the state is not all of one turn.
     pub fn look(&self, context: &Context<Self>) -> Result<u64, String> {
-        let timers: Vec<String> =
-            context.reminders().into_iter().map(|(name, _)| name).collect();
+        let timers: Vec<String> = context.reminders().into_iter().map(|(name, _)| name).collect();
         let expected: Vec<String> = self.reminded.clone().into_iter().collect();
         if self.last != self.turn || self.filler != filler(self.turn, self.filler.len()) {
             return Err(format!("turn {} ends with {}, or between", self.turn, self.last));

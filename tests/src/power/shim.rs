@@ -109,6 +109,7 @@ pub fn seed_of(test: &str) -> u64 {
 /// `PERSISTENT_EFFORT` times as often.
 #[must_use]
 pub fn times(count: usize) -> usize {
-    let effort = std::env::var("PERSISTENT_EFFORT").map_or(1, |many| many.parse().expect("a number"));
+    let effort =
+        std::env::var("PERSISTENT_EFFORT").map_or(1, |many| many.parse().expect("a number"));
     count * effort
 }
