@@ -259,8 +259,25 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Refuses a log without its database: SQLite would take that for a new database,
+/// and delete the log with what it holds.
+fn find(path: &Path) -> Result<(), StorageError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    if size(path) == 0 && size(Path::new(&log)) > 0 {
+        return Err(StorageError::new(format!(
+            "{} is empty or missing, but {} is not; put the database back or move the log away",
+            path.display(),
+            Path::new(&log).display()
+        )));
+    }
+    Ok(())
+}
+
 /// The writing connection, on a database that is ours.
 fn connect(path: &Path) -> Result<Connection, OpenError> {
+    find(path)?;
     let connection = Connection::open(path).map_err(StorageError::from)?;
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
