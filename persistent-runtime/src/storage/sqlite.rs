@@ -292,8 +292,16 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
     if format > FILE_FORMAT {
         return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FILE_FORMAT });
     }
-    let prepare = || {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+    let prepare = || -> Result<(), StorageError> {
+        // The row says what is intended, an error behind it that it was not done:
+        // the old mode would be left, in which a power cut may undo a commit.
+        let modes: Vec<String> = connection
+            .prepare("PRAGMA journal_mode = WAL")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        if modes != ["wal"] {
+            return Err(StorageError::new(format!("there is no write-ahead log, but {modes:?}")));
+        }
         connection.pragma_update(None, "synchronous", "FULL")?;
         if tables == 0 {
             connection.execute_batch(&format!(
@@ -303,7 +311,7 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
         }
         Ok(())
     };
-    prepare().map_err(|error: rusqlite::Error| StorageError::from(error))?;
+    prepare()?;
     Ok(connection)
 }
 
