@@ -82,3 +82,27 @@ fn a_read_only_disk_is_refused_or_fails_each_change() {
     }
     cuts.assert_right();
 }
+
+/// Every step of making a new database fails, once or from then on; each time the
+/// power is cut at some points. (When the switch to a write-ahead log failed, the
+/// runtime opened without one, and a power cut took acknowledged changes back.)
+#[test]
+fn a_database_that_could_not_be_made_is_made_the_next_time() {
+    let mut cuts = Cuts::new(LOAD, seed_of("made"));
+    for (operation, error) in [("write", ENOSPC), ("write", EIO), ("sync", EIO), ("read", EIO)] {
+        for length in [1, 1000] {
+            for from in 0.. {
+                cuts.clear();
+                let faults = format!("{operation} {error} {from} {}", from + length);
+                let load = Load { callers: 1, changes: 0, ends: true };
+                let refused = cuts.refused;
+                cuts.round(load, &faults, 4);
+                if cuts.refused == refused {
+                    break;
+                }
+            }
+        }
+    }
+    cuts.assert_right();
+    assert!(cuts.refused > 10, "{}", cuts.refused);
+}
