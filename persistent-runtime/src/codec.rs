@@ -118,11 +118,7 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = buffer.len();
     rmp_serde::encode::write_named(buffer, value).map_err(EncodeError)?;
-    let written = &buffer[start..];
-    // Most values have fewer lists and maps than may be nested: counting what may
-    // be one is the cheaper look.
-    let lists = written.iter().filter(|byte| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf)).count();
-    if lists > DEPTH && is_too_deep(written) {
+    if is_too_deep(&buffer[start..]) {
         return Err(EncodeError(rmp_serde::encode::Error::DepthLimitExceeded));
     }
     Ok(())
@@ -135,8 +131,12 @@ const DEPTH: usize = 256;
 /// Whether lists and maps are nested too deep in the value that `bytes` begin
 /// with. Bytes that are no value are for the decoder to refuse.
 fn is_too_deep(bytes: &[u8]) -> bool {
-    // How many values are still to come in each list and map around here.
-    let mut open: Vec<u64> = Vec::new();
+    // Each list and map takes a byte at least.
+    if bytes.len() <= DEPTH {
+        return false;
+    }
+    // How many values are still to come here, and in each list and map around.
+    let (mut left, mut around) = (1_u64, Vec::new());
     let mut rest = bytes;
     while let Some((&marker, behind)) = rest.split_first() {
         let number = |bytes: usize| -> u64 {
@@ -172,18 +172,19 @@ fn is_too_deep(bytes: &[u8]) -> bool {
             return false;
         };
         rest = next;
-        if let Some(values) = open.last_mut() {
-            *values -= 1;
-        }
+        left -= 1;
         if values > 0 {
-            if open.len() == DEPTH {
+            if around.len() == DEPTH {
                 return true;
             }
-            open.push(values);
+            around.push(left);
+            left = values;
         }
-        while open.pop_if(|values| *values == 0).is_some() {}
-        if open.is_empty() {
-            return false;
+        while left == 0 {
+            let Some(outer) = around.pop() else {
+                return false;
+            };
+            left = outer;
         }
     }
     false
@@ -217,6 +218,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[derive(Debug, serde::Deserialize, Serialize)]
@@ -272,7 +275,7 @@ mod tests {
         }
         for list in [0, 15, 16, 70_000_usize] {
             values.push(rmp_serde::to_vec(&vec![1; list]).unwrap());
-            let map: std::collections::BTreeMap<usize, ()> = (0..list).map(|n| (n, ())).collect();
+            let map: BTreeMap<usize, bool> = (0..list).map(|n| (n, true)).collect();
             values.push(rmp_serde::to_vec(&map).unwrap());
         }
         for value in values {

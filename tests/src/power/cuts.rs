@@ -89,10 +89,10 @@ impl Cuts {
             }
         }
         let events = self.shim.log();
-        let faulty = events.iter().filter(|event| matches!(event, Event::Fault)).count();
-        self.faults += faulty;
+        let failures = events.iter().filter(|event| matches!(event, Event::Fault)).count();
+        self.faults += failures;
         self.cut(disk, &events, cuts);
-        faulty
+        failures
     }
 
     fn cut(&mut self, mut disk: Disk, events: &[Event], cuts: usize) {
