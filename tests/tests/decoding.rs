@@ -49,7 +49,7 @@ struct Shapes {
     #[serde(default)]
     map: HashMap<String, Option<f64>>,
     #[serde(default)]
-    ordered: BTreeMap<(i8, char), ()>,
+    ordered: BTreeMap<(i8, char), bool>,
     #[serde(default)]
     tree: Tree,
     #[serde(default)]
@@ -87,7 +87,7 @@ impl Shapes {
         self.lists = vec![list.clone(), Vec::new(), list];
         self.wide = vec![[7; 32]; 3];
         self.map = HashMap::from([("a".to_owned(), Some(0.5)), (String::new(), None)]);
-        self.ordered = BTreeMap::from([((-1, 'ä'), ()), ((5, 'b'), ())]);
+        self.ordered = BTreeMap::from([((-1, 'ä'), true), ((5, 'b'), false)]);
         let fork = Tree::Fork { branches: vec![Tree::Leaf, Tree::Node(Box::default())] };
         self.tree = Tree::Node(Box::new(fork));
         let texts = Loose::Texts(vec!["x".repeat(40)]);
