@@ -25,8 +25,8 @@ struct Shapes {
     texts: (char, String, String),
     bytes: Vec<u8>,
     options: [Option<Box<Shape>>; 2],
-    shapes: Vec<Shape>,
-    by_name: BTreeMap<String, Unit>,
+    variants: Vec<Shape>,
+    by_name: BTreeMap<String, (Unit, u8)>,
     by_number: BTreeMap<i32, bool>,
     times: (Duration, SystemTime),
     address: Address<Counter>,
@@ -51,13 +51,13 @@ impl Default for Shapes {
             texts: ('ß', String::new(), "ünï\0cödé 🦀".to_owned()),
             bytes: (0..=255).cycle().take(9000).collect(),
             options: [None, Some(Box::new(Shape::Unit))],
-            shapes: vec![
+            variants: vec![
                 Shape::Unit,
                 Shape::Newtype("n".to_owned()),
                 Shape::Tuple(0, 128),
                 Shape::Struct { inner },
             ],
-            by_name: BTreeMap::from([("unit".to_owned(), Unit)]),
+            by_name: BTreeMap::from([("unit".to_owned(), (Unit, 1))]),
             by_number: BTreeMap::from([(-1, true), (70_000, false)]),
             times: (Duration::new(1, 2), SystemTime::UNIX_EPOCH + Duration::from_hours(1)),
             address: Address::new("an address", ()),
@@ -81,8 +81,8 @@ struct Alarm {
 #[persistent_server(name = "fixture alarm", version = 3)]
 impl Alarm {
     pub fn set(&mut self, context: &Context<Self>) {
-        // 2100-01-01.
-        let due = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+        // In the year 2100.
+        let due = SystemTime::UNIX_EPOCH + Duration::from_hours(130 * 365 * 24);
         context.remind("wake up", due, AlarmMessage::Ring { words: "good morning".to_owned() });
     }
 
