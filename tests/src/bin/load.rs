@@ -115,9 +115,10 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
         let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
         if random.chance(1, 12) {
             load.say(format!("begin {key} wipe"));
-            let wiped = match random.chance(1, 2) {
-                true => server.stop_and_wipe().await,
-                false => server.stop(StopReason::Normal).await,
+            let wiped = if random.chance(1, 2) {
+                server.stop_and_wipe().await
+            } else {
+                server.stop(StopReason::Normal).await
             };
             load.done(wiped, |()| format!("done {key} wipe"));
         } else {
