@@ -165,7 +165,8 @@ async fn a_damaged_database_gives_errors_and_no_wrong_states() {
                 }
                 Err(error @ (CallError::Storage { .. } | CallError::Decode { .. })) => {
                     assert!(error.to_string().contains(key.as_str()), "{error}");
-                    found.count("an error");
+                    let storage = matches!(error, CallError::Storage { .. });
+                    found.count(if storage { "a storage error" } else { "a decode error" });
                 }
                 Err(error) => panic!("round {round}, {key}: {error}"),
             }
@@ -175,7 +176,7 @@ async fn a_damaged_database_gives_errors_and_no_wrong_states() {
     eprintln!("{found:?}");
     let panics = PANICS.lock().unwrap();
     assert!(panics.is_empty(), "{panics:?}");
-    for some in ["does not open", "right", "an error"] {
+    for some in ["does not open", "right", "a storage error"] {
         assert!(found.0.contains_key(some), "the damage was of all kinds: {found:?}");
     }
 }
