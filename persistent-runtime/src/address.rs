@@ -158,12 +158,14 @@ impl<S: Server> std::hash::Hash for Address<S> {
 struct Stored<K, I> {
     kind: K,
     key: K,
-    init: Option<I>,
+    /// In a list of its own: formats write `Some(())` as they write `None`.
+    init: Option<(I,)>,
 }
 
 impl<S: Server> Serialize for Address<S> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        Stored { kind: S::NAME, key: &self.key, init: self.init.as_deref() }.serialize(serializer)
+        let init = self.init.as_deref().map(|init| (init,));
+        Stored { kind: S::NAME, key: &self.key, init }.serialize(serializer)
     }
 }
 
@@ -176,6 +178,6 @@ impl<'de, S: Server> Deserialize<'de> for Address<S> {
                 S::NAME
             )));
         }
-        Ok(Self { key: key.into(), init: init.map(Arc::new) })
+        Ok(Self { key: key.into(), init: init.map(|(init,)| Arc::new(init)) })
     }
 }

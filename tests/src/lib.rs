@@ -1,9 +1,10 @@
-//! Servers and a storage that the integration tests share.
+//! Servers, a storage and a disk that the integration tests share.
 
 mod counter;
 mod faulty;
 mod finishes;
 mod ledger;
+pub mod power;
 mod probe;
 mod twins;
 

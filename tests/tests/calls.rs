@@ -231,6 +231,21 @@ async fn an_address_in_another_servers_state_leads_there_after_a_restart() {
     assert_eq!(second.at::<Counter>("a", ()).value().await.unwrap(), 3);
 }
 
+/// The init argument `()` was stored as no argument at all, so that an address
+/// which had been stored no longer led to a server that was yet to begin.
+#[test]
+fn a_stored_address_keeps_its_init_argument_also_if_that_is_nothing() {
+    for (address, known) in
+        [(Address::<Counter>::new("a", ()), true), (Address::existing("a"), false)]
+    {
+        let stored = serde_json_like(&address);
+        assert_eq!(read::<Address<Counter>>(&stored).unwrap().init().is_some(), known);
+        let text = serde_json::to_string(&address).unwrap();
+        let read: Address<Counter> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.init().is_some(), known, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_of_one_type_does_not_read_as_one_of_another() {
     let stored = serde_json_like(&Address::<Counter>::new("a", ()));

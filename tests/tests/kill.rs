@@ -9,7 +9,10 @@ use std::{
 };
 
 use persistent_runtime::{OpenError, Runtime};
-use persistent_tests::Twins;
+use persistent_tests::{
+    Twins,
+    power::{Random, times},
+};
 
 struct Writer {
     child: Child,
@@ -44,45 +47,71 @@ impl Writer {
     }
 }
 
-/// A child under load is killed at 60 random moments. Every change that it had
+/// A child under load is killed at random moments. Every change that it had
 /// acknowledged is there, none is there by half, and none that nobody asked for.
 #[test]
 fn an_acknowledged_write_survives_kill_9() {
-    let changes = kill_at_random(None, 60);
+    let changes = kill_at_random(None, times(150));
     assert!(changes > 1000, "the rounds were not empty: {changes}");
 }
 
-/// Under a weaker level, a call that asks for a commit has a receipt all the same.
+/// Under a weaker level, a call that asks for a commit has a receipt all the same,
+/// and under `on_stop` the stop is one.
 #[test]
 fn a_commit_that_was_asked_for_survives_kill_9_under_every_weaker_level() {
     for level in ["every", "on_stop"] {
-        let changes = kill_at_random(Some(level), 20);
+        let changes = kill_at_random(Some(level), times(60));
         assert!(changes > 100, "the rounds were not empty: {changes}");
     }
 }
 
+/// A level of 20 ms is at work: a second after a change was acknowledged it is
+/// stored, though nobody has asked for a commit.
+#[test]
+fn a_change_that_is_older_than_the_level_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.db");
+    let mut kept = HashMap::new();
+    for round in 0..times(4) {
+        let mut writer = Writer::spawn(&path, Some("late"));
+        assert_eq!(writer.line(), "open\n");
+        let (begin, mut late) = (Instant::now(), 0);
+        while begin.elapsed() < Duration::from_millis(1200) {
+            let line = writer.line();
+            if begin.elapsed() < Duration::from_millis(200) {
+                late += 1;
+                acknowledge(&line, &mut kept);
+            }
+        }
+        assert!(late > 10, "the round was not empty: {late}");
+        writer.kill();
+        check(&path, &mut kept, u64::MAX / 2, round);
+    }
+}
+
+fn acknowledge(line: &str, acknowledged: &mut HashMap<String, u64>) {
+    let (key, value) = line.trim_end().split_once(' ').unwrap();
+    let value: u64 = value.parse().unwrap();
+    let last = acknowledged.entry(key.to_owned()).or_default();
+    *last = value.max(*last);
+}
+
 /// Returns how many changes had been acknowledged.
-fn kill_at_random(level: Option<&str>, rounds: u32) -> u64 {
+fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kill.db");
     let mut acknowledged: HashMap<String, u64> = HashMap::new();
-    let (mut random, mut changes) = (0x2545_F491_4F6C_DD1D_u64, 0);
+    let (mut random, mut changes) = (Random::new(9), 0);
     for round in 0..rounds {
         let mut writer = Writer::spawn(&path, level);
         assert_eq!(writer.line(), "open\n", "round {round}: a killed holder's lock is free");
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
         // The pipe holds what the child prints meanwhile, or makes it wait.
-        let moment = Instant::now() + Duration::from_micros(random % 60_000);
+        let moment = Instant::now() + Duration::from_micros(random.number() % 60_000);
         while Instant::now() < moment {
             std::thread::sleep(Duration::from_micros(200));
         }
         for line in writer.kill().lines() {
-            let (key, value) = line.split_once(' ').unwrap();
-            let value: u64 = value.parse().unwrap();
-            let last = acknowledged.entry(key.to_owned()).or_default();
-            *last = value.max(*last);
+            acknowledge(line, &mut acknowledged);
             changes += 1;
         }
         // Two writers a key, each with one call in flight, or as many as go
@@ -94,7 +123,7 @@ fn kill_at_random(level: Option<&str>, rounds: u32) -> u64 {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, unheard: u64, round: u32) {
+async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, unheard: u64, round: usize) {
     let runtime = Runtime::open(path).await.unwrap();
     for (key, last) in acknowledged {
         let server = runtime.find::<Twins>(&**key).await.unwrap();

@@ -2,7 +2,9 @@
 //! acknowledged change, until it is killed.
 //!
 //! A second argument names a weaker persist level, under which every tenth call
-//! asks for a commit, and only those are printed.
+//! asks for a commit and is printed. Under `on_stop` each writer stops its server
+//! now and then, which is a receipt for what it was told before. `late` is `every`
+//! where no call asks for a commit, and every tenth is printed all the same.
 
 use std::{io::Write, time::Duration};
 
@@ -14,10 +16,12 @@ use tokio::task::JoinSet;
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().expect("the database's path");
-    let (level, receipt_every) = match arguments.next().as_deref() {
-        None => (Persist::EveryMessage, 1),
-        Some("every") => (Persist::Every(Duration::from_millis(20)), 10),
-        Some("on_stop") => (Persist::OnStop, 10),
+    let every = Persist::Every(Duration::from_millis(20));
+    let (level, asked, printed) = match arguments.next().as_deref() {
+        None => (Persist::EveryMessage, Persist::EveryMessage, 1),
+        Some("every") => (every, Persist::EveryMessage, 10),
+        Some("late") => (every, every, 10),
+        Some("on_stop") => (Persist::OnStop, Persist::EveryMessage, 10),
         Some(other) => panic!("no such level: {other}"),
     };
     let options = Options::new().persist(level);
@@ -33,16 +37,20 @@ async fn main() {
     for writer in 0..8 {
         let server = runtime.at::<Twins>((writer % 4).to_string(), ());
         writers.spawn(async move {
-            let careful = server.with_persist(Persist::EveryMessage);
+            let careful = server.with_persist(asked);
             for call in 1_u64.. {
-                if call % receipt_every != 0 {
-                    server.grow().await.expect("the disk works");
-                    continue;
+                let prints = call % printed == 0;
+                let client = if prints { &careful } else { &server };
+                let value = client.grow().await.expect("the disk works");
+                let stops = level == Persist::OnStop && call % 25 == 0;
+                if stops {
+                    server.stop("a pause").await.expect("the disk works");
                 }
-                let value = careful.grow().await.expect("the disk works");
-                // One write a line, so that a kill leaves no line in the middle.
-                let line = format!("{} {value}\n", writer % 4);
-                std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
+                if prints || stops {
+                    // One write a line, so that a kill leaves no line in the middle.
+                    let line = format!("{} {value}\n", writer % 4);
+                    std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
+                }
             }
         });
     }

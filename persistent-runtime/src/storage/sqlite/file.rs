@@ -83,8 +83,25 @@ pub fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Refuses a log without its database: SQLite would take that for a new database,
+/// and delete the log with what it holds.
+fn find(path: &Path) -> Result<(), StorageError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    if size(path) == 0 && size(Path::new(&log)) > 0 {
+        return Err(StorageError::new(format!(
+            "{} is empty or missing, but {} is not; put the database back or move the log away",
+            path.display(),
+            Path::new(&log).display()
+        )));
+    }
+    Ok(())
+}
+
 /// The writing connection, on a database that is ours.
 pub fn connect(path: &Path) -> Result<Connection, OpenError> {
+    find(path)?;
     let connection = Connection::open(path).map_err(StorageError::from)?;
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
@@ -99,8 +116,16 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
     if format > FILE_FORMAT {
         return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FILE_FORMAT });
     }
-    let prepare = || {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+    let prepare = || -> Result<(), StorageError> {
+        // The row says what is intended, an error behind it that it was not done:
+        // the old mode would be left, in which a power cut may undo a commit.
+        let modes: Vec<String> = connection
+            .prepare("PRAGMA journal_mode = WAL")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        if modes != ["wal"] {
+            return Err(StorageError::new(format!("there is no write-ahead log, but {modes:?}")));
+        }
         connection.pragma_update(None, "synchronous", "FULL")?;
         // Checkpoints are another thread's work.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -113,7 +138,7 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
         }
         Ok(())
     };
-    prepare().map_err(|error: rusqlite::Error| StorageError::from(error))?;
+    prepare()?;
     Ok(connection)
 }
 

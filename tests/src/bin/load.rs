@@ -1,0 +1,150 @@
+//! Changes blocks in the database that its first argument names, and says in
+//! the file `….receipts` beside it what it begins and what was acknowledged.
+//!
+//! The other arguments: a seed, how many callers, how many changes each of them
+//! asks for, how large most of them are, and `end` or `exit`: whether the runtime
+//! is shut down at the end. It prints `refused: …` if the runtime does not open,
+//! `failed: …` for each call that fails, and `stuck: …` if a server fails on and on.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use persistent_runtime::{CallError, Client, Runtime, StopReason};
+use persistent_tests::power::{Block, Random};
+use tokio::task::JoinSet;
+
+/// Each caller has some keys of its own, and all share some.
+const OWN: usize = 6;
+const SHARED: usize = 4;
+/// More than there are faults in a row.
+const ATTEMPTS: u32 = 100;
+
+struct Load {
+    runtime: Runtime,
+    receipts: File,
+    changes: usize,
+    bytes: usize,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, path, seed, callers, changes, bytes, end] = &arguments[..] else {
+        panic!("six arguments");
+    };
+    let runtime = match Runtime::open(path).await {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("refused: {error}");
+            return;
+        }
+    };
+    let load = Arc::new(Load {
+        runtime,
+        receipts: receipts(Path::new(path)),
+        changes: changes.parse().expect("a number"),
+        bytes: bytes.parse().expect("a number"),
+    });
+    let seed: u64 = seed.parse().expect("a number");
+    let mut running = JoinSet::new();
+    for caller in 0..callers.parse().expect("a number") {
+        let random = Random::new(seed.wrapping_mul(1000).wrapping_add(caller));
+        running.spawn(call(load.clone(), caller, random));
+    }
+    running.join_all().await;
+    if end == "end" {
+        load.runtime.shutdown(Duration::from_secs(30)).await.expect("all end");
+    }
+    println!("bye");
+    std::process::exit(0);
+}
+
+fn receipts(path: &Path) -> File {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".receipts");
+    OpenOptions::new().append(true).create(true).open(name).expect("a file")
+}
+
+impl Load {
+    /// One write, so that the line is one mark.
+    fn say(&self, line: String) {
+        (&self.receipts).write_all(line.as_bytes()).expect("room");
+    }
+
+    fn done<T>(&self, result: Result<T, CallError>, line: impl FnOnce(T) -> String) {
+        match result {
+            Ok(value) => self.say(line(value)),
+            Err(error) => println!("failed: {error}"),
+        }
+    }
+
+    fn size(&self, random: &mut Random) -> usize {
+        match random.within(0..100) {
+            0..70 => random.within(0..self.bytes),
+            70..97 => random.within(0..self.bytes * 16),
+            _ => random.within(0..self.bytes * 300),
+        }
+    }
+}
+
+async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
+    let own = |index: usize| format!("own-{caller}-{index}");
+    let mut turns = [0; OWN];
+    for (index, turn) in turns.iter_mut().enumerate() {
+        if let Ok(server) = load.runtime.find::<Block>(own(index)).await
+            && let Ok(Ok(found)) = server.look().await
+        {
+            *turn = found;
+        }
+    }
+    for _ in 0..load.changes {
+        let bytes = load.size(&mut random);
+        if random.chance(1, 3) {
+            let key = format!("shared-{}", random.within(0..SHARED));
+            load.say(format!("begin {key} 0"));
+            let grown = load.runtime.at::<Block>(&*key, ()).grow(bytes).await;
+            load.done(grown, |turn| format!("done {key} {turn}"));
+            continue;
+        }
+        let index = random.within(0..OWN);
+        let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
+        if random.chance(1, 12) {
+            load.say(format!("begin {key} wipe"));
+            let wiped = if random.chance(1, 2) {
+                server.stop_and_wipe().await
+            } else {
+                server.stop(StopReason::Normal).await
+            };
+            load.done(wiped, |()| format!("done {key} wipe"));
+        } else {
+            turns[index] += 1;
+            load.say(format!("begin {key} {}", turns[index]));
+            let set = server.set(turns[index], bytes).await;
+            load.done(set, |turn| format!("done {key} {turn}"));
+        }
+    }
+    // Whatever has happened, every server works in the end.
+    for (index, turn) in turns.iter_mut().enumerate() {
+        let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
+        for attempt in 1.. {
+            *turn += 1;
+            load.say(format!("begin {key} {turn}"));
+            match server.set(*turn, 10).await {
+                Ok(turn) => {
+                    load.say(format!("done {key} {turn}"));
+                    break;
+                }
+                Err(error) if attempt == ATTEMPTS => {
+                    println!("stuck: {key}: {error}");
+                    break;
+                }
+                Err(error) => println!("failed: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What a machine does to a program: it takes its power, its room and its disk away.
+
+mod block;
+mod cuts;
+mod disk;
+mod ledger;
+mod random;
+mod shim;
+
+pub use block::{Block, BlockClient, BlockMessage};
+pub use cuts::{Cuts, Load};
+pub use disk::{Disk, Event, read_log};
+pub use ledger::{Ledger, Outcome};
+pub use random::Random;
+pub use shim::{Shim, seed_of, times};
