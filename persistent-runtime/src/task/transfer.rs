@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::Task;
+use super::{Driven, Task};
 use crate::{
     Address, CallError, Options, Record, Server, StopReason,
     core::Core,
@@ -61,12 +61,16 @@ impl<S: Server> Task<S> {
         !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
     }
 
-    /// Handles an order behind all that is queued, a moment later.
+    /// Handles an order a moment later, behind all that is queued by then. It
+    /// waits beside the mailbox: in there it would take the room of those whom it
+    /// waits for.
     pub(super) async fn postpone(&mut self, envelope: Envelope<S>) {
-        self.cell.lock().queue.push_back(envelope);
-        if self.inbox.is_empty() {
-            self.drive(tokio::time::sleep(PAUSE)).await;
+        if let Driven::Killed = self.drive(tokio::time::sleep(PAUSE)).await {
+            self.killed();
         }
+        let cell = self.cell.clone();
+        cell.take(&mut cell.lock(), &mut self.inbox);
+        self.inbox.push_back(envelope);
     }
 
     /// Hands the server to `to`: unloads it here, has it stored and activated
