@@ -3,11 +3,12 @@
 mod counter;
 mod faulty;
 mod finishes;
+pub mod history;
 mod probe;
 mod twins;
 
 pub use counter::{Counter, CounterClient, CounterMessage};
-pub use faulty::{Fault, FaultyStorage};
+pub use faulty::{Fault, FaultyStorage, Request};
 pub use finishes::finishes;
 pub use probe::{Probe, ProbeClient, ProbeMessage, events};
 pub use twins::{Twins, TwinsClient, TwinsMessage};
