@@ -39,7 +39,7 @@ impl Ledger {
         self.all()
     }
 
-    /// As [`write`](Self::write), waiting in the middle.
+    /// As `write`, waiting in the middle.
     pub async fn write_slowly(&mut self, id: u16, wait: Duration) -> Vec<u16> {
         self.entries.push(id);
         pause(wait).await;
@@ -70,7 +70,7 @@ impl Ledger {
         fail();
     }
 
-    /// As [`fail`](Self::fail), waiting in the middle.
+    /// As `fail`, waiting in the middle.
     pub async fn fail_slowly(&mut self, id: Option<u16>, wait: Duration) {
         self.entries.extend(id);
         pause(wait).await;
