@@ -249,12 +249,15 @@ impl<S: Server> Mailbox<S> {
         self.extras().is_some_and(|extras| extras.killed)
     }
 
-    /// Moves what is queued to the empty `inbox`: a task holds as many messages
-    /// beside the mailbox. They change hands without being touched, for under
+    /// Moves what is queued behind what is in `inbox`: a task holds as many
+    /// messages beside the mailbox. They mostly change hands untouched, for under
     /// the lock a sender on another core would wait for their memory.
     pub(crate) fn hand_over(&mut self, inbox: &mut VecDeque<Envelope<S>>) {
-        debug_assert!(inbox.is_empty());
-        mem::swap(&mut self.queue, inbox);
+        if inbox.is_empty() {
+            mem::swap(&mut self.queue, inbox);
+        } else {
+            inbox.append(&mut self.queue);
+        }
         if let Some(extras) = self.extras()
             && extras.waiting > 0
         {

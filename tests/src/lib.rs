@@ -3,13 +3,14 @@
 mod counter;
 mod faulty;
 mod finishes;
+pub mod history;
 mod ledger;
 pub mod power;
 mod probe;
 mod twins;
 
 pub use counter::{Counter, CounterClient, CounterMessage};
-pub use faulty::{Fault, FaultyStorage};
+pub use faulty::{Fault, FaultyStorage, Request};
 pub use finishes::finishes;
 pub use ledger::{Ledger, LedgerClient, LedgerMessage};
 pub use probe::{Probe, ProbeClient, ProbeMessage, events};

@@ -634,3 +634,25 @@ async fn controls_work_for_any_server() {
     wipe(&runtime, &server.address()).await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0);
 }
+
+/// A transfer back that was put off waited in the mailbox, and took the only place
+/// there from the message that it was put off for: neither ever came through.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_back_that_is_put_off_leaves_room_for_what_it_waits_for() {
+    let open = async || {
+        let storage = FaultyStorage::default();
+        storage.on_commit(Fault::Slow(SECOND / 100));
+        let narrow = Options::new().mailbox(1);
+        Runtime::builder().configure::<Counter>(narrow).open_with(storage).await.unwrap()
+    };
+    let (here, there) = (open().await, open().await);
+    let counter = here.at::<Counter>("a", ());
+    counter.increment().await.unwrap();
+    here.transfer(&counter.address(), &there).await.unwrap();
+    let address = counter.address();
+    let back = there.transfer(&address, &here);
+    let (back, value) = tokio::join!(back, counter.increment());
+    back.unwrap();
+    assert_eq!(value.unwrap(), 2);
+    assert_eq!(here.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
+}

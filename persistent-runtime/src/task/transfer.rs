@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::Task;
+use super::{Driven, Task};
 use crate::{
     Address, CallError, Options, Record, Server, StopReason,
     core::Core,
@@ -63,18 +63,15 @@ impl<S: Server> Task<S> {
         !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
     }
 
-    /// Handles an order behind what is queued, a moment later, whatever its
-    /// terms. It waits in the inbox: in the mailbox it would take the room that
-    /// what is on its way here waits for.
+    /// Handles an order a moment later, behind all that is queued by then and
+    /// whatever its terms. It waits beside the mailbox: in there it would take the
+    /// room of those whom it waits for.
     pub(super) async fn postpone(&mut self, order: Order<S>, answer: Option<Answer>) {
-        if self.inbox.is_empty() {
-            self.cell.lock().hand_over(&mut self.inbox);
+        if let Driven::Killed = self.drive(time::sleep(PAUSE)).await {
+            self.killed();
         }
-        let rests = self.inbox.is_empty();
+        self.cell.lock().hand_over(&mut self.inbox);
         self.inbox.push_back(Envelope::new(order, answer));
-        if rests {
-            self.drive(time::sleep(PAUSE)).await;
-        }
     }
 
     /// Hands the server to `to`: unloads it here, has it stored and activated

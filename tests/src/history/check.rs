@@ -1,0 +1,287 @@
+//! Whether what clients saw of one server can have happened one after the other.
+
+use std::collections::HashSet;
+
+/// What a server holds: the writes that are in it, in order.
+pub type Log = Vec<u16>;
+
+/// Something that has happened to a server, or may have.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// When it began.
+    pub begin: u64,
+    /// When it must have had its effect, if it has one.
+    pub until: u64,
+    /// Operations of one lane have their effects in the order in which they began.
+    pub lane: Option<u64>,
+    /// Whether it must have had its effect.
+    pub sure: bool,
+    /// What it does.
+    pub effect: Effect,
+    /// What the server held behind it.
+    pub saw: Option<Log>,
+    /// Whether everything up to it is durable.
+    pub saves: bool,
+}
+
+/// What becomes of a server's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// One more write.
+    Append(u16),
+    /// It is empty.
+    Wipe,
+    /// It is what it was at some time since all was durable, with all of these
+    /// writes that it had.
+    Revert(Vec<u16>),
+    /// It is reverted, keeping nothing in particular, any number of times.
+    Reverts,
+}
+
+/// Whether there is an order of all sure and some of the other operations in
+/// which each has its effect at once, at a time between its begin and its end, and
+/// saw what it saw. The server begins and the search ends with all effects in place.
+///
+/// The search is the one of Wing and Gong, with a memory of what led nowhere.
+///
+/// # Panics
+/// With more than 128 operations.
+#[must_use]
+pub fn is_linearizable(operations: &[Operation]) -> bool {
+    // What nobody saw and need not have happened can be left out.
+    let seen = |id: &u16| {
+        operations.iter().filter_map(|other| other.saw.as_ref()).any(|saw| saw.contains(id))
+    };
+    let mut operations: Vec<&Operation> = operations
+        .iter()
+        .filter(|operation| match &operation.effect {
+            Effect::Append(id) => operation.sure || seen(id),
+            Effect::None => operation.sure,
+            Effect::Wipe | Effect::Revert(_) | Effect::Reverts => true,
+        })
+        .collect();
+    operations.sort_by_key(|operation| operation.begin);
+    assert!(operations.len() <= 128, "keep histories small");
+    let mask = |wanted: &dyn Fn(&Operation) -> bool| {
+        operations
+            .iter()
+            .enumerate()
+            .filter(|(_, operation)| wanted(operation))
+            .fold(0u128, |mask, (n, _)| mask | 1 << n)
+    };
+    let search = Search {
+        before: operations
+            .iter()
+            .map(|later| mask(&|earlier| earlier.sure && precedes(earlier, later)))
+            .collect(),
+        after: operations.iter().map(|earlier| mask(&|later| precedes(earlier, later))).collect(),
+        sure: mask(&|operation| operation.sure),
+        operations,
+    };
+    search.finishes(0, &Held::default(), &mut HashSet::new())
+}
+
+fn precedes(earlier: &Operation, later: &Operation) -> bool {
+    earlier.until < later.begin
+        || (earlier.lane.is_some() && earlier.lane == later.lane && earlier.begin < later.begin)
+}
+
+struct Search<'a> {
+    operations: Vec<&'a Operation>,
+    /// The sure operations that come before each.
+    before: Vec<u128>,
+    /// Those that come after each.
+    after: Vec<u128>,
+    sure: u128,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Held {
+    log: Log,
+    /// How much of the log is durable at least.
+    durable: usize,
+}
+
+impl Search<'_> {
+    /// Whether what is not `done` can be.
+    fn finishes(&self, done: u128, held: &Held, failed: &mut HashSet<(u128, Held)>) -> bool {
+        if self.sure & !done == 0 {
+            return true;
+        }
+        if failed.contains(&(done, held.clone())) {
+            return false;
+        }
+        for (n, operation) in self.operations.iter().enumerate() {
+            let possible =
+                done & 1 << n == 0 && self.before[n] & !done == 0 && self.after[n] & done == 0;
+            if possible {
+                let repeats = operation.effect == Effect::Reverts;
+                for next in held.after(operation) {
+                    let done = if repeats { done } else { done | 1 << n };
+                    let idles = repeats && next.log == held.log;
+                    if !idles && self.finishes(done, &next, failed) {
+                        return true;
+                    }
+                }
+            }
+        }
+        failed.insert((done, held.clone()));
+        false
+    }
+}
+
+impl Held {
+    /// What can be held after an operation; nothing, if it saw something else.
+    fn after(&self, operation: &Operation) -> Vec<Self> {
+        let mut all = match &operation.effect {
+            Effect::None => vec![self.clone()],
+            Effect::Append(id) => {
+                let mut next = self.clone();
+                next.log.push(*id);
+                vec![next]
+            }
+            Effect::Wipe => vec![Self::default()],
+            Effect::Revert(_) | Effect::Reverts => {
+                let kept = match &operation.effect {
+                    Effect::Revert(kept) => &kept[..],
+                    _ => &[],
+                };
+                let kept = self.log.iter().rposition(|id| kept.contains(id)).map_or(0, |n| n + 1);
+                (self.durable.max(kept)..=self.log.len())
+                    .rev()
+                    .map(|durable| Self { log: self.log[..durable].to_vec(), durable })
+                    .collect()
+            }
+        };
+        all.retain(|next| operation.saw.as_ref().is_none_or(|saw| *saw == next.log));
+        if operation.saves {
+            for next in &mut all {
+                next.durable = next.log.len();
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(begin: u64, until: u64, effect: Effect) -> Operation {
+        Operation { begin, until, lane: None, sure: true, effect, saw: None, saves: true }
+    }
+
+    fn write(begin: u64, until: u64, id: u16, saw: &[u16]) -> Operation {
+        Operation { saw: Some(saw.to_vec()), ..operation(begin, until, Effect::Append(id)) }
+    }
+
+    fn read(begin: u64, until: u64, saw: &[u16]) -> Operation {
+        Operation { saw: Some(saw.to_vec()), ..operation(begin, until, Effect::None) }
+    }
+
+    /// A write that nobody knows the end of.
+    fn lost(begin: u64, until: u64, id: u16) -> Operation {
+        Operation { sure: false, ..operation(begin, until, Effect::Append(id)) }
+    }
+
+    fn in_lane(lane: u64, operation: Operation) -> Operation {
+        Operation { lane: Some(lane), ..operation }
+    }
+
+    fn unsaved(operation: Operation) -> Operation {
+        Operation { saves: false, ..operation }
+    }
+
+    #[test]
+    fn what_happened_one_after_the_other_is_right() {
+        assert!(is_linearizable(&[]));
+        assert!(is_linearizable(&[
+            write(1, 2, 7, &[7]),
+            write(3, 4, 8, &[7, 8]),
+            read(5, 6, &[7, 8])
+        ]));
+        let wiped = [write(1, 2, 7, &[7]), operation(3, 4, Effect::Wipe), read(5, 6, &[])];
+        assert!(is_linearizable(&wiped));
+    }
+
+    #[test]
+    fn what_overlaps_can_have_happened_in_either_order() {
+        assert!(is_linearizable(&[write(1, 9, 7, &[8, 7]), write(2, 8, 8, &[8])]));
+        assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[])]));
+        assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[7])]));
+        assert!(!is_linearizable(&[write(1, 9, 7, &[7]), write(2, 8, 8, &[8])]), "both first");
+    }
+
+    #[test]
+    fn a_lost_update_is_found() {
+        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), write(3, 4, 8, &[8])]));
+        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), read(3, 4, &[])]), "as a stale read");
+        let cast = operation(1, 9, Effect::Append(7));
+        assert!(!is_linearizable(&[cast, read(10, 11, &[])]), "of a cast");
+    }
+
+    #[test]
+    fn a_read_that_goes_back_is_found() {
+        let write = write(1, 9, 7, &[7]);
+        assert!(is_linearizable(&[write.clone(), read(2, 3, &[]), read(4, 5, &[7])]));
+        assert!(!is_linearizable(&[write, read(2, 3, &[7]), read(4, 5, &[])]));
+    }
+
+    #[test]
+    fn an_effect_from_nowhere_is_found() {
+        assert!(!is_linearizable(&[read(1, 2, &[7])]), "of a write that was refused");
+        assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before its time");
+        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), read(3, 4, &[7, 7])]), "done twice");
+        let twice = [write(1, 9, 7, &[7]), write(2, 8, 8, &[7, 7, 8])];
+        assert!(!is_linearizable(&twice), "done twice");
+    }
+
+    #[test]
+    fn what_nobody_knows_the_end_of_happens_once_or_never_until_its_end() {
+        assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(4, 5, &[7])]));
+        assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(10, 11, &[])]));
+        assert!(!is_linearizable(&[lost(1, 3, 7), read(4, 5, &[]), read(6, 7, &[7])]), "too late");
+        assert!(!is_linearizable(&[lost(1, 9, 7), read(2, 3, &[7]), read(4, 5, &[])]), "undone");
+        assert!(!is_linearizable(&[lost(4, 9, 7), read(2, 3, &[7])]), "too early");
+    }
+
+    #[test]
+    fn one_clients_messages_in_another_order_are_found() {
+        let first = |operation| in_lane(1, operation);
+        assert!(is_linearizable(&[first(lost(1, 99, 7)), first(write(3, 4, 8, &[7, 8]))]));
+        let late = [first(lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
+        assert!(!is_linearizable(&late), "a message that has overtaken another");
+        let other = [in_lane(2, lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
+        assert!(is_linearizable(&other), "of another client");
+        let cast = operation(1, 99, Effect::Append(7));
+        let overtaken = [first(cast), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
+        assert!(!is_linearizable(&overtaken), "a cast that was overtaken");
+    }
+
+    #[test]
+    fn a_wipe_that_comes_back_is_found() {
+        let wipe = operation(3, 4, Effect::Wipe);
+        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), wipe.clone(), read(5, 6, &[7])]));
+        let maybe = Operation { sure: false, ..wipe };
+        assert!(is_linearizable(&[write(1, 2, 7, &[7]), maybe.clone(), read(5, 6, &[7])]));
+        assert!(is_linearizable(&[write(1, 2, 7, &[7]), maybe, read(5, 6, &[])]));
+    }
+
+    #[test]
+    fn only_what_was_not_durable_can_be_lost() {
+        let crash = |kept: &[u16]| operation(5, 6, Effect::Revert(kept.to_vec()));
+        let (first, second) = (write(1, 2, 7, &[7]), unsaved(write(3, 4, 8, &[7, 8])));
+        for (after, right) in [(&[7, 8][..], true), (&[7], true), (&[], false), (&[8], false)] {
+            let all = [first.clone(), second.clone(), crash(&[]), read(7, 8, after)];
+            assert_eq!(is_linearizable(&all), right, "{after:?}");
+        }
+        let all = [first.clone(), second.clone(), crash(&[8]), read(7, 8, &[7])];
+        assert!(!is_linearizable(&all), "its time had come to be saved");
+        let saved = unsaved(read(5, 5, &[7, 8]));
+        let saved = Operation { saves: true, begin: 5, until: 5, ..saved };
+        let crash = operation(6, 7, Effect::Revert(Vec::new()));
+        assert!(!is_linearizable(&[first, second, saved, crash, read(8, 9, &[7])]), "was saved");
+    }
+}

@@ -1,0 +1,330 @@
+//! From what happened to whether it may: what each outcome promises.
+
+use persistent_runtime::{CallError, Restart};
+
+use super::{
+    check::{Effect, Operation, is_linearizable},
+    chronicle::{Call, Chronicle, Fired, Outcome, Restarted, Time},
+    ledger::PLANNED,
+    plan::{Act, Level, Patience, Plan, key},
+    run::{DEADLINE, LAST},
+};
+use crate::{Fault, Request};
+
+/// The longest that a handler and a few commits keep a late save waiting, in
+/// milliseconds.
+const SLACK: u64 = 100;
+
+impl Plan {
+    pub(super) fn judge(&self, chronicle: &Chronicle) -> Result<(), String> {
+        if let Some(violation) = chronicle.violations.first() {
+            return Err(violation.clone());
+        }
+        for server in 0..self.servers() {
+            let judge = Judge { plan: self, chronicle, server };
+            let operations = judge.operations()?;
+            if !is_linearizable(&operations) {
+                return Err(format!("what was seen of {} can't be explained", key(server)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of what happened to one server.
+struct Judge<'a> {
+    plan: &'a Plan,
+    chronicle: &'a Chronicle,
+    server: usize,
+}
+
+/// When nothing of a runtime goes on any more.
+const NEVER: u64 = u64::MAX;
+
+impl Judge<'_> {
+    fn operations(&self) -> Result<Vec<Operation>, String> {
+        let calls = self.chronicle.calls.iter().filter(|call| call.step.server == self.server);
+        let mut all = Vec::new();
+        let (live, stored) = calls.partition::<Vec<_>, _>(|call| call.client <= LAST);
+        for call in &live {
+            self.judge(call, &mut all)
+                .map_err(|reason| format!("{reason}: {}", call.describe()))?;
+        }
+        if self.plan.transfers() {
+            self.places(&live, &stored)?;
+        } else {
+            for call in &stored {
+                let judged = self.judge(call, &mut all);
+                judged.map_err(|reason| format!("{reason}: {}", call.describe()))?;
+            }
+        }
+        if self.plan.is_weak() {
+            self.losses(&mut all);
+        }
+        Ok(all)
+    }
+
+    /// Whether a server is stored where it was last seen, and there alone: a
+    /// storage that refuses to wipe it leaves a copy where it came from.
+    fn places(&self, live: &[&Call], stored: &[&Call]) -> Result<(), String> {
+        let saw = |call: &&&Call| match &call.outcome {
+            Outcome::Saw(log) => Some(log.clone()),
+            _ => None,
+        };
+        let last = live.iter().rev().find(|call| call.client == LAST).as_ref().and_then(saw);
+        let places: Vec<_> = stored.iter().map(|call| saw(&call).unwrap_or_default()).collect();
+        let last = last.unwrap_or_default();
+        let alone = places.len() < 2 || self.is_faulted(Time::default(), Time::NEVER);
+        if alone && (places.contains(&last) || places.is_empty() && last.is_empty()) {
+            return Ok(());
+        }
+        Err(format!("{} held {last:?}, and {places:?} is stored", key(self.server)))
+    }
+
+    /// What can be lost, and what can't be any more, under a weak level.
+    fn losses(&self, all: &mut Vec<Operation>) {
+        let revert = |begin: Time, until, sure| Operation {
+            begin: begin.tick,
+            until,
+            lane: None,
+            sure,
+            effect: Effect::Revert(self.kept(begin)),
+            saw: None,
+            saves: false,
+        };
+        let save = |begin, until: Time| Operation {
+            begin,
+            until: until.tick,
+            lane: None,
+            sure: true,
+            effect: Effect::None,
+            saw: None,
+            saves: true,
+        };
+        let mut faults = self.chronicle.faults.iter();
+        let fails = |fired: &&Fired| fired.fault.server == self.server && fails(fired.fault.fault);
+        if let Some(first) = faults.find(fails) {
+            all.push(Operation { effect: Effect::Reverts, ..revert(first.at, NEVER, false) });
+        }
+        for Restarted { begin, end, orderly } in &self.chronicle.restarts {
+            if !orderly {
+                all.push(revert(*begin, end.tick, true));
+            } else if self.is_faulted(*begin, *end) {
+                all.push(revert(*begin, end.tick, false));
+            } else {
+                all.push(save(begin.tick, *end));
+            }
+        }
+        for ended in self.chronicle.ends.iter().filter(|ended| ended.key == key(self.server)) {
+            let begin = Time { tick: ended.terminating, ms: ended.stopped.ms };
+            let dies = self.chronicle.restarts.iter().any(|restart| {
+                !restart.orderly
+                    && restart.begin.tick < ended.stopped.tick
+                    && begin.tick < restart.end.tick
+            });
+            let dies = dies
+                || self
+                    .chronicle
+                    .restarts
+                    .iter()
+                    .any(|restart| (begin.tick..ended.stopped.tick).contains(&restart.end.tick));
+            if !dies && !self.is_faulted(Time { ms: 0, ..begin }, ended.stopped) {
+                all.push(save(begin.tick, ended.stopped));
+            }
+        }
+    }
+
+    /// The writes whose time to be saved has come, by the level's limit.
+    fn kept(&self, at: Time) -> Vec<u16> {
+        let Level::Every(most) = self.plan.level else { return Vec::new() };
+        let fired = |fired: &Fired| fired.fault.server == self.server && fired.at.tick < at.tick;
+        if self.chronicle.faults.iter().any(fired) {
+            return Vec::new();
+        }
+        let latency = 3 * self.plan.latency;
+        let answered = self.chronicle.calls.iter().filter(|call| {
+            call.step.server == self.server
+                && matches!((call.step.act, &call.outcome), (Act::Write(_), Outcome::Saw(_)))
+                && call.end.tick < at.tick
+                && call.end.ms + most + latency + SLACK < at.ms
+        });
+        answered.map(|call| call.step.id).collect()
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one table, an outcome a row")]
+    fn judge(&self, call: &Call, all: &mut Vec<Operation>) -> Result<(), String> {
+        let Call { client, step, generation, begin, end, outcome } = call;
+        let death = self.chronicle.restarts.get(*generation);
+        let death_tick = death.map_or(NEVER, |restart| restart.end.tick);
+        // Later runtimes have messages of their own.
+        let lane = Some((*client * 1_000 + *generation) as u64);
+        let wipes = match step.act {
+            Act::Wipe => true,
+            Act::Stop { normal } => match self.plan.restart {
+                Restart::Temporary => true,
+                Restart::Transient => normal,
+                _ => false,
+            },
+            Act::Panic { .. } => self.plan.restart == Restart::Temporary,
+            _ => false,
+        };
+        let effect = match step.act {
+            Act::Write(_) | Act::Cast => Effect::Append(step.id),
+            _ if wipes => Effect::Wipe,
+            Act::Panic { .. } | Act::Kill if self.plan.is_weak() => {
+                Effect::Revert(self.kept(*begin))
+            }
+            _ => Effect::None,
+        };
+        // A wipe is committed under each level, and so is what a stop keeps.
+        let saves = !self.plan.is_weak()
+            || step.durable
+            || matches!(step.act, Act::Stop { .. } | Act::Wipe);
+        let operation = Operation {
+            begin: begin.tick,
+            until: end.tick,
+            lane,
+            sure: true,
+            effect,
+            saw: None,
+            saves,
+        };
+        let maybe = |until| Operation { until, sure: false, ..operation.clone() };
+        let is_ended = death.is_some_and(|restart| restart.begin.tick < end.tick);
+        match outcome {
+            Outcome::Hung => return Err("a call hangs".to_owned()),
+            Outcome::Saw(log) => all.push(Operation { saw: Some(log.clone()), ..operation }),
+            Outcome::Done => match step.act {
+                Act::Panic { .. } => return Err("a panic went unnoticed".to_owned()),
+                Act::Cast if self.can_be_lost(*begin, death) => all.push(maybe(death_tick)),
+                Act::Cast => all.push(Operation { until: death_tick, ..operation }),
+                Act::Kill => all.push(Operation { lane: None, ..maybe(death_tick) }),
+                Act::Stop { .. } | Act::Wipe => all.push(operation),
+                _ => {}
+            },
+            Outcome::Dropped => all.push(maybe(death_tick)),
+            Outcome::Failed(CallError::RuntimeStopped { .. }) if is_ended => {
+                all.push(maybe(death_tick));
+            }
+            Outcome::Failed(CallError::Timeout { .. }) => {
+                let excused = matches!(step.patience, Patience::Within(_))
+                    || self.is_faulted_for_long(*end)
+                    || is_ended;
+                if !excused {
+                    return Err("nothing was slow".to_owned());
+                }
+                // A cast that found no room was never queued.
+                if step.act != Act::Cast {
+                    all.push(maybe(death_tick));
+                }
+            }
+            Outcome::Failed(CallError::Crashed { panic, .. }) => {
+                if !matches!(step.act, Act::Panic { .. }) || panic != PLANNED {
+                    return Err("a panic that was not planned".to_owned());
+                }
+                // A store that refuses, or is closed, can keep what should have been wiped.
+                if wipes && (is_ended || self.is_faulted(*begin, *end)) {
+                    all.push(maybe(end.tick.min(death_tick)));
+                } else {
+                    all.push(operation);
+                }
+            }
+            Outcome::Failed(CallError::Storage { .. }) => {
+                if is_ended {
+                    all.push(maybe(end.tick.min(death_tick)));
+                } else if !self.is_faulted(*begin, *end) {
+                    return Err("the storage did no wrong".to_owned());
+                } else if self.is_done_all_the_same(*begin, *end) {
+                    all.push(maybe(end.tick));
+                }
+            }
+            Outcome::Failed(CallError::RestartLimit { .. }) => {
+                let stops = matches!(step.act, Act::Stop { .. } | Act::Wipe);
+                if self.plan.max_restarts.is_none() || stops {
+                    return Err("the restart limit was not exceeded".to_owned());
+                }
+            }
+            Outcome::Failed(CallError::Killed { .. }) => {
+                // The end of a runtime kills as well.
+                if !is_ended && !self.is_killed_before(*end) {
+                    return Err("nobody killed it".to_owned());
+                }
+            }
+            Outcome::Failed(error) => {
+                let moves = matches!(step.act, Act::Transfer { .. });
+                let known = match error {
+                    CallError::NotFound { .. } => moves,
+                    CallError::Exists { .. } => moves && self.is_faulted(Time::default(), *end),
+                    _ => false,
+                };
+                if !known {
+                    return Err("no reason for this error".to_owned());
+                }
+            }
+        }
+        // What is read at the end is read of a server that works.
+        if *client >= LAST && !matches!(outcome, Outcome::Saw(_)) {
+            return Err("does not work again".to_owned());
+        }
+        Ok(())
+    }
+
+    fn is_killed_before(&self, end: Time) -> bool {
+        self.chronicle.calls.iter().any(|other| {
+            other.step.server == self.server
+                && other.step.act == Act::Kill
+                && other.begin.tick < end.tick
+        })
+    }
+
+    /// Whether a message that was queued then may never be handled, or its effect
+    /// be lost though nobody is told.
+    fn can_be_lost(&self, begin: Time, death: Option<&Restarted>) -> bool {
+        self.plan.max_restarts.is_some()
+            || death.is_some_and(|restart| !restart.orderly)
+            || self.is_faulted(begin, Time::NEVER)
+            || self.chronicle.calls.iter().any(|other| {
+                other.step.server == self.server
+                    && other.step.act == Act::Kill
+                    && other.end.tick > begin.tick
+            })
+    }
+
+    /// Whether a fault of the storage can have to do with what happened between.
+    fn is_faulted(&self, begin: Time, end: Time) -> bool {
+        self.chronicle.faults.iter().any(|fired| {
+            fired.fault.server == self.server
+                && fired.at.tick < end.tick
+                && fails(fired.fault.fault)
+                && fired.at.ms + length(fired.fault.fault) + self.plan.latency >= begin.ms
+        })
+    }
+
+    /// Whether the storage was so slow that a deadline can have passed.
+    fn is_faulted_for_long(&self, end: Time) -> bool {
+        self.chronicle.faults.iter().any(|fired| {
+            fired.fault.server == self.server
+                && fired.at.tick < end.tick
+                && length(fired.fault.fault) + 1_000 > DEADLINE
+        })
+    }
+
+    /// Whether a commit that began between was reported as failed, though done.
+    fn is_done_all_the_same(&self, begin: Time, end: Time) -> bool {
+        self.chronicle.faults.iter().any(|fired| {
+            fired.fault.server == self.server
+                && fired.fault.request == Request::Commit
+                && fired.fault.fault == Fault::RefuseThoughDone
+                && (begin.tick..end.tick).contains(&fired.at.tick)
+        })
+    }
+}
+
+fn fails(fault: Fault) -> bool {
+    !matches!(fault, Fault::None | Fault::Slow(_) | Fault::Late(_))
+}
+
+/// In milliseconds.
+fn length(fault: Fault) -> u64 {
+    u64::try_from(fault.length().as_millis()).unwrap_or(NEVER)
+}

@@ -1,0 +1,394 @@
+//! From a plan to what happened.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use persistent_runtime::{
+    Address, CallError, Client, Event, Observer, Options, Persist, Runtime, ServerId, StopReason,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    chronicle::{self, Call, Chronicle, Fired, Outcome, Restarted},
+    generate::IDLE,
+    ledger::{Ledger, LedgerClient, LedgerMessage},
+    plan::{Act, Level, Patience, Plan, Step, key},
+};
+use crate::{Fault, FaultyStorage};
+
+/// The deadline of a call, in milliseconds.
+pub(super) const DEADLINE: u64 = 5_000;
+/// No call takes so long, whatever happens.
+const FOR_EVER: Duration = Duration::from_secs(1_000);
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// A history that can't be explained.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What is wrong with it.
+    pub reason: String,
+    /// The plan and what happened.
+    pub trace: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.reason)?;
+        f.write_str(&self.trace)
+    }
+}
+
+impl Plan {
+    /// Runs the history; returns how many faults there were.
+    ///
+    /// # Errors
+    /// If it breaks a promise.
+    ///
+    /// # Panics
+    /// If there can be no tokio.
+    pub fn run(&self) -> Result<usize, Failure> {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            // Threads of the storage have no say in the order of the tasks.
+            .global_queue_interval(u32::MAX)
+            .build()
+            .expect("a tokio");
+        tokio.block_on(async { chronicle::renew() });
+        let storages = [FaultyStorage::default(), FaultyStorage::default()];
+        let leaks = tokio.block_on(self.happen(&storages));
+        drop(tokio);
+        let chronicle = chronicle::close();
+        let verdict = match leaks {
+            Err(leak) => Err(leak),
+            Ok(()) => self.judge(&chronicle),
+        };
+        match verdict {
+            Ok(()) => Ok(chronicle.faults.len()),
+            Err(reason) => Err(Failure { reason, trace: self.trace(&chronicle) }),
+        }
+    }
+
+    async fn happen(&self, storages: &[FaultyStorage; 2]) -> Result<(), String> {
+        let healed = Arc::new(AtomicBool::new(false));
+        self.script(&storages[0], &healed);
+        storages[1].script({
+            let latency = self.latency;
+            move |_, _| slow(latency)
+        });
+        let here = self.open(&storages[0]).await;
+        let there = if self.transfers() { Some(self.open(&storages[1]).await) } else { None };
+        let world = Arc::new(World {
+            plan: self.clone(),
+            storage: storages[0].clone(),
+            current: Mutex::new(Current { runtime: Some(here), generation: 0 }),
+            there,
+            restarting: AtomicBool::new(false),
+        });
+        let clients: Vec<_> = self
+            .clients
+            .iter()
+            .enumerate()
+            .map(|(client, steps)| {
+                let (world, steps) = (world.clone(), steps.clone());
+                tokio::spawn(async move {
+                    for step in steps {
+                        world.perform(client, step).await;
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.map_err(|error| format!("a client: {error}"))?;
+        }
+        healed.store(true, Ordering::SeqCst);
+        world.finish(storages).await?;
+        drop(world);
+        // What is left over has a moment to end.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if chronicle::alive() > 0 {
+            return Err(format!("{} servers are left in memory", chronicle::alive()));
+        }
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        if tasks > 0 {
+            return Err(format!("{tasks} tasks are left"));
+        }
+        match storages.iter().map(FaultyStorage::clones).max() {
+            Some(1) => Ok(()),
+            clones => Err(format!("the runtime is not gone: {clones:?} clones of its storage")),
+        }
+    }
+
+    /// Has the storage do wrong what is planned.
+    fn script(&self, storage: &FaultyStorage, healed: &Arc<AtomicBool>) {
+        let (plan, healed) = (self.clone(), healed.clone());
+        let mut requests = std::collections::HashMap::new();
+        storage.script(move |request, id| {
+            let n: &mut usize = requests.entry((request, id.key().to_owned())).or_default();
+            *n += 1;
+            let planned = plan.faults.iter().find(|fault| {
+                let is_now = fault.nth == *n || fault.lasts && fault.nth < *n;
+                is_now && fault.request == request && key(fault.server) == id.key()
+            });
+            match planned {
+                Some(fault) if !healed.load(Ordering::SeqCst) => {
+                    let fired = Fired { at: chronicle::now(), fault: *fault };
+                    chronicle::tell(|chronicle| chronicle.faults.push(fired));
+                    fault.fault
+                }
+                _ => slow(plan.latency),
+            }
+        });
+    }
+
+    async fn open(&self, storage: &FaultyStorage) -> Runtime {
+        let options = Options::new()
+            .persist(match self.level {
+                Level::EveryMessage => Persist::EveryMessage,
+                Level::Every(ms) => Persist::Every(Duration::from_millis(ms)),
+                Level::OnStop => Persist::OnStop,
+            })
+            .restart(self.restart)
+            .max_restarts(self.max_restarts.unwrap_or(1_000), Duration::from_secs(5))
+            .idle_timeout(Duration::from_millis(IDLE))
+            .call_timeout(Duration::from_millis(DEADLINE))
+            .mailbox(self.mailbox);
+        let builder = Runtime::builder().configure::<Ledger>(options).observer(Ends);
+        let opened = builder.register::<Ledger>().open_with(storage.session()).await;
+        opened.expect("the options are right")
+    }
+
+    /// What happened, for a reader.
+    fn trace(&self, chronicle: &Chronicle) -> String {
+        let mut lines: Vec<(u64, String)> = chronicle
+            .calls
+            .iter()
+            .map(|call| (call.begin.tick, call.describe()))
+            .chain(chronicle.faults.iter().map(|Fired { at, fault }| {
+                let (server, request) = (key(fault.server), fault.request);
+                let line = format!("{request:?} {} of {server}: {:?}", fault.nth, fault.fault);
+                (at.tick, format!("{:>5} ms #{:<3} {line}", at.ms, at.tick))
+            }))
+            .chain(chronicle.restarts.iter().map(|Restarted { begin, end, orderly }| {
+                let line = format!("a runtime ends until #{}, orderly: {orderly}", end.tick);
+                (begin.tick, format!("{:>5} ms #{:<3} {line}", begin.ms, begin.tick))
+            }))
+            .chain(chronicle.ends.iter().map(|ended| {
+                let (at, tick) = (ended.stopped, ended.terminating);
+                let line = format!("{} ends from #{tick}", ended.key);
+                (at.tick, format!("{:>5} ms #{:<3} {line}", at.ms, at.tick))
+            }))
+            .collect();
+        lines.sort();
+        let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+        format!("{self}{}\n", lines.join("\n"))
+    }
+}
+
+fn slow(latency: u64) -> Fault {
+    if latency == 0 { Fault::None } else { Fault::Slow(Duration::from_millis(latency)) }
+}
+
+/// Hears of orderly ends.
+struct Ends;
+
+impl Observer for Ends {
+    fn on_event(&self, server: &ServerId, event: &Event) {
+        if let Event::Stopped { .. } = event {
+            chronicle::stopped(server.key());
+        }
+    }
+}
+
+/// Where a history happens.
+struct World {
+    plan: Plan,
+    storage: FaultyStorage,
+    current: Mutex<Current>,
+    there: Option<Runtime>,
+    restarting: AtomicBool,
+}
+
+struct Current {
+    runtime: Option<Runtime>,
+    generation: usize,
+}
+
+impl World {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client, and which runtime it is of.
+    fn client(&self, server: usize) -> (LedgerClient, usize) {
+        let current = self.current();
+        let runtime = current.runtime.as_ref().expect("there is one whenever a client runs");
+        (runtime.at::<Ledger>(key(server), ()), current.generation)
+    }
+
+    async fn perform(&self, client: usize, step: Step) {
+        match step.act {
+            Act::Sleep(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Act::Restart { orderly } => self.restart(orderly).await,
+            _ => self.call(client, step).await,
+        }
+    }
+
+    async fn call(&self, client: usize, step: Step) {
+        let (server, generation) = self.client(step.server);
+        let deadline = match step.patience {
+            Patience::Within(ms) => ms,
+            Patience::Default | Patience::Dropped(_) => DEADLINE,
+        };
+        let server = server.with_timeout(Duration::from_millis(deadline));
+        let server = if step.durable { server.with_persist(Persist::EveryMessage) } else { server };
+        let (begin, clock) = (chronicle::now(), Instant::now());
+        let call = self.ask(&server, &step);
+        let outcome = match step.patience {
+            Patience::Dropped(ms) => timeout(Duration::from_millis(ms), call).await,
+            _ => timeout(FOR_EVER, call).await,
+        };
+        let outcome = match (outcome, step.patience) {
+            (Ok(Ok(Some(log))), _) => Outcome::Saw(log),
+            (Ok(Ok(None)), _) => Outcome::Done,
+            (Ok(Err(error)), _) => Outcome::Failed(error),
+            (Err(_), Patience::Dropped(_)) => Outcome::Dropped,
+            (Err(_), _) => Outcome::Hung,
+        };
+        // A transfer waits for whatever it takes to be told what became of it.
+        let late = clock.elapsed() > Duration::from_millis(deadline + 1);
+        let end = chronicle::now();
+        chronicle::tell(|chronicle| {
+            if late && !matches!(step.act, Act::Transfer { .. }) {
+                chronicle.violations.push(format!("{step} takes longer than its deadline"));
+            }
+            chronicle.calls.push(Call { client, step, generation, begin, end, outcome });
+        });
+    }
+
+    async fn ask(&self, server: &LedgerClient, step: &Step) -> Result<Option<Vec<u16>>, CallError> {
+        let id = step.id;
+        match step.act {
+            Act::Write(None) => server.write(id).await.map(Some),
+            Act::Write(Some(wait)) => {
+                server.write_slowly(id, Duration::from_millis(wait)).await.map(Some)
+            }
+            Act::Read(None) => server.read().await.map(Some),
+            Act::Read(Some(wait)) => {
+                server.read_slowly(Duration::from_millis(wait)).await.map(Some)
+            }
+            Act::Touch => server.touch().await.map(Some),
+            Act::Cast => server.cast(LedgerMessage::Write { id }).await.map(|()| None),
+            Act::Panic { changed, wait: None } => {
+                server.fail(changed.then_some(id)).await.map(|()| None)
+            }
+            Act::Panic { changed, wait: Some(wait) } => {
+                let wait = Duration::from_millis(wait);
+                server.fail_slowly(changed.then_some(id), wait).await.map(|()| None)
+            }
+            Act::Stop { normal: true } => server.stop(StopReason::Normal).await.map(|()| None),
+            Act::Stop { normal: false } => server.stop("another").await.map(|()| None),
+            Act::Wipe => server.stop_and_wipe().await.map(|()| None),
+            Act::Kill => {
+                server.kill();
+                Ok(None)
+            }
+            Act::Reset => {
+                server.reset();
+                Ok(None)
+            }
+            Act::Transfer { back } => self.transfer(step.server, back).await.map(|()| None),
+            Act::Restart { .. } | Act::Sleep(_) => Ok(None),
+        }
+    }
+
+    async fn transfer(&self, server: usize, back: bool) -> Result<(), CallError> {
+        let here = self.current().runtime.clone();
+        let (Some(here), Some(there)) = (here, &self.there) else { return Ok(()) };
+        let address = Address::<Ledger>::existing(key(server));
+        if back {
+            there.transfer(&address, &here).await
+        } else {
+            here.transfer(&address, there).await
+        }
+    }
+
+    async fn restart(&self, orderly: bool) {
+        if self.restarting.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.end(orderly).await;
+        // Nobody else has a turn before it is there.
+        let next = self.plan.open(&self.storage).await;
+        self.current().runtime = Some(next);
+        self.restarting.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends the current runtime.
+    async fn end(&self, orderly: bool) -> bool {
+        let begin = chronicle::now();
+        let old = self.current().runtime.clone();
+        let orderly = orderly
+            && match &old {
+                Some(old) => old.shutdown(SHUTDOWN).await.is_ok(),
+                None => true,
+            };
+        // The last clone.
+        self.current().runtime = None;
+        drop(old);
+        chronicle::new_epoch();
+        let end = chronicle::now();
+        chronicle::tell(|chronicle| chronicle.restarts.push(Restarted { begin, end, orderly }));
+        self.current().generation += 1;
+        orderly
+    }
+
+    /// Ends it all, and looks at what is left.
+    async fn finish(&self, storages: &[FaultyStorage; 2]) -> Result<(), String> {
+        let plan = &self.plan;
+        if plan.ending.reads {
+            // What has begun may take as long as it takes, but no longer.
+            let longest = plan.faults.iter().map(|fault| fault.fault.length()).max();
+            tokio::time::sleep(longest.unwrap_or_default() + Duration::from_secs(1)).await;
+            for server in 0..plan.servers() {
+                self.client(server).0.reset();
+                self.call(LAST, last_read(server)).await;
+            }
+        }
+        let orderly = self.end(plan.ending.orderly).await;
+        if plan.ending.reads && plan.ending.orderly && !orderly {
+            return Err("a shutdown hangs though the storage works".to_owned());
+        }
+        if let Some(there) = &self.there {
+            there.shutdown(SHUTDOWN).await.map_err(|error| format!("there: {error}"))?;
+        }
+        // With what is stored in both places, if there are two.
+        for (place, storage) in storages.iter().enumerate().take(1 + usize::from(plan.transfers()))
+        {
+            let reopened = plan.open(storage).await;
+            self.current().runtime = Some(reopened);
+            for server in 0..plan.servers() {
+                let is_there = storage.states.get(&ServerId::new("Ledger", key(server))).is_some();
+                if is_there || place == 0 && !plan.transfers() {
+                    self.call(LAST + 1 + place, last_read(server)).await;
+                }
+            }
+            self.end(true).await;
+        }
+        Ok(())
+    }
+}
+
+/// The client that reads what is left, and the two that read what is stored.
+pub(super) const LAST: usize = 100;
+
+fn last_read(server: usize) -> Step {
+    let act = Act::Read(None);
+    Step { server, act, id: 0, patience: Patience::Default, durable: false }
+}

@@ -1,0 +1,65 @@
+//! Fixed plans, in which everything happens once.
+
+use persistent_runtime::Restart;
+
+use super::{
+    generate::IDLE,
+    plan::{Act, Ending, Level, Patience, Plan, Step},
+};
+
+impl Plan {
+    /// Three servers and all that can happen to one: with a second runtime that
+    /// one of them moves to, or with restarts.
+    #[must_use]
+    pub fn tour(level: Level, restart: Restart, moves: bool) -> Self {
+        let write = [Act::Write(None), Act::Write(Some(1)), Act::Read(None), Act::Cast];
+        let idles = [Act::Sleep(IDLE - 1), Act::Read(None), Act::Sleep(2 * IDLE), Act::Write(None)];
+        let crashes = [
+            Act::Panic { changed: true, wait: None },
+            Act::Read(None),
+            Act::Write(None),
+            Act::Panic { changed: true, wait: Some(1) },
+        ];
+        let ends = [
+            Act::Stop { normal: false },
+            Act::Write(None),
+            Act::Kill,
+            Act::Write(None),
+            Act::Stop { normal: true },
+            Act::Write(None),
+            Act::Wipe,
+            Act::Write(None),
+        ];
+        let restart_or_move = |orderly| {
+            if moves { Act::Transfer { back: false } } else { Act::Restart { orderly } }
+        };
+        let first = [&write[..], &idles, &crashes, &[restart_or_move(true)], &write].concat();
+        let second = [&write[..], &ends, &[restart_or_move(false)], &write].concat();
+        let third = [&[Act::Cast], &crashes[..], &idles, &[Act::Touch, Act::Write(None)]].concat();
+        let clients = [first, second, third].into_iter().enumerate();
+        let clients = clients
+            .map(|(server, acts)| {
+                let steps = (100 * u16::try_from(server).unwrap_or(0)..).zip(acts);
+                let step = |(id, act)| Step {
+                    server,
+                    act,
+                    id,
+                    patience: Patience::Default,
+                    durable: level != Level::EveryMessage && id % 4 == 0,
+                };
+                steps.map(step).collect()
+            })
+            .collect();
+        Self {
+            seed: 0,
+            level,
+            restart,
+            max_restarts: None,
+            mailbox: 1024,
+            latency: 1,
+            clients,
+            faults: Vec::new(),
+            ending: Ending { reads: true, orderly: true },
+        }
+    }
+}

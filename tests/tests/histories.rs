@@ -1,0 +1,59 @@
+//! Concurrent histories, generated from seeds: is there an explanation for what
+//! the clients saw, and for what is stored at the end?
+//!
+//! `HISTORIES=1000000 SEED=7` tries as many, from that seed on; a failure says how
+//! to run just the one.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use persistent_tests::history::Plan;
+
+/// How many are tried unless the environment says otherwise.
+const HISTORIES: u64 = 100_000;
+
+/// Those that once failed.
+const REGRESSIONS: [u64; 0] = [];
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+/// The one that runs.
+static CURRENT: AtomicU64 = AtomicU64::new(0);
+
+fn check(seed: u64) {
+    CURRENT.store(seed, Ordering::SeqCst);
+    let plan = Plan::generate(seed);
+    if let Err(failure) = plan.run() {
+        let (_, smallest) = plan.shrink(failure.clone());
+        panic!(
+            "{failure}\nwithout what it does not need: {smallest}\nagain: SEED={seed} HISTORIES=1 \
+             cargo test -p persistent-tests --test histories"
+        );
+    }
+}
+
+#[test]
+fn what_clients_see_can_be_explained() {
+    let first = number("SEED").unwrap_or(0);
+    let count = number("HISTORIES").unwrap_or(HISTORIES);
+    let search = thread::spawn(move || {
+        REGRESSIONS.into_iter().chain(first..first + count).for_each(check);
+    });
+    // A loop that never waits would stop the virtual time, and so each deadline.
+    let mut last = (u64::MAX, 0);
+    while !search.is_finished() {
+        thread::sleep(Duration::from_millis(20));
+        let current = CURRENT.load(Ordering::SeqCst);
+        last = if last.0 == current { (current, last.1 + 1) } else { (current, 0) };
+        assert!(last.1 < 3_000, "history {current} never ends");
+    }
+    if let Err(panic) = search.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
