@@ -4,8 +4,10 @@ use std::sync::{
 };
 
 use persistent_runtime::{
-    Change, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
+    __model as model, Change, MemoryStorage, Receipt, Record, ServerId, Storage, StorageError,
+    StorageFuture,
 };
+use shuttle::rand::{Rng, thread_rng};
 
 use crate::{explore::pause, log::wrong};
 
@@ -78,6 +80,20 @@ impl Storage for SlowStorage {
             pause().await;
             Ok(())
         })
+    }
+
+    /// Half of the commits are told of from elsewhere.
+    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+        if thread_rng().r#gen() {
+            return Some((change, receipt));
+        }
+        let storage = self.clone();
+        model::spawn(async move {
+            let outcome = storage.commit(change).await;
+            drop(storage);
+            receipt.done(outcome);
+        });
+        None
     }
 
     fn keys<'a>(

@@ -12,12 +12,14 @@ use std::{
     mem,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
+    task::{self, Poll},
 };
 
 use crate::{
-    CallError, Event, Server, ServerId, StopReason, Watch,
+    CallError, Event, Server, ServerId, StopReason, Storage, StorageError, Watch,
     core::Active,
     event::Watchers,
+    gate::Desk,
     kept::Kept,
     kind::Kind,
     mailbox::{Envelope, Extras, Mailbox, Order, Phase, Terms},
@@ -25,6 +27,7 @@ use crate::{
     panic::caught,
     reply::{Answer, Outbox},
     restart::Crashes,
+    storage::Committed,
     sweeper::{Moment, Sweep},
     sync::{
         Mutex, MutexGuard, Notify,
@@ -44,6 +47,8 @@ pub(crate) struct Cell<S: Server> {
     /// Whether the task should look into the mailbox before its next message: at
     /// the outbox, or because the server is killed.
     beckons: AtomicBool,
+    /// Whether a submitted commit is over, and its task has not seen it yet.
+    settled: AtomicBool,
     mailbox: Mutex<Mailbox<S>>,
 }
 
@@ -54,6 +59,7 @@ impl<S: Server> Cell<S> {
             kind,
             handles: AtomicUsize::new(0),
             beckons: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox::new()),
         }
     }
@@ -127,7 +133,15 @@ impl<S: Server> Cell<S> {
             return Ok(Some(envelope));
         }
         let former = mailbox.enqueue(envelope, terms);
-        if mailbox.phase.is_busy() {
+        if let Some(task) = mailbox.unpark() {
+            let waited_for = mailbox.queue.back().is_some_and(Envelope::is_waited_for);
+            drop(mailbox);
+            if waited_for {
+                visit::run(task);
+            } else {
+                self.kind.spawn(task.run(None));
+            }
+        } else if mailbox.phase.is_busy() {
             mailbox.wake();
             drop(mailbox);
         } else {
@@ -249,16 +263,28 @@ impl<S: Server> Cell<S> {
             mailbox.extend().killed = true;
             self.beckons.store(true, Ordering::Release);
         }
-        mailbox.wake();
-        let instance = mailbox.take_idle(Phase::Running);
+        let Some(instance) = mailbox.take_idle(Phase::Running) else { return self.rouse(mailbox) };
         drop(mailbox);
-        if instance.is_some() {
-            // The next life must not begin before this one is over.
-            discard(instance);
-            self.forget_kept();
-            self.tell(&Event::Killed);
-            self.run(None, None);
+        // The next life must not begin before this one is over.
+        discard(Some(instance));
+        self.forget_kept();
+        self.tell(&Event::Killed);
+        self.run(None, None);
+    }
+
+    /// Has the task look again, if it waits.
+    fn rouse(&self, mut mailbox: MutexGuard<'_, Mailbox<S>>) {
+        mailbox.wake();
+        let parked = mailbox.unpark();
+        drop(mailbox);
+        if let Some(task) = parked {
+            self.kind.spawn(task.run(None));
         }
+    }
+
+    /// Whether a submitted commit is over, and its task has not seen it yet.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// A new watcher, who keeps `client`.
@@ -296,9 +322,8 @@ impl<S: Server> Cell<S> {
     /// Has the instance unloaded if it is at rest; if not, its task looks.
     pub(crate) fn unload(self: &Arc<Self>, reason: StopReason) {
         let mut mailbox = self.lock();
-        mailbox.wake();
         let instance = mailbox.take_idle(Phase::Running);
-        drop(mailbox);
+        self.rouse(mailbox);
         self.wake_line();
         if instance.is_some() {
             self.run(instance, Some(reason));
@@ -352,7 +377,7 @@ impl<S: Server> Sweep for Cell<S> {
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
             // Who has it arms the sweeper again when it comes to rest.
-            Phase::Running | Phase::Borrowed => return None,
+            Phase::Running | Phase::Borrowed | Phase::Parked(_) => return None,
             Phase::Absent => {
                 let until = mailbox.extras_mut().and_then(|extras| {
                     if extras.kept_until.take_if(|until| *until <= now).is_some() {
@@ -436,12 +461,71 @@ impl<S: Server> Outbox for Cell<S> {
         if mailbox.phase.is_busy() {
             mailbox.extend().outbox.push(answer);
             self.beckons.store(true, Ordering::Release);
-            mailbox.wake();
+            self.rouse(mailbox);
         } else {
             // At rest every commit is settled.
             drop(mailbox);
             answer.release(Ok(()));
         }
+    }
+}
+
+impl<S: Server> Committed for Cell<S> {
+    /// Goes on here where a parked task waits for this alone: the storage's thread
+    /// lets the answers go and puts the server to rest.
+    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
+        let mut mailbox = self.lock();
+        if let Some(extras) = mailbox.extras_mut()
+            && let Some(others) = extras.strays.checked_sub(1)
+        {
+            extras.strays = others;
+            return;
+        }
+        let waits = matches!(&mailbox.phase, Phase::Parked(task) if task.waits_only());
+        if outcome.is_ok()
+            && waits
+            && let Some(task) = mailbox.unpark()
+        {
+            drop(mailbox);
+            return task.go_on_after_commit();
+        }
+        if let Err(error) = outcome {
+            mailbox.extend().refusal = Some(error);
+        }
+        self.settled.store(true, Ordering::Release);
+        self.rouse(mailbox);
+    }
+}
+
+impl<S: Server> Desk for Cell<S> {
+    fn server(&self) -> &ServerId {
+        &self.id
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        self.kind.core().storage()
+    }
+
+    fn abandon_commit(&self) {
+        let mut mailbox = self.lock();
+        if self.settled.swap(false, Ordering::AcqRel) {
+            mailbox.take(|extras| &mut extras.refusal);
+        } else {
+            mailbox.extend().strays += 1;
+        }
+    }
+
+    fn poll_commit(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), StorageError>> {
+        let mut mailbox = self.lock();
+        if !self.is_settled() {
+            mailbox.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.settled.store(false, Ordering::Release);
+        Poll::Ready(match mailbox.take(|extras| &mut extras.refusal) {
+            None => Ok(()),
+            Some(error) => Err(error),
+        })
     }
 }
 

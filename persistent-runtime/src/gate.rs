@@ -10,19 +10,19 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use crate::{
-    CallError, Change, ServerId, Storage, StorageError, Update,
+    CallError, Change, Receipt, ServerId, Storage, StorageError, Update,
     panic::{caught, poll_caught},
     reply::Answer,
+    storage::Committed,
 };
 
 /// See the [module](self).
 pub(crate) struct Gate {
-    server: ServerId,
-    storage: Arc<dyn Storage>,
+    desk: Arc<dyn Desk>,
     in_flight: Option<InFlight>,
     /// What the commit in flight releases.
     riding: Vec<Held>,
@@ -33,7 +33,24 @@ pub(crate) struct Gate {
     failure: Option<StorageError>,
 }
 
-type InFlight = Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>;
+enum InFlight {
+    /// The desk will have its outcome.
+    Submitted,
+    Future(Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>),
+}
+
+/// Where the outcome of a submitted commit arrives.
+pub(crate) trait Desk: Committed {
+    fn server(&self) -> &ServerId;
+
+    fn storage(&self) -> &Arc<dyn Storage>;
+
+    /// Nobody waits for the outcome any more.
+    fn abandon_commit(&self);
+
+    /// The outcome, once it is there; until then whoever polls is woken with it.
+    fn poll_commit(&self, cx: &mut Context<'_>) -> Poll<Result<(), StorageError>>;
+}
 
 enum Held {
     Answer(Answer, Result<(), CallError>),
@@ -42,10 +59,9 @@ enum Held {
 }
 
 impl Gate {
-    pub(crate) fn new(server: ServerId, storage: Arc<dyn Storage>) -> Self {
+    pub(crate) fn new(desk: Arc<dyn Desk>) -> Self {
         Self {
-            server,
-            storage,
+            desk,
             in_flight: None,
             riding: Vec::new(),
             staged: None,
@@ -96,23 +112,63 @@ impl Gate {
     /// memory is then ahead of the store and must be loaded again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Some(in_flight) = &mut self.in_flight {
-                let Poll::Ready(outcome) = poll_caught(in_flight.as_mut(), cx) else {
-                    return Poll::Pending;
-                };
-                self.in_flight = None;
-                match outcome.unwrap_or_else(|panic| Err(StorageError::new(panic))) {
-                    Ok(()) => self.riding.drain(..).for_each(Held::release),
+            match &mut self.in_flight {
+                None => {}
+                Some(InFlight::Submitted) => match ready!(self.desk.poll_commit(cx)) {
+                    Ok(()) => self.release(),
                     Err(error) => self.fail(error),
+                },
+                Some(InFlight::Future(future)) => {
+                    let outcome = ready!(poll_caught(future.as_mut(), cx));
+                    match outcome.unwrap_or_else(|panic| Err(StorageError::new(panic))) {
+                        Ok(()) => self.release(),
+                        Err(error) => self.fail(error),
+                    }
                 }
             }
-            let Some(update) = self.staged.take() else { return Poll::Ready(()) };
-            let change = Change::new(self.server.clone(), update);
-            // It is empty, and its memory is of use.
-            mem::swap(&mut self.riding, &mut self.waiting);
-            let storage = self.storage.clone();
-            self.in_flight = Some(Box::pin(async move { storage.commit(change).await }));
+            if !self.begin() {
+                return Poll::Ready(());
+            }
         }
+    }
+
+    /// The submitted commit is done: goes on with the next one, and returns
+    /// whether there is one.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.release();
+        self.begin()
+    }
+
+    /// Begins the next commit, if there is one.
+    fn begin(&mut self) -> bool {
+        let Some(update) = self.staged.take() else { return false };
+        let change = Change::new(self.desk.server().clone(), update);
+        // It is empty, and its memory is of use.
+        mem::swap(&mut self.riding, &mut self.waiting);
+        let receipt = Receipt::new(self.desk.clone());
+        self.in_flight = Some(match caught(|| self.desk.storage().submit(change, receipt)) {
+            // A panic drops the receipt, which tells so.
+            Ok(None) | Err(_) => InFlight::Submitted,
+            Ok(Some((change, receipt))) => {
+                receipt.void();
+                let storage = self.desk.storage().clone();
+                InFlight::Future(Box::pin(async move { storage.commit(change).await }))
+            }
+        });
+        true
+    }
+
+    /// Whether nothing is needed to go on but the outcome of a submitted commit,
+    /// and what it releases is quickly done.
+    pub(crate) fn is_submitted(&self) -> bool {
+        let is_answer = |held: &Held| matches!(held, Held::Answer(..));
+        matches!(self.in_flight, Some(InFlight::Submitted))
+            && self.riding.iter().chain(&self.waiting).all(is_answer)
+    }
+
+    fn release(&mut self) {
+        self.in_flight = None;
+        self.riding.drain(..).for_each(Held::release);
     }
 
     /// Waits until all is settled.
@@ -131,15 +187,25 @@ impl Gate {
     }
 
     fn fail(&mut self, error: StorageError) {
+        self.in_flight = None;
         self.staged = None;
         for held in self.riding.drain(..).chain(self.waiting.drain(..)) {
             if let Held::Answer(answer, outcome) = held {
-                let server = self.server.clone();
+                let server = self.desk.server().clone();
                 let source = error.clone();
                 answer.release(outcome.and(Err(CallError::Storage { server, source })));
             }
         }
         self.failure = Some(error);
+    }
+}
+
+/// An outcome that comes later must not be taken for that of another commit.
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(InFlight::Submitted) = self.in_flight {
+            self.desk.abandon_commit();
+        }
     }
 }
 

@@ -53,7 +53,9 @@ pub use runtime::{Builder, Count, Runtime};
 pub use server::{InitOutput, ReplySlot, Server, Value};
 pub use servers::Servers;
 pub use source::Source;
-pub use storage::{Change, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture, Update};
+pub use storage::{
+    Change, MemoryStorage, Receipt, Record, SqliteStorage, Storage, StorageFuture, Update,
+};
 
 #[doc(hidden)]
 #[path = "private.rs"]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 
 use crate::{
-    CallError, Options, Persist, Server, StopReason,
+    CallError, Options, Persist, Server, StopReason, StorageError,
     client::Handle,
     core::Core,
     event::Watchers,
@@ -13,7 +13,7 @@ use crate::{
     source::Origin,
     sweeper::Moment,
     sync::{Notify, time::Instant},
-    task::{Instance, Offer},
+    task::{Instance, Offer, Task},
 };
 
 /// What a server can be asked to do, in the order in which it was asked.
@@ -141,6 +141,10 @@ pub(crate) struct Extras<S: Server> {
     pub(crate) room: Arc<Notify>,
     /// Whether the instance is to end at once.
     pub(crate) killed: bool,
+    /// Of the commit that is over.
+    pub(crate) refusal: Option<StorageError>,
+    /// How many commits nobody waits for any more.
+    pub(crate) strays: usize,
 }
 
 impl<S: Server> Default for Extras<S> {
@@ -157,6 +161,8 @@ impl<S: Server> Default for Extras<S> {
             waiting: 0,
             room: Arc::default(),
             killed: false,
+            refusal: None,
+            strays: 0,
         }
     }
 }
@@ -171,13 +177,16 @@ pub(crate) enum Phase<S: Server> {
     Running,
     /// With a caller, for one message that can't wait.
     Borrowed,
+    /// With a task that has nothing to do until its commit is done, and so is
+    /// none of tokio's meanwhile.
+    Parked(Box<Task<S>>),
 }
 
 impl<S: Server> Phase<S> {
     /// Whether somebody has the instance, who looks for what has come up before
     /// it is put back.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Running | Self::Borrowed)
+        matches!(self, Self::Running | Self::Borrowed | Self::Parked(_))
     }
 }
 
@@ -283,6 +292,17 @@ impl<S: Server> Mailbox<S> {
     pub(crate) fn take_idle(&mut self, then: Phase<S>) -> Option<Box<Instance<S>>> {
         match mem::replace(&mut self.phase, then) {
             Phase::Idle { instance, .. } => Some(instance),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the task if it is parked, to be run.
+    pub(crate) fn unpark(&mut self) -> Option<Box<Task<S>>> {
+        match mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Parked(task) => Some(task),
             other => {
                 self.phase = other;
                 None

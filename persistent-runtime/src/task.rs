@@ -156,6 +156,8 @@ enum Step<S: Server> {
     Unload,
     /// Go on in a task of its own.
     Move,
+    /// Wait for the commit, and be no task meanwhile.
+    Park,
     /// See whether more comes.
     Linger,
     Rest,
@@ -213,7 +215,7 @@ impl<S: Server> Task<S> {
         let settings =
             instance.as_ref().map_or(cell.settings(), |instance| &instance.settings).clone();
         Box::new(Self {
-            gate: Gate::new(cell.id().clone(), core.storage().clone()),
+            gate: Gate::new(cell.clone()),
             settings,
             inbox: VecDeque::new(),
             terms: None,
@@ -283,6 +285,10 @@ impl<S: Server> Task<S> {
                     self.allowance = usize::MAX;
                     yield_now().await;
                 }
+                Step::Park => match self.park() {
+                    Some(task) => self = task,
+                    None => return,
+                },
                 Step::Linger => yield_now().await,
                 Step::Rest => return,
             }
@@ -336,6 +342,10 @@ impl<S: Server> Task<S> {
                 return self.poll_next(cx);
             }
         }
+        if !settled && self.waits_only() && !mailbox.has_posted() {
+            let floods = mem::take(&mut self.flooded);
+            return Poll::Ready(if floods { Step::Linger } else { Step::Park });
+        }
         if !settled || mailbox.has_posted() {
             mailbox.waker = Some(cx.waker().clone());
             if mailbox.has_posted() {
@@ -351,6 +361,49 @@ impl<S: Server> Task<S> {
         }
         self.come_to_rest(&cell, mailbox);
         Poll::Ready(Step::Rest)
+    }
+
+    /// Whether there is nothing to do before a submitted commit is over.
+    pub(crate) fn waits_only(&self) -> bool {
+        self.gate.is_submitted()
+            && self.gate.held() < self.cell.settings().mailbox
+            && self.inbox.is_empty()
+            && self.instance.as_deref().is_some_and(|instance| instance.context.is_quiet())
+    }
+
+    /// Waits in the mailbox; gives itself back if something has come up.
+    fn park(mut self: Box<Self>) -> Option<Box<Self>> {
+        let cell = self.cell.clone();
+        let mut mailbox = cell.lock();
+        if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
+            return Some(self);
+        }
+        self.allowance = usize::MAX;
+        mailbox.waker = None;
+        mailbox.phase = Phase::Parked(self);
+        None
+    }
+
+    /// Goes on where it was parked, its commit being done.
+    pub(crate) fn go_on_after_commit(mut self: Box<Self>) {
+        let cell = self.cell.clone();
+        // Time is that of its own runtime.
+        let _entered = cell.kind().core().tokio().enter();
+        let left = if self.gate.advance() {
+            // The storage may have taken the next one in another way.
+            if self.waits_only() { self.park() } else { Some(self) }
+        } else {
+            let mailbox = cell.lock();
+            if mailbox.is_quiet() && !cell.kind().is_stopping() {
+                self.come_to_rest(&cell, mailbox);
+                None
+            } else {
+                Some(self)
+            }
+        };
+        if let Some(task) = left {
+            cell.kind().spawn(task.run(None));
+        }
     }
 
     /// Puts the instance, if there is one, where the next message finds it.

@@ -1,8 +1,8 @@
 //! Where states are kept: the seam between the runtime and a database.
 
-use std::{pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
-use crate::{ServerId, StorageError};
+use crate::{ServerId, StorageError, panic::caught};
 
 mod memory;
 mod sqlite;
@@ -34,8 +34,8 @@ pub struct Record {
 }
 
 /// States may hold secrets: their size is all that is shown.
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
             .field("version", &self.version)
             .field("format", &self.format)
@@ -117,6 +117,51 @@ impl Update {
     }
 }
 
+/// Who is told of a commit, apart from any task; see [`Storage::submit`].
+pub struct Receipt(Option<Arc<dyn Committed>>);
+
+/// The server that a commit is of.
+pub(crate) trait Committed: Send + Sync {
+    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>);
+}
+
+impl Receipt {
+    pub(crate) fn new(server: Arc<dyn Committed>) -> Self {
+        Self(Some(server))
+    }
+
+    /// Tells the outcome. What follows from it is done there and then, so no lock
+    /// of the storage's may be held.
+    pub fn done(mut self, outcome: Result<(), StorageError>) {
+        self.tell(outcome);
+    }
+
+    /// Nobody is to be told.
+    pub(crate) fn void(mut self) {
+        self.0 = None;
+    }
+
+    fn tell(&mut self, outcome: Result<(), StorageError>) {
+        if let Some(server) = self.0.take() {
+            // What a caller who has given up leaves behind may panic when dropped.
+            let _ = caught(|| server.committed(outcome));
+        }
+    }
+}
+
+/// Dropped untold, it tells that the commit has failed.
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.tell(Err(StorageError::new("the storage is gone")));
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receipt").finish()
+    }
+}
+
 /// A place that keeps states.
 ///
 /// The runtime has one; [`SqliteStorage`] and [`MemoryStorage`] are at hand,
@@ -173,6 +218,15 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Makes one change durable, as a whole or not at all.
     fn commit(&self, change: Change) -> StorageFuture<'_, ()>;
+
+    /// As [`commit`](Self::commit), for a storage that has threads of its own to
+    /// tell the outcome from: then a server that waits for nothing else needs no
+    /// task to wait in. One that can't do so returns what it was given.
+    ///
+    /// The receipt may be told at any time, on any thread, even in here.
+    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+        Some((change, receipt))
+    }
 
     /// The next `limit` keys of a kind in ascending order of their bytes,
     /// those behind `after`.

@@ -53,6 +53,11 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     })
 }
 
+/// Starts a task that [`run`] waits for.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    drop(runtime::Handle::current().spawn(work));
+}
+
 /// Moves time, and wakes whom it wakes.
 pub fn advance(by: Duration) {
     preempt();

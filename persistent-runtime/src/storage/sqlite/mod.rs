@@ -2,7 +2,6 @@
 //! into.
 
 use std::{
-    future::ready,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Change, Record, Storage, StorageFuture, Update};
+use super::{Change, Committed, Receipt, Record, Storage, StorageFuture, Update};
 use crate::{OpenError, ServerId, StorageError};
 use checkpoint::Checkpoints;
 use memtable::Memtable;
@@ -115,13 +114,18 @@ impl Storage for SqliteStorage {
     }
 
     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+        let (told, outcome) = oneshot::channel();
+        self.submit(change, Receipt::new(Arc::new(Waiting(Mutex::new(Some(told))))));
+        Box::pin(async { outcome.await.unwrap_or_else(|_| Err(closed())) })
+    }
+
+    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
         if change.id.kind().len() + change.id.key().len() + change.update.bytes() > ROW_LIMIT {
-            return Box::pin(ready(Err(StorageError::new("it is larger than SQLite can store"))));
+            receipt.done(Err(StorageError::new("it is larger than SQLite can store")));
+        } else if let Some(Commit { receipt, .. }) = self.queue.push(Commit { change, receipt }) {
+            receipt.done(Err(closed()));
         }
-        let (done, result) = oneshot::channel();
-        // Once it is closed the sender is dropped, and the wait below says so.
-        self.queue.push(Commit { change, done });
-        Box::pin(async { result.await.unwrap_or_else(|_| Err(closed())) })
+        None
     }
 
     fn keys<'a>(
@@ -177,6 +181,17 @@ impl Storage for SqliteStorage {
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Who waits in a future.
+struct Waiting(Mutex<Option<oneshot::Sender<Result<(), StorageError>>>>);
+
+impl Committed for Waiting {
+    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
+        if let Some(told) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = told.send(outcome);
+        }
     }
 }
 

@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
-use crate::{Change, StorageError};
+use crate::{Change, Receipt};
 
 /// A change, and who waits for it.
 pub struct Commit {
     pub change: Change,
-    pub done: oneshot::Sender<Result<(), StorageError>>,
+    pub receipt: Receipt,
 }
 
 /// What the writer finds when it looks.
@@ -46,17 +44,18 @@ impl Queue {
         Arc::default()
     }
 
-    /// Gives a commit to the writer, unless it is closed.
-    pub fn push(&self, commit: Commit) {
+    /// Gives a commit to the writer, or back once it is closed.
+    pub fn push(&self, commit: Commit) -> Option<Commit> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_closed {
-            return;
+            return Some(commit);
         }
         state.commits.push(commit);
         if mem::take(&mut state.sleeps) {
             drop(state);
             self.filled.notify_one();
         }
+        None
     }
 
     /// Lets nothing more in.
@@ -68,7 +67,10 @@ impl Queue {
     /// Lets nothing more in, and nobody wait any longer.
     fn abandon(&self) {
         self.close();
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).commits.clear();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = mem::take(&mut state.commits);
+        drop(state);
+        drop(left);
     }
 
     pub fn is_closed(&self) -> bool {

@@ -148,15 +148,15 @@ impl Writer {
         };
         let mut number = first;
         let mut waiting = Vec::with_capacity(batch.len());
-        let changes = batch.into_iter().map(|Commit { change, done }| {
-            waiting.push(done);
+        let changes = batch.into_iter().map(|Commit { change, receipt }| {
+            waiting.push(receipt);
             let pending = Pending { number, update: change.update };
             number += journal::numbers(&pending.update);
             (change.id, pending)
         });
         self.memtable.publish(changes, weight);
-        for done in waiting {
-            let _ = done.send(Ok(()));
+        for receipt in waiting {
+            receipt.done(Ok(()));
         }
         weight
     }
@@ -361,7 +361,7 @@ impl Writer {
 
 fn answer(batch: Vec<Commit>, outcome: &Result<(), StorageError>) {
     for commit in batch {
-        let _ = commit.done.send(outcome.clone());
+        commit.receipt.done(outcome.clone());
     }
 }
 

@@ -563,7 +563,7 @@ async fn nobody_waits_for_a_writer_that_is_gone() {
     let engine = Engine::new();
     let commit = engine.storage.commit(Change::new(id("a"), put("a")));
     drop(Taker(engine.storage.queue.clone()));
-    assert!(commit.await.unwrap_err().to_string().contains("closed"));
+    assert!(commit.await.unwrap_err().to_string().contains("gone"));
     let later = engine.storage.commit(Change::new(id("a"), put("a"))).await;
     assert!(later.unwrap_err().to_string().contains("closed"));
 }
