@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use persistent_interleavings::{
-    Caller, Log, LogClient, Mark, aborted, advance, caller, explore, handling, meanwhile,
+    Caller, Log, LogClient, Mark, World, aborted, advance, caller, explore, handling, meanwhile,
 };
-use persistent_runtime::{Backoff, CallError, Client, Options, Persist};
+use persistent_runtime::{Backoff, CallError, Client, Options, Persist, Runtime};
 use shuttle::future::yield_now;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,6 +32,15 @@ fn writer(log: LogClient, by: u8, count: u8) -> Caller<Vec<Vec<Mark>>> {
             answers.push(answer);
         }
         answers
+    })
+}
+
+/// A sender who waits for nothing but room.
+fn caster(log: LogClient, by: u8, count: u8) -> Caller<()> {
+    caller(async move {
+        for number in 1..=count {
+            log.note(mark(by, number)).await.expect("nothing goes wrong");
+        }
     })
 }
 
@@ -625,36 +634,47 @@ fn a_server_that_is_handed_to_another_runtime_loses_nothing() {
     });
 }
 
+/// Has a server go from each runtime to the next, while others write to it where it
+/// was at first.
+async fn goes_round(world: &World, places: Vec<Runtime>) {
+    let log = world.log().with_timeout(SECOND * 1000);
+    let (writer, caster) = (writer(log.clone(), 1, 2), caster(log.clone(), 2, 2));
+    let moves = caller({
+        let address = log.address();
+        async move {
+            for way in places.windows(2) {
+                // At first there may be nothing to hand on.
+                let moved = way[0].transfer(&address, &way[1]).await;
+                assert!(matches!(moved, Ok(()) | Err(CallError::NotFound { .. })), "{moved:?}");
+            }
+        }
+    });
+    meanwhile(MILLISECOND, moves).await;
+    let answers = meanwhile(MILLISECOND, writer).await;
+    meanwhile(MILLISECOND, caster).await;
+    let end = log.read().await.unwrap();
+    assert_history(&end, &[(1, 2), (2, 2)], &answers);
+}
+
 #[test]
 fn a_server_that_is_handed_to_and_fro_loses_nothing() {
     explore(options().mailbox(1).idle_timeout(None), async |world| {
         let there = world.another().await;
-        let log = world.log().with_timeout(SECOND * 1000);
-        let writers = [writer(log.clone(), 1, 2), writer(log.clone(), 2, 1)];
-        let moves = caller({
-            let (world, there, address) = (world.clone(), there.clone(), log.address());
-            async move {
-                // At first there may be nothing to hand on.
-                let sent = world.transfer(&address, &there).await;
-                assert!(matches!(sent, Ok(()) | Err(CallError::NotFound { .. })), "{sent:?}");
-                let back = there.transfer(&address, &world).await;
-                // What comes after it began may fill both mailboxes, until its deadline.
-                let expected = matches!(
-                    back,
-                    Ok(()) | Err(CallError::NotFound { .. } | CallError::Timeout { .. })
-                );
-                assert!(expected, "{back:?}");
-            }
-        });
-        meanwhile(MILLISECOND, moves).await;
-        let mut answers = Vec::new();
-        for writer in writers {
-            answers.extend(meanwhile(MILLISECOND, writer).await);
-        }
-        let end = log.read().await.unwrap();
-        assert_history(&end, &[(1, 2), (2, 1)], &answers);
-        drop(log);
+        let here = Runtime::clone(&world);
+        goes_round(&world, vec![here.clone(), there.clone(), here]).await;
         world.shutdown(Duration::MAX).await.expect("time stands still");
         there.shutdown(Duration::MAX).await.expect("time stands still");
+    });
+}
+
+#[test]
+fn a_server_that_comes_back_by_another_way_loses_nothing() {
+    explore(options().mailbox(1).idle_timeout(None), async |world| {
+        let (second, third) = (world.another().await, world.another().await);
+        let here = Runtime::clone(&world);
+        goes_round(&world, vec![here.clone(), second.clone(), third.clone(), here]).await;
+        for runtime in [&*world, &second, &third] {
+            runtime.shutdown(Duration::MAX).await.expect("time stands still");
+        }
     });
 }

@@ -113,22 +113,32 @@ impl<S: Server> Cell<S> {
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
     ) -> Result<Option<Envelope<S>>, CallError> {
-        self.push(envelope, terms, |mailbox| mailbox.waiting() == 0)
+        self.push(envelope, terms, |mailbox| self.has_room(mailbox) && mailbox.waiting() == 0)
     }
 
-    /// Queues `envelope` if there is room and the sender's turn has come.
+    /// As [`try_send`](Self::try_send), whether there is room or not.
+    pub(crate) fn send_past(self: &Arc<Self>, envelope: Envelope<S>) {
+        // Who is to know of a refusal waits for the answer.
+        let _ = self.push(envelope, &Arc::default(), |_| true);
+    }
+
+    fn has_room(&self, mailbox: &Mailbox<S>) -> bool {
+        mailbox.queue.len() < self.settings().mailbox
+    }
+
+    /// Queues `envelope` if it may be now.
     fn push(
         self: &Arc<Self>,
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
-        my_turn: impl FnOnce(&Mailbox<S>) -> bool,
+        may: impl FnOnce(&Mailbox<S>) -> bool,
     ) -> Result<Option<Envelope<S>>, CallError> {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&envelope.order, &mailbox) {
             drop(mailbox);
             return envelope.refuse(error).map(|()| None);
         }
-        if mailbox.queue.len() >= self.settings().mailbox || !my_turn(&mailbox) {
+        if !may(&mailbox) {
             drop(mailbox);
             return Ok(Some(envelope));
         }
@@ -177,7 +187,7 @@ impl<S: Server> Cell<S> {
             let mut room = pin!(line.room.notified());
             room.as_mut().enable();
             // Before one's turn, only to be told of a refusal.
-            match self.push(envelope, terms, |_| woken)? {
+            match self.push(envelope, terms, |mailbox| woken && self.has_room(mailbox))? {
                 None => return Ok(()),
                 Some(full) => envelope = full,
             }
@@ -330,13 +340,6 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Whether messages for a server that has been handed on are still here.
-    pub(crate) fn is_forwarding(&self) -> bool {
-        let mailbox = self.lock();
-        let waits = mailbox.phase.is_busy() || mailbox.waiting() > 0 || !mailbox.queue.is_empty();
-        mailbox.moved().is_some() && waits
-    }
-
     /// Drops everything at once: the runtime is gone.
     pub(crate) fn halt(self: &Arc<Self>) {
         self.wake_line();
@@ -428,7 +431,7 @@ impl<'a, S: Server> Line<'a, S> {
         let extras = mailbox.extend();
         extras.waiting += 1;
         let room = extras.room.clone();
-        let has_room = mailbox.queue.len() < cell.settings().mailbox;
+        let has_room = cell.has_room(&mailbox);
         drop(mailbox);
         if has_room {
             room.notify_one();

@@ -10,6 +10,7 @@ use crate::{
     mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
     sync::{task::coop::consume_budget, time},
+    task::Transfer,
 };
 
 /// The core that each generated client wraps: one server's cell, what the
@@ -113,15 +114,9 @@ impl<S: Server> Handle<S> {
         &self.cell
     }
 
-    /// Sends on what was sent to where the server was.
-    pub(crate) async fn forward(&self, envelope: Envelope<S>, terms: &Arc<Terms<S>>) {
-        // A refused cast has nobody to be told.
-        let _ = self.cell.send(envelope, terms).await;
-    }
-
     /// Hands the server to another runtime.
     pub(crate) async fn transfer(&self, to: Arc<Core>) -> Result<(), CallError> {
-        self.control(Order::Transfer(to)).await
+        self.control(Order::Transfer(Transfer::new(to))).await
     }
 
     fn with_terms(&self, change: impl FnOnce(&mut Terms<S>)) -> Self {

@@ -5,7 +5,6 @@ use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 use crate::{
     CallError, Options, Persist, Server, StopReason, StorageError,
     client::Handle,
-    core::Core,
     event::Watchers,
     kept::Kept,
     reply::Answer,
@@ -13,7 +12,7 @@ use crate::{
     source::Origin,
     sweeper::Moment,
     sync::{Notify, time::Instant},
-    task::{Instance, Offer, Task},
+    task::{Instance, Offer, Task, Transfer},
 };
 
 /// What a server can be asked to do, in the order in which it was asked.
@@ -36,9 +35,9 @@ pub(crate) enum Order<S: Server> {
     /// Anything to be done with the state.
     Run(Job<S>),
     /// Move to another runtime.
-    Transfer(Arc<Core>),
+    Transfer(Transfer<S>),
     /// Take a server in from another runtime.
-    Receive(Box<Offer>),
+    Receive(Box<Offer<S>>),
     Stop {
         reason: StopReason,
         wipe: bool,

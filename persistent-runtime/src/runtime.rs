@@ -152,8 +152,8 @@ impl Runtime {
     /// State, durable timers, kept values and the options of
     /// [`Client::with_options`] go along; in-memory timers and streams end, as
     /// with every activation. Clients of this runtime go on working: what they
-    /// send is forwarded, in order, for as long as both runtimes are open.
-    /// Nothing that was accepted is lost.
+    /// send is forwarded, in order, for as long as both runtimes are open, also
+    /// when the server comes back. Nothing that was accepted is lost.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Client, Runtime};
@@ -170,12 +170,16 @@ impl Runtime {
     /// ```
     ///
     /// A process that is killed between the commit there and the one here
-    /// leaves a copy here. A transfer to the same runtime does nothing.
+    /// leaves a copy here, and so does a store here that refuses the wipe: the
+    /// server has moved then, though this returns [`CallError::Storage`]. It
+    /// replaces that copy if it comes back. A transfer to where the server is
+    /// does nothing.
     ///
     /// # Errors
     /// [`CallError::NotFound`] if nothing is stored under the address here,
     /// [`CallError::Exists`] if something is there, and those of either runtime
-    /// and store: the server then still serves here.
+    /// and store: the server then still serves here, but for a refused wipe. After
+    /// a [`CallError::Timeout`] it may yet move, as if this had been dropped.
     pub async fn transfer<S: Server>(
         &self,
         address: &Address<S>,

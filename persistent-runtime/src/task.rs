@@ -38,7 +38,7 @@ mod transfer;
 
 use log::Log;
 use replay::run;
-pub(crate) use transfer::Offer;
+pub(crate) use transfer::{Offer, Transfer};
 
 /// A server in memory.
 pub(crate) struct Instance<S: Server> {
@@ -274,8 +274,7 @@ impl<S: Server> Task<S> {
                     self.gate.hold(envelope.answer, Err(refusal));
                 }
                 Step::Forward(envelope, target) => {
-                    let terms = self.terms.clone().unwrap_or_default();
-                    Box::pin(target.forward(envelope, &terms)).await;
+                    Box::pin(self.forward(envelope, target)).await;
                 }
                 Step::Then(message) => Box::pin(self.then(message)).await,
                 Step::Save => Box::pin(self.flush()).await,
@@ -527,10 +526,7 @@ impl<S: Server> Task<S> {
                 }
                 Err(trouble) => self.decline(trouble, answer).await,
             },
-            Order::Transfer(to) if self.is_fed_by(&to) => {
-                self.postpone(Order::Transfer(to), answer).await;
-            }
-            Order::Transfer(to) => self.transfer(&to, answer).await,
+            Order::Transfer(transfer) => self.transfer(transfer, answer).await,
             Order::Receive(offer) => self.receive(offer, answer).await,
             Order::Stop { reason, wipe } => {
                 let instance = self.instance.take();

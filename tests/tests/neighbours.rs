@@ -12,8 +12,9 @@ use persistent_runtime::{
     Address, Agent, AgentState, CallError, Client, Context, Event, Listener, Observer, Options,
     Persist, Record, Runtime, Server, ServerId, StopReason, persistent_server,
 };
-use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage, Probe};
+use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage, Ledger, Probe};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -655,4 +656,127 @@ async fn a_transfer_back_that_is_put_off_leaves_room_for_what_it_waits_for() {
     back.unwrap();
     assert_eq!(value.unwrap(), 2);
     assert_eq!(here.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
+}
+
+/// A server that is to come back `here` in half a second, when it has handled what
+/// was forwarded; a bump waits for it here.
+async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), CallError>>) {
+    let (here, _, there, _) = pair().await;
+    let counter = here.at::<Counter>("a", ());
+    counter.increment().await.unwrap();
+    here.transfer(&counter.address(), &there).await.unwrap();
+    let slowly = || {
+        let counter = counter.clone();
+        tokio::spawn(async move { counter.increment_after(SECOND).await })
+    };
+    slowly();
+    tokio::time::sleep(SECOND / 10).await;
+    let back = tokio::spawn({
+        let (here, there, address) = (here.clone(), there.clone(), counter.address());
+        async move { there.transfer(&address, &here).await }
+    });
+    tokio::task::yield_now().await;
+    slowly();
+    tokio::time::sleep(SECOND * 7 / 5).await;
+    counter.bump().await.unwrap();
+    assert!(!back.is_finished());
+    (here, there, counter, back)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_where_a_server_comes_back_to_harms_nobody() {
+    let (here, there, counter, back) = returning().await;
+    counter.kill();
+    back.await.unwrap().unwrap();
+    assert_eq!(counter.value().await.unwrap(), 4);
+    assert_eq!(here.count::<Counter>().await.unwrap().live, 1);
+    assert_eq!(there.count::<Counter>().await.unwrap().live, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
+    for orderly in [true, false] {
+        let (here, there, counter, back) = returning().await;
+        if orderly {
+            here.shutdown(10 * SECOND).await.unwrap();
+        } else {
+            here.shutdown(SECOND / 10).await.unwrap_err();
+        }
+        let error = back.await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
+        let error = counter.value().await.unwrap_err();
+        assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
+        let expected = if orderly { 4 } else { 3 };
+        assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), expected);
+        there.shutdown(SECOND).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
+    let (here, there, counter, back) = returning().await;
+    there.shutdown(10 * SECOND).await.unwrap();
+    back.await.unwrap().unwrap();
+    assert_eq!(counter.value().await.unwrap(), 4);
+    here.shutdown(SECOND).await.unwrap();
+}
+
+/// Messages that were forwarded behind the transfer came back behind later ones, or
+/// both mailboxes were full and each waited for room in the other.
+#[tokio::test(start_paused = true)]
+async fn messages_stay_in_order_whether_their_server_comes_back_or_not() {
+    let open = async || {
+        let storage = FaultyStorage::default();
+        let narrow = Options::new().mailbox(1);
+        let builder = Runtime::builder().configure::<Ledger>(narrow);
+        (builder.open_with(storage.clone()).await.unwrap(), storage)
+    };
+    let ((here, storage), (there, _)) = (open().await, open().await);
+    let ledger = here.at::<Ledger>("a", ());
+    let address = ledger.address();
+    ledger.book(0).await.unwrap();
+    let moves = Arc::new(());
+    let posts = tokio::spawn({
+        let (ledger, moves) = (ledger.clone(), Arc::downgrade(&moves));
+        async move {
+            let mut posted = 1;
+            while moves.strong_count() > 0 {
+                ledger.post(posted).await.unwrap();
+                posted += 1;
+                tokio::task::yield_now().await;
+            }
+            posted
+        }
+    });
+    for _ in 0..10 {
+        here.transfer(&address, &there).await.unwrap();
+        storage.on_commit(Fault::Refuse);
+        let error = there.transfer(&address, &here).await.unwrap_err();
+        assert!(matches!(error, CallError::Storage { .. }), "{error}");
+        storage.on_commit(Fault::None);
+        there.transfer(&address, &here).await.unwrap();
+    }
+    drop(moves);
+    let posted = posts.await.unwrap();
+    assert!(posted > 30, "there was traffic");
+    let here = here.find::<Ledger>("a").await.unwrap();
+    assert_eq!(here.entries().await.unwrap(), (0..posted).collect::<Vec<_>>());
+}
+
+/// A copy that could not be wiped kept its server from ever coming back.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_cant_be_wiped_is_told_of_and_gives_way_to_its_server() {
+    let (here, source, there, _) = pair().await;
+    let counter = here.at::<Counter>("a", ());
+    counter.increment().await.unwrap();
+    source.on_next_commit(Fault::Refuse);
+    let error = here.transfer(&counter.address(), &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Storage { .. }), "{error}");
+    assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
+    assert_eq!(counter.increment().await.unwrap(), 3, "it has moved");
+    assert!(source.states.get(&id()).is_some(), "a copy is left");
+    there.transfer(&counter.address(), &here).await.unwrap();
+    counter.kill();
+    assert_eq!(counter.increment().await.unwrap(), 4);
+    assert_eq!(there.count::<Counter>().await.unwrap().stored, 0);
 }

@@ -4,12 +4,15 @@ use std::{
     mem,
     pin::pin,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use super::{Driven, Task};
 use crate::{
     Address, CallError, Options, Record, Server, StopReason,
+    cell::Cell,
+    client::Handle,
     core::Core,
     kept::Kept,
     mailbox::{Envelope, Order, Terms},
@@ -21,10 +24,26 @@ use crate::{
     },
 };
 
+/// Where a server is to go.
+pub(crate) struct Transfer<S: Server> {
+    to: Arc<Core>,
+    /// The way there if the target's task waits for the server. Dropping it has
+    /// that task go on without.
+    home: Option<oneshot::Sender<Envelope<S>>>,
+}
+
+impl<S: Server> Transfer<S> {
+    pub(crate) fn new(to: Arc<Core>) -> Self {
+        Self { to, home: None }
+    }
+}
+
 /// A server on its way. Both ends are in this process.
-pub(crate) struct Offer {
+pub(crate) struct Offer<S: Server> {
     record: Record,
     options: Option<Arc<Options>>,
+    from: Arc<Cell<S>>,
+    to: Handle<S>,
     baggage: Arc<Baggage>,
 }
 
@@ -51,39 +70,64 @@ impl Baggage {
     }
 }
 
-/// How long a transfer is put off at a time.
-const PAUSE: Duration = Duration::from_millis(1);
-
 impl<S: Server> Task<S> {
-    /// Whether the server came from `to`, where messages for it are still on
-    /// their way here. To hand it back now would have two tasks wait for room
-    /// in each other's mailbox.
-    pub(super) fn is_fed_by(&self, to: &Arc<Core>) -> bool {
-        let source = to.handle::<S>(&Address::existing(self.cell.key().clone()));
-        !Arc::ptr_eq(source.cell(), &self.cell) && source.cell().is_forwarding()
-    }
-
-    /// Handles an order a moment later, behind all that is queued by then and
-    /// whatever its terms. It waits beside the mailbox: in there it would take the
-    /// room of those whom it waits for.
-    pub(super) async fn postpone(&mut self, order: Order<S>, answer: Option<Answer>) {
-        if let Driven::Killed = self.drive(time::sleep(PAUSE)).await {
-            self.killed();
+    /// Whether what is sent to `target` is forwarded here. It is the task that has
+    /// the server who asks, so no transfer changes the way meanwhile.
+    fn is_fed_by(&self, target: &Handle<S>) -> bool {
+        let mut next = target.cell().lock().moved().cloned();
+        while let Some(handle) = next {
+            if Arc::ptr_eq(handle.cell(), &self.cell) {
+                return true;
+            }
+            next = handle.cell().lock().moved().cloned();
         }
-        self.cell.lock().hand_over(&mut self.inbox);
-        self.inbox.push_back(Envelope::new(order, answer));
+        false
     }
 
-    /// Hands the server to `to`: unloads it here, has it stored and activated
-    /// there, wipes it here, and forwards what comes from now on. Until it is
-    /// stored there, it stays here whatever goes wrong.
-    pub(super) async fn transfer(&mut self, to: &Arc<Core>, answer: Option<Answer>) {
-        if Arc::ptr_eq(to, self.cell.kind().core()) {
+    /// Sends on what was sent to where the server was. If that has the server come
+    /// back, what is sent here later stays here, until it is back or won't come:
+    /// then everything that was forwarded is before its transfer.
+    pub(super) async fn forward(&mut self, mut envelope: Envelope<S>, target: Handle<S>) {
+        let terms = self.terms.clone().unwrap_or_default();
+        let mut returning = None;
+        if let Order::Transfer(transfer) = &mut envelope.order
+            && Arc::ptr_eq(&transfer.to, self.cell.kind().core())
+        {
+            let (home, arrival) = oneshot::channel();
+            transfer.home = Some(home);
+            returning = Some(arrival);
+        }
+        // A refused cast has nobody to be told.
+        let _ = target.cell().send(envelope, &terms).await;
+        let Some(mut arrival) = returning else { return };
+        loop {
+            match self.drive(&mut arrival).await {
+                Driven::Done(Ok(offer)) => return self.handle(offer).await,
+                // There is nothing to kill here, but the runtime may have ended.
+                Driven::Killed if !self.cell.kind().core().is_halted() => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Hands the server on: unloads it here, has it stored and activated there,
+    /// wipes it here, and forwards what comes from now on. Until it is stored
+    /// there, it stays here whatever goes wrong.
+    ///
+    /// Where messages are forwarded from, the order goes first, to come back behind
+    /// them. This task goes on meanwhile: it makes the room that they need.
+    pub(super) async fn transfer(&mut self, transfer: Transfer<S>, answer: Option<Answer>) {
+        let Transfer { to, home } = transfer;
+        if Arc::ptr_eq(&to, self.cell.kind().core()) {
             return self.gate.hold(answer, Ok(()));
         }
         let target = to.handle::<S>(&Address::existing(self.cell.key().clone()));
         if to.is_stopping() {
             return self.gate.hold(answer, Err(target.cell().stopped()));
+        }
+        if home.is_none() && self.is_fed_by(&target) {
+            let order = Order::Transfer(Transfer::new(to));
+            return target.cell().send_past(Envelope::new(order, answer));
         }
         let reason = StopReason::Transfer;
         let live = self.instance.take();
@@ -116,11 +160,21 @@ impl<S: Server> Task<S> {
         *baggage.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         let (mut taken, reply) = reply::channel::<()>();
         taken.set(());
-        let order = Order::Receive(Box::new(Offer { record, options, baggage: baggage.clone() }));
-        let envelope = Envelope::new(order, Some(taken));
-        let cell = target.cell().clone();
+        let offer = Offer {
+            record,
+            options,
+            from: self.cell.clone(),
+            to: target.clone(),
+            baggage: baggage.clone(),
+        };
+        let envelope = Envelope::new(Order::Receive(Box::new(offer)), Some(taken));
         let mut handing_over = pin!(async move {
-            cell.send(envelope, &Arc::default()).await?;
+            let cell = target.cell();
+            match home {
+                // If nobody is at home any more, this drops the answer.
+                Some(home) => drop(home.send(envelope)),
+                None => cell.send(envelope, &Arc::default()).await?,
+            }
             reply.wait(cell.id()).await
         });
         let after = self.cell.settings().call_timeout;
@@ -132,31 +186,34 @@ impl<S: Server> Task<S> {
             // It is being stored there: what comes of it decides.
             Err(_) => handing_over.await,
         };
-        if let Err(error) = outcome {
+        // What is stored there has moved, also if its task is gone before it says so.
+        self.blocked = self.cell.lock().moved().is_some();
+        if let (Err(error), false) = (outcome, self.blocked) {
             self.cell.lock().extend().kept = baggage.take_kept();
             return self.gate.hold(answer, Err(error));
         }
-        self.cell.lock().extend().moved = Some(target);
-        self.blocked = true;
         self.stage(None);
         self.gate.hold(answer, Ok(()));
         self.ended(&reason, was_live).await;
     }
 
     /// Takes a server in, unless there is one already.
-    pub(super) async fn receive(&mut self, offer: Box<Offer>, answer: Option<Answer>) {
-        if !offer.baggage.settle(TAKEN) {
+    pub(super) async fn receive(&mut self, offer: Box<Offer<S>>, answer: Option<Answer>) {
+        let Offer { record, options, from, to, baggage } = *offer;
+        if !baggage.settle(TAKEN) {
             return;
         }
         let stored = match self.load().await {
             Ok(record) => record.is_some(),
             Err(trouble) => return self.decline(trouble, answer).await,
         };
-        if stored || self.instance.is_some() {
+        // Where it was handed on from, what is stored is a copy that could not be wiped.
+        let is_copy = self.cell.lock().moved().is_some();
+        if stored && !is_copy || self.instance.is_some() {
             let error = CallError::Exists { server: self.id() };
             return self.gate.hold(answer, Err(error));
         }
-        self.stage(Some(offer.record));
+        self.stage(Some(record));
         self.gate.settle().await;
         if let Some(source) = self.gate.take_failure() {
             return self.decline(self.storage_trouble(source), answer).await;
@@ -164,11 +221,13 @@ impl<S: Server> Task<S> {
         let moved = {
             let mut mailbox = self.cell.lock();
             let extras = mailbox.extend();
-            extras.kept = offer.baggage.take_kept();
-            extras.adopted = offer.options;
+            extras.kept = baggage.take_kept();
+            extras.adopted = options;
             extras.moved.take()
         };
         drop(moved);
+        // Before the server can be handed back, which goes by it.
+        from.lock().extend().moved = Some(to);
         // One that can't be activated says so at its next message.
         if let Ok(instance) = self.ready(&Terms::default()).await {
             self.instance = Some(instance);

@@ -33,7 +33,7 @@ impl Plan {
         let transfers = rng.u8(..6) == 0;
         let restarts = !transfers && rng.u8(..5) < 2;
         let max_restarts = (!transfers && rng.u8(..6) == 0).then(|| rng.u32(..2));
-        let mailbox = if !transfers && rng.u8(..4) == 0 { rng.usize(1..3) } else { 1024 };
+        let mailbox = if rng.u8(..4) == 0 { rng.usize(1..3) } else { 1024 };
         let latency = [0, 0, 1, 3, 10][rng.usize(..5)];
         let servers = rng.usize(1..4);
         let clients = rng.usize(2..5);
@@ -65,7 +65,7 @@ fn step(
 ) -> Step {
     let act = match rng.u8(..100) {
         0..4 if restarts => Act::Restart { orderly: rng.bool() },
-        0..12 if transfers => Act::Transfer { back: false },
+        0..12 if transfers => Act::Transfer { back: rng.bool() },
         0..34 => Act::Write(wait(rng)),
         34..52 => Act::Read(wait(rng)),
         52..55 => Act::Touch,
