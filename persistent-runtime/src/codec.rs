@@ -5,6 +5,10 @@ use std::{cell::RefCell, error::Error, fmt, mem};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use bounded::Bounded;
+
+mod bounded;
+
 /// The encoding that [`encode`] writes, stored beside each state.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -116,12 +120,8 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// If `value`'s own `Serialize` fails, or lists and maps are nested so deep that
 /// [`decode`] would refuse them.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let start = buffer.len();
-    rmp_serde::encode::write_named(buffer, value).map_err(EncodeError)?;
-    if is_too_deep(&buffer[start..]) {
-        return Err(EncodeError(rmp_serde::encode::Error::DepthLimitExceeded));
-    }
-    Ok(())
+    let mut inner = rmp_serde::Serializer::new(buffer).with_struct_map();
+    value.serialize(Bounded { inner: &mut inner, levels: DEPTH }).map_err(EncodeError)
 }
 
 /// How deep lists and maps may be nested. Reading is recursive, and the stack of
