@@ -170,6 +170,18 @@ fn durable(scale: Scale, report: &mut Report) -> Fallible<()> {
         report.set(format!("durable_{callers}_vs_raw"), to_raw);
         report.set(format!("durable_{callers}_vs_naive"), to_naive);
     }
+    hot(scale, &this, serial, report);
+    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
+}
+
+/// Many callers on one server. `this` takes how many, and on how many servers;
+/// `serial` commits one row after another.
+fn hot(
+    scale: Scale,
+    this: &impl Fn(u64, u64) -> Load,
+    serial: impl Fn() -> Load,
+    report: &mut Report,
+) {
     let samples = interleave(
         scale.rounds,
         vec![
@@ -192,7 +204,6 @@ fn durable(scale: Scale, report: &mut Report) -> Fallible<()> {
     let to_1024 = samples.ratio("this", "1024", rate);
     println!("   {to_1024:.2} of 1024 on 1024");
     report.set("hot_1024_vs_1024", to_1024);
-    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
 }
 
 fn rate(load: &Load) -> f64 {

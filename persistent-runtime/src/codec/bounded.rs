@@ -363,7 +363,7 @@ mod tests {
         check(&Variant::Struct { value: 'c' });
         check(&Variant::Nothing {});
         check(&vec![vec![1, 2], vec![]]);
-        check(&BTreeMap::from([(1, vec![BTreeMap::from([(Newtype(1).0, Unit)])]), (2, vec![])]));
+        check(&BTreeMap::from([(1, vec![BTreeMap::from([(Newtype(1).0, 'c')])]), (2, vec![])]));
         check(&(Bytes(b"\x91\x91"), Shown(1), Lengthless(3)));
     }
 
