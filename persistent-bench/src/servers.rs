@@ -1,5 +1,7 @@
 //! The servers of the storage half.
 
+use std::collections::BTreeMap;
+
 use persistent_runtime::persistent_server;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +31,81 @@ impl Meter {
     }
 }
 
-/// As many entries as make up a size.
+/// A typical state: named fields, texts and numbers, as many items as make up a
+/// size.
+#[derive(Serialize, Deserialize)]
+pub struct Shop {
+    name: String,
+    stock: BTreeMap<String, Item>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    title: String,
+    price: u64,
+    left: u32,
+    weight: f64,
+    tags: Vec<String>,
+    discount: Option<u32>,
+    listing: Listing,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Listing {
+    Public,
+    Hidden,
+}
+
+fn sku(nth: u64) -> String {
+    format!("sku-{nth:06}")
+}
+
+#[persistent_server(idle_timeout = "1h", call_timeout = "60s")]
+impl Shop {
+    #[init]
+    pub(crate) fn new(bytes: u64) -> Self {
+        let item = |n| {
+            let item = Item {
+                title: format!("Thing number {n:06}"),
+                price: 1 << 40,
+                left: 100,
+                weight: 1.5,
+                tags: vec!["new".to_owned(), "blue".to_owned()],
+                discount: None,
+                listing: if n % 2 == 0 { Listing::Public } else { Listing::Hidden },
+            };
+            (sku(n), item)
+        };
+        let stock = (0..bytes.div_ceil(ITEM_BYTES)).map(item).collect();
+        Self { name: "shop".to_owned(), stock }
+    }
+
+    /// Changes 8 bytes.
+    pub fn pay(&mut self, nth: u64) {
+        let count = self.stock.len() as u64;
+        if let Some(item) = self.stock.get_mut(&sku(nth % count)) {
+            item.price += 1;
+        }
+    }
+}
+
+/// The same state, of a server that journals its messages.
+#[derive(Serialize, Deserialize)]
+pub struct Journaled(Shop);
+
+#[persistent_server(idle_timeout = "1h", call_timeout = "60s", journal = messages)]
+impl Journaled {
+    #[init]
+    fn new(bytes: u64) -> Self {
+        Self(Shop::new(bytes))
+    }
+
+    pub fn pay(&mut self, nth: u64) {
+        self.0.pay(nth);
+    }
+}
+
+/// As cheap to encode as a state with names gets: one list of texts and numbers.
 #[derive(Serialize, Deserialize)]
 pub struct Ledger(Vec<Entry>);
 
@@ -56,5 +132,6 @@ impl Ledger {
     }
 }
 
-/// What an entry takes, encoded.
+/// What an entry and an item take, encoded.
 const ENTRY_BYTES: u64 = 40;
+const ITEM_BYTES: u64 = 115;

@@ -1,12 +1,15 @@
 //! What durability costs.
 
 use std::{
+    cell::Cell,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use persistent_runtime::Runtime;
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
     load::{Limit, Load},
     many,
     raw::{Raw, State},
-    servers::{Ledger, Meter, MeterClient},
+    servers::{Journaled, Ledger, Meter, MeterClient, Shop},
 };
 
 const CALLERS: [u64; 6] = [1, 16, 64, 256, 1024, 4096];
@@ -62,6 +65,7 @@ pub fn run(quick: bool, plot: Option<&Path>, report: &mut Report) -> Fallible<()
         ("hot_64_vs_serial", Goal::AtLeast(20.0)),
         ("hot_64_vs_64", Goal::AtLeast(0.5)),
         ("big_state_vs_encode", Goal::AtMost(1.5)),
+        ("big_messages_vs_small", Goal::AtMost(1.5)),
         ("sustained_vs_upsert", Goal::AtLeast(3.0)),
         ("cold_vs_select", Goal::AtMost(2.0)),
         ("open_after_kill_s", Goal::AtMost(1.0)),
@@ -77,7 +81,8 @@ fn durable(scale: Scale, report: &mut Report) -> Fallible<()> {
     let state = State::new(&Meter::default())?;
     let limit = Limit::time(scale.slice);
 
-    let runtime = tokio.block_on(Runtime::open(folder.path().join("this.db")))?;
+    let path = folder.path().join("this.db");
+    let runtime = tokio.block_on(Runtime::open(&path))?;
     let servers: Arc<[MeterClient]> =
         (0..4096).map(|key| runtime.at::<Meter>(key.to_string(), ())).collect();
     // All callers on the first `among` servers.
@@ -117,36 +122,66 @@ fn durable(scale: Scale, report: &mut Report) -> Fallible<()> {
 
     println!(
         "\ndurable calls of {} bytes, median of {} rounds; `raw` appends to a table, as many rows\n\
-         a commit as there are callers, {BATCH} at most; `naive` is a commit a call behind a mutex",
+         a commit as the journal's have, {BATCH} at most; `naive` is a commit a call behind a mutex",
         state.len(),
         scale.rounds
     );
     println!(
-        "{:>14}{:>12}{:>10}{:>10}{:>12}{:>10}{:>10}{:>8}{:>8}",
-        "callers", "calls/s", "p50 us", "p99 us", "raw", "p50 us", "naive", "/ raw", "/ naive"
+        "{:>14}{:>12}{:>10}{:>10}{:>8}{:>12}{:>10}{:>10}{:>8}{:>8}",
+        "callers",
+        "calls/s",
+        "p50 us",
+        "p99 us",
+        "batch",
+        "raw",
+        "p50 us",
+        "naive",
+        "/ raw",
+        "/ naive"
     );
     for callers in CALLERS {
+        // Of the round.
+        let batch = Cell::new(callers);
         let samples = interleave(
             scale.rounds,
             vec![
-                Contender::new("this", || this(callers, callers)),
-                Contender::new("raw", || raw(callers.min(BATCH))),
+                Contender::new("this", || {
+                    let (last, _) = batches(&path, 0).expect("a journal");
+                    let load = this(callers, callers);
+                    let (_, changes) = batches(&path, last).expect("a journal");
+                    batch.set(changes.unwrap_or(callers).clamp(1, BATCH));
+                    load
+                }),
+                Contender::new("raw", || raw(batch.get())),
                 Contender::new("naive", || naive(callers)),
             ],
         );
         row(&callers.to_string(), &samples);
         let [to_raw, to_naive] = ["raw", "naive"].map(|it| samples.ratio("this", it, rate));
         println!(
-            "{:>12.0}{:>10.0}{:>10.0}{to_raw:>8.2}{to_naive:>8.1}",
+            "{:>8}{:>12.0}{:>10.0}{:>10.0}{to_raw:>8.2}{to_naive:>8.1}",
+            batch.get(),
             samples.median("raw", rate),
-            samples.median("raw", |load| load.p50),
+            samples.median("raw", p50),
             samples.median("naive", rate),
         );
-        let latency = samples.ratio("this", "raw", |load| load.p50);
+        let latency = samples.ratio("this", "raw", p50);
         let to_raw = if callers == 1 { latency } else { to_raw };
         report.set(format!("durable_{callers}_vs_raw"), to_raw);
         report.set(format!("durable_{callers}_vs_naive"), to_naive);
     }
+    hot(scale, &this, serial, report);
+    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
+}
+
+/// Many callers on one server. `this` takes how many, and on how many servers;
+/// `serial` commits one row after another.
+fn hot(
+    scale: Scale,
+    this: &impl Fn(u64, u64) -> Load,
+    serial: impl Fn() -> Load,
+    report: &mut Report,
+) {
     let samples = interleave(
         scale.rounds,
         vec![
@@ -169,11 +204,26 @@ fn durable(scale: Scale, report: &mut Report) -> Fallible<()> {
     let to_1024 = samples.ratio("this", "1024", rate);
     println!("   {to_1024:.2} of 1024 on 1024");
     report.set("hot_1024_vs_1024", to_1024);
-    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
 }
 
 fn rate(load: &Load) -> f64 {
     load.rate
+}
+
+fn p50(load: &Load) -> f64 {
+    load.p50
+}
+
+/// The number of the journal's last row, and how many changes each of those behind
+/// `after` has on average: a batch is a row, until it takes more than 256 KiB.
+fn batches(path: &Path, after: i64) -> Fallible<(i64, Option<u64>)> {
+    let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let sql = "SELECT coalesce(max(number), 0),
+        CAST(round((max(number) - min(number)) * 1.0 / (count(*) - 1)) AS INTEGER)
+        FROM journal WHERE number > ?";
+    let (last, changes) =
+        reader.query_row(sql, [after], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
+    Ok((last, changes.map(i64::unsigned_abs)))
 }
 
 /// The first columns of a row.
@@ -191,61 +241,119 @@ fn big_states(scale: Scale, report: &mut Report) -> Fallible<()> {
     let folder = tempfile::tempdir()?;
     let tokio = two_workers()?;
     let runtime = tokio.block_on(Runtime::open(folder.path().join("this.db")))?;
-    let raw = Raw::upserts(&folder.path().join("raw.db"))?;
     let limit = Limit { time: scale.slice / 2, calls: 1000 };
+    let raw = Raw::upserts(&folder.path().join("raw.db"))?;
+    let bench = OneCaller { rounds: scale.rounds, limit, tokio: &tokio, raw: &raw };
     println!("\n8 bytes of a state changed by one caller: p50 in us, median of the rounds");
     println!(
-        "{:>14}{:>10}{:>12}{:>10}{:>14}",
-        "bytes", "this", "encode once", "/ encode", "raw one row"
+        "{:>22}{:>10}{:>10}{:>12}{:>10}{:>14}",
+        "", "bytes", "this", "encode once", "/ encode", "raw one row"
     );
-    for bytes in [100, 1000, 10_000, 100_000, 1_000_000] {
-        let mut state = Ledger::new(bytes);
-        let mut encoded = Vec::new();
-        let mut row = State::new(&state)?;
-        let size = row.len();
-        let server = runtime.at::<Ledger>(bytes.to_string(), bytes);
+    for bytes in [100, 1000, 10_000, 100_000, BIG] {
+        let server = runtime.at::<Shop>(bytes.to_string(), bytes);
+        let call = move |nth| {
+            let server = server.clone();
+            async move { server.pay(nth).await.expect("a commit") }
+        };
+        let (to_encode, to_raw) =
+            bench.against_encoding("a shop", Shop::new(bytes), Shop::pay, call)?;
+        if bytes == BIG {
+            report.set("big_state_vs_encode", to_encode);
+            report.set("big_state_vs_raw", to_raw);
+        }
+    }
+    let server = runtime.at::<Ledger>("ledger", BIG);
+    let call = move |nth| {
+        let server = server.clone();
+        async move { server.pay(nth).await.expect("a commit") }
+    };
+    let (to_encode, _) =
+        bench.against_encoding("names and numbers", Ledger::new(BIG), Ledger::pay, call)?;
+    report.set("big_flat_vs_encode", to_encode);
+
+    let [small, large] = [100, BIG].map(|bytes| {
+        let server = runtime.at::<Journaled>(bytes.to_string(), bytes);
         let mut paid = 0;
+        move || {
+            let server = server.clone();
+            bench.calls(&mut paid, move |nth| {
+                let server = server.clone();
+                async move { server.pay(nth).await.expect("a commit") }
+            })
+        }
+    });
+    let samples = interleave(
+        scale.rounds,
+        vec![Contender::new("small", small), Contender::new("large", large)],
+    );
+    for (name, bytes) in [("small", 100), ("large", BIG)] {
+        let size = State::new(&Shop::new(bytes))?.len();
+        let p50 = samples.median(name, p50);
+        println!("{:>22}{size:>10}{p50:>10.0}", "a shop, its messages");
+    }
+    let ratio = samples.ratio("large", "small", p50);
+    println!("{ratio:>42.2} of the same call on the small state");
+    report.set("big_messages_vs_small", ratio);
+    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
+}
+
+/// The largest state, in bytes.
+const BIG: u64 = 1_000_000;
+
+/// What one caller's calls are measured with.
+#[derive(Clone, Copy)]
+struct OneCaller<'a> {
+    rounds: usize,
+    limit: Limit,
+    tokio: &'a tokio::runtime::Runtime,
+    raw: &'a Raw,
+}
+
+impl OneCaller<'_> {
+    /// Calls that are numbered from `paid` on.
+    fn calls<F: Future<Output = ()> + Send>(
+        &self,
+        paid: &mut u64,
+        call: impl Fn(u64) -> F + Clone + Send + 'static,
+    ) -> Load {
+        let before = *paid;
+        *paid += self.limit.calls;
+        self.tokio.block_on(Load::from(1, self.limit, move |_, nth| call(before + nth)))
+    }
+
+    /// Prints a row, and returns the ratios to encoding the state once, and to
+    /// writing it as a row.
+    fn against_encoding<T: Serialize, F: Future<Output = ()> + Send>(
+        &self,
+        title: &str,
+        mut state: T,
+        change: impl Fn(&mut T, u64),
+        call: impl Fn(u64) -> F + Clone + Send + 'static,
+    ) -> Fallible<(f64, f64)> {
+        let mut row = State::new(&state)?;
+        let (size, mut encoded, mut paid) = (row.len(), Vec::new(), 0);
         let samples = interleave(
-            scale.rounds,
+            self.rounds,
             vec![
-                Contender::new("this", || {
-                    let before = paid;
-                    let call = {
-                        let server = server.clone();
-                        move |_, nth| {
-                            let server = server.clone();
-                            async move { server.pay(before + nth).await.expect("a commit") }
-                        }
-                    };
-                    paid += limit.calls;
-                    tokio.block_on(Load::from(1, limit, call))
-                }),
+                Contender::new("this", || self.calls(&mut paid, call.clone())),
                 Contender::new("encode", || {
-                    Load::alone(limit, 1, |nth| {
-                        state.pay(nth);
+                    Load::alone(self.limit, 1, |nth| {
+                        change(&mut state, nth);
                         encoded.clear();
                         rmp_serde::encode::write_named(&mut encoded, &state).expect("bytes");
                     })
                 }),
                 Contender::new("raw", || {
-                    Load::alone(limit, 1, |_| raw.commit([bytes], &mut row).expect("a commit"))
+                    let key = [u64::try_from(size).unwrap_or(0)];
+                    Load::alone(self.limit, 1, |_| {
+                        self.raw.commit(key, &mut row).expect("a commit");
+                    })
                 }),
             ],
         );
-        let p50 = |name| samples.median(name, |load| load.p50);
-        let ratio = samples.ratio("this", "encode", |load| load.p50);
-        let to_raw = samples.ratio("this", "raw", |load| load.p50);
-        println!(
-            "{:>14}{:>10.0}{:>12.1}{ratio:>10.2}{:>14.0}",
-            size,
-            p50("this"),
-            p50("encode"),
-            p50("raw")
-        );
-        if bytes == 1_000_000 {
-            report.set("big_state_vs_encode", ratio);
-            report.set("big_state_vs_raw", to_raw);
-        }
+        let [this, encode, raw] = ["this", "encode", "raw"].map(|name| samples.median(name, p50));
+        let [to_encode, to_raw] = ["encode", "raw"].map(|it| samples.ratio("this", it, p50));
+        println!("{title:>22}{size:>10}{this:>10.0}{encode:>12.1}{to_encode:>10.2}{raw:>14.0}");
+        Ok((to_encode, to_raw))
     }
-    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(1)))?)
 }

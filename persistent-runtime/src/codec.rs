@@ -1,9 +1,13 @@
 //! The stored form of a state: named `MessagePack`, so that fields can be
 //! added, removed and reordered.
 
-use std::{cell::RefCell, error::Error, fmt, mem};
+use std::{cell::Cell, error::Error, fmt};
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use bounded::Bounded;
+
+mod bounded;
 
 /// The encoding that [`encode`] writes, stored beside each state.
 pub(crate) const FORMAT: u32 = 1;
@@ -92,21 +96,44 @@ impl Error for DecodeError {
 }
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: Cell<Buffer> = const { Cell::new(Buffer { bytes: Vec::new(), spared: 0 }) };
 }
 
-/// A buffer that grew larger than this is not kept.
-const KEPT: usize = 1 << 20;
+/// What a thread keeps for what it encodes.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How many in a row needed far less of it than there is.
+    spared: u32,
+}
+
+impl Buffer {
+    /// What is left of it once what it has is of no use.
+    fn kept(mut self) -> Self {
+        let (used, capacity) = (self.bytes.len(), self.bytes.capacity());
+        self.spared = if used < capacity / 4 { self.spared.saturating_add(1) } else { 0 };
+        if capacity > MOST || capacity > FREE && self.spared >= PATIENCE {
+            return Self::default();
+        }
+        self.bytes.clear();
+        self
+    }
+}
+
+/// A buffer that has grown larger than this is not kept.
+const MOST: usize = 16 << 20;
+/// One that has not is kept, whatever it is used for.
+const FREE: usize = 64 << 10;
+/// Any other is given up when it was so often far too large: an encoding that
+/// finds none of its size pays for new memory, page by page.
+const PATIENCE: u32 = 64;
 
 /// Lends an empty buffer that the thread keeps for the next one: cheaper than
 /// a fresh one each time. Code that `work` calls may ask for another.
 pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut buffer = BUFFER.with(|kept| mem::take(&mut *kept.borrow_mut()));
-    buffer.clear();
-    let result = work(&mut buffer);
-    if buffer.capacity() <= KEPT {
-        BUFFER.with(|kept| *kept.borrow_mut() = buffer);
-    }
+    let mut buffer = BUFFER.take();
+    let result = work(&mut buffer.bytes);
+    BUFFER.set(buffer.kept());
     result
 }
 
@@ -116,12 +143,8 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// If `value`'s own `Serialize` fails, or lists and maps are nested so deep that
 /// [`decode`] would refuse them.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let start = buffer.len();
-    rmp_serde::encode::write_named(buffer, value).map_err(EncodeError)?;
-    if is_too_deep(&buffer[start..]) {
-        return Err(EncodeError(rmp_serde::encode::Error::DepthLimitExceeded));
-    }
-    Ok(())
+    let mut inner = rmp_serde::Serializer::new(buffer).with_struct_map();
+    value.serialize(Bounded { inner: &mut inner, levels: DEPTH }).map_err(EncodeError)
 }
 
 /// How deep lists and maps may be nested. Reading is recursive, and the stack of
@@ -259,6 +282,32 @@ mod tests {
             let error = decode::<Chain>(&deep.repeat(100_000)).unwrap_err();
             assert!(error.to_string().contains("depth limit exceeded"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_for_as_long_as_it_is_of_use() {
+        let encode = |size: usize| {
+            with_buffer(|buffer| {
+                assert!(buffer.is_empty());
+                let found = buffer.capacity();
+                buffer.resize(size, 0);
+                found
+            })
+        };
+        encode(4 << 20);
+        for _ in 1..PATIENCE {
+            assert!(encode(100) >= 4 << 20);
+        }
+        assert!(encode(4 << 20) >= 4 << 20, "one that needed it has begun the count anew");
+        for _ in 0..PATIENCE {
+            assert!(encode(100) >= 4 << 20);
+        }
+        assert_eq!(encode(FREE), 0);
+        for _ in 0..2 * PATIENCE {
+            assert_eq!(encode(100), FREE);
+        }
+        encode(MOST + 1);
+        assert_eq!(encode(100), 0);
     }
 
     /// The look at the depth skips each value exactly: what is behind it tells.
