@@ -16,6 +16,7 @@ use persistent_runtime::{
     Address, Agent, AgentState, CallError, Client, Context, Runtime, persistent_server,
 };
 use persistent_tests::{Counter, Twins};
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 /// Every shape that a state can have.
@@ -103,33 +104,82 @@ impl AgentState for Note {
     const NAME: &'static str = "fixture note";
 }
 
+/// What only a journal of messages, and what they were told, leads to.
+#[derive(Default, Serialize, Deserialize)]
+struct Dice {
+    rolls: Vec<(SystemTime, u64)>,
+}
+
+#[persistent_server(name = "fixture dice", journal = messages)]
+impl Dice {
+    pub fn roll(&mut self, context: &Context<Self>) {
+        self.rolls.push((context.now(), context.random()));
+    }
+
+    pub fn rolls(&self) -> Vec<(SystemTime, u64)> {
+        self.rolls.clone()
+    }
+}
+
+/// The same rolls, as a state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Rolls(Vec<(SystemTime, u64)>);
+
+impl AgentState for Rolls {
+    const NAME: &'static str = "fixture rolls";
+}
+
+const KEYS: [&str; 3] = ["", "ünï\0cödé 🦀", "plain"];
+/// Ended in order; killed with nothing in the tables but what an earlier life left
+/// there; killed once all was folded.
+const ENDS: [&str; 3] = ["ended", "killed", "folded"];
 const YEAR: Duration = Duration::from_hours(24 * 365);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-async fn write(runtime: &Runtime) -> Result<(), CallError> {
+/// What the first of two lives does.
+async fn begin(runtime: &Runtime) -> Result<(), CallError> {
     runtime.at::<Shapes>("shapes", ()).is_whole().await?;
-    runtime.at::<Alarm>("alarm", ()).set().await?;
-    runtime
-        .at::<Agent<Note>>("note", Note("first".to_owned()))
-        .set(Note("last".to_owned()))
-        .await?;
-    for key in ["", "ünï\0cödé 🦀", "plain"] {
-        for _ in 0..3 {
-            runtime.at::<Counter>(key, ()).increment().await?;
-            runtime.at::<Twins>(key, ()).grow().await?;
-        }
+    let note = runtime.at::<Agent<Note>>("note", Note("first".to_owned()));
+    note.set(Note("second".to_owned())).await?;
+    for key in KEYS {
+        runtime.at::<Counter>(key, ()).increment().await?;
+        runtime.at::<Twins>(key, ()).grow().await?;
     }
     runtime.at::<Counter>("wiped", ()).increment().await?;
-    runtime.at::<Counter>("wiped", ()).stop_and_wipe().await
+    for _ in 0..3 {
+        runtime.at::<Dice>("dice", ()).roll().await?;
+    }
+    Ok(())
+}
+
+/// What the second does.
+async fn go_on(runtime: &Runtime) -> Result<(), CallError> {
+    runtime.at::<Alarm>("alarm", ()).set().await?;
+    let note = runtime.find::<Agent<Note>>("note").await?;
+    note.set(Note("last".to_owned())).await?;
+    for key in KEYS {
+        for _ in 0..2 {
+            runtime.find::<Counter>(key).await?.increment().await?;
+            runtime.find::<Twins>(key).await?.grow().await?;
+        }
+    }
+    runtime.find::<Counter>("wiped").await?.stop_and_wipe().await?;
+    let dice = runtime.find::<Dice>("dice").await?;
+    for _ in 0..2 {
+        dice.roll().await?;
+    }
+    let rolls = Rolls(dice.rolls().await?);
+    runtime.start::<Agent<Rolls>>("rolls", rolls).await?;
+    Ok(())
 }
 
 async fn read(runtime: &Runtime) -> Result<(), CallError> {
     assert!(runtime.find::<Shapes>("shapes").await?.is_whole().await?);
     assert_eq!(runtime.find::<Agent<Note>>("note").await?.get().await?, Note("last".to_owned()));
-    for key in ["", "ünï\0cödé 🦀", "plain"] {
+    for key in KEYS {
         let counter = runtime.find::<Counter>(key).await?;
         assert_eq!((counter.value().await?, counter.increment().await?), (3, 4), "{key:?}");
         assert_eq!(runtime.find::<Twins>(key).await?.both().await?, (3, 3), "{key:?}");
@@ -138,6 +188,11 @@ async fn read(runtime: &Runtime) -> Result<(), CallError> {
     assert!(matches!(wiped, Err(CallError::NotFound { .. })), "{wiped:?}");
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 3);
 
+    let dice = runtime.find::<Dice>("dice").await?;
+    let Rolls(rolls) = runtime.find::<Agent<Rolls>>("rolls").await?.get().await?;
+    assert_eq!((rolls.len(), &dice.rolls().await?[..5]), (5, &rolls[..]));
+    dice.roll().await?;
+
     let alarm = runtime.find::<Alarm>("alarm").await?;
     assert_eq!(alarm.heard().await?, "");
     Ok(())
@@ -145,10 +200,10 @@ async fn read(runtime: &Runtime) -> Result<(), CallError> {
 
 #[tokio::test]
 async fn a_database_of_every_release_is_read() {
-    let mut read_so_far = Vec::new();
+    let mut releases = Vec::new();
     for release in fs::read_dir(root()).expect("there are fixtures") {
         let release = release.unwrap().path();
-        for how in ["ended", "killed"] {
+        for how in ENDS {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("copy.db");
             fs::copy(release.join(format!("{how}.sqlite")), &path).unwrap();
@@ -161,7 +216,7 @@ async fn a_database_of_every_release_is_read() {
                 if let Err(error) = read(&runtime).await {
                     panic!("{} {how}: {error}", release.display());
                 }
-                for key in ["", "ünï\0cödé 🦀", "plain"] {
+                for key in KEYS {
                     let counter = runtime.at::<Counter>(key, ());
                     counter.stop_and_wipe().await.unwrap();
                     for _ in 0..3 {
@@ -171,10 +226,11 @@ async fn a_database_of_every_release_is_read() {
                 runtime.shutdown(Duration::from_secs(30)).await.unwrap();
             }
             assert!(rings(&path).await, "{} {how}", release.display());
-            read_so_far.push(how);
         }
+        releases.push(release.file_name().unwrap().to_owned());
     }
-    assert!(read_so_far.contains(&"ended") && read_so_far.contains(&"killed"), "none was there");
+    let this = env!("CARGO_PKG_VERSION");
+    assert!(releases.iter().any(|release| release == this), "that of {this} is not there");
 }
 
 /// Whether the alarm is heard in its time.
@@ -198,11 +254,32 @@ async fn write_the_fixture() {
     let release = root().join(env!("CARGO_PKG_VERSION"));
     let _ = fs::remove_dir_all(&release);
     fs::create_dir_all(&release).unwrap();
+    let copy = |how: &str| {
+        for log in ["", "-wal"] {
+            let from = folder.path().join(format!("fixture.db{log}"));
+            if from.exists() {
+                fs::copy(from, release.join(format!("{how}.sqlite{log}"))).unwrap();
+            }
+        }
+    };
+    let rows = |table: &str| -> u32 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        Connection::open(&path).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
 
     let runtime = Runtime::open(&path).await.unwrap();
-    write(&runtime).await.unwrap();
-    fs::copy(&path, release.join("killed.sqlite")).unwrap();
-    fs::copy(folder.path().join("fixture.db-wal"), release.join("killed.sqlite-wal")).unwrap();
+    begin(&runtime).await.unwrap();
     runtime.shutdown(Duration::from_secs(30)).await.unwrap();
-    fs::copy(&path, release.join("ended.sqlite")).unwrap();
+    let runtime = Runtime::open(&path).await.unwrap();
+    go_on(&runtime).await.unwrap();
+    copy("killed");
+    assert_eq!((rows("journal") > 3, rows("messages")), (true, 0));
+    while rows("journal") > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    copy("folded");
+    assert_eq!(rows("messages"), 2);
+    runtime.shutdown(Duration::from_secs(30)).await.unwrap();
+    copy("ended");
+    assert_eq!((rows("journal"), rows("messages")), (0, 0));
 }

@@ -119,6 +119,7 @@ fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
         let unheard = level.map_or(2, |_| u64::MAX / 2);
         check(&path, &mut acknowledged, unheard, round);
     }
+    eprintln!("{rounds} kills survived, {changes} acknowledged changes");
     changes
 }
 

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, Result};
+use rusqlite::{Connection, OpenFlags, Result, config::DbConfig};
 
+use super::checksum::Checksum;
 use crate::{OpenError, StorageError};
 
 /// "PSRV": tells our databases from those of other programs.
@@ -28,6 +29,7 @@ const SCHEMA: &str = "
         state   BLOB NOT NULL,
         reminders BLOB NOT NULL,
         due     INTEGER,
+        checksum INTEGER NOT NULL,
         PRIMARY KEY (kind, key)
     ) WITHOUT ROWID, STRICT;
     CREATE INDEX servers_due ON servers (kind, due, key) WHERE due IS NOT NULL;
@@ -36,6 +38,7 @@ const SCHEMA: &str = "
         key     TEXT NOT NULL,
         number  INTEGER NOT NULL,
         message BLOB NOT NULL,
+        checksum INTEGER NOT NULL,
         PRIMARY KEY (kind, key, number)
     ) WITHOUT ROWID, STRICT;
     CREATE TABLE journal (
@@ -43,9 +46,9 @@ const SCHEMA: &str = "
         changes BLOB NOT NULL
     ) STRICT;
     CREATE TABLE fold (
-        number  INTEGER NOT NULL
-    ) STRICT;
-    INSERT INTO fold VALUES (0);";
+        number  INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    ) STRICT;";
 
 /// How long a connection waits for another program's lock.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -99,10 +102,18 @@ fn find(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The writing connection, on a database that is ours.
+/// Whether closing the connection leaves the log and the database as they are.
+pub fn keep_log(connection: &Connection, keeps: bool) -> Result<(), StorageError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps)?;
+    Ok(())
+}
+
+/// The writing connection, on a database that is ours. It keeps the log for now:
+/// a database that turns out to be damaged is left as it is.
 pub fn connect(path: &Path) -> Result<Connection, OpenError> {
     find(path)?;
     let connection = Connection::open(path).map_err(StorageError::from)?;
+    keep_log(&connection, true)?;
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let application = number("application_id").map_err(StorageError::from)?;
@@ -131,8 +142,10 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.busy_timeout(PATIENCE)?;
         if tables == 0 {
+            let sum = Checksum::new().number(0).value().cast_signed();
             connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};
+                "BEGIN; {SCHEMA} INSERT INTO fold VALUES (0, {sum});
+                 PRAGMA application_id = {APPLICATION_ID};
                  PRAGMA user_version = {FILE_FORMAT}; COMMIT;"
             ))?;
         }

@@ -11,8 +11,9 @@ use std::{sync::Arc, thread};
 use rusqlite::{Connection, Result, params};
 
 use super::{
+    checksum::Checksum,
     memtable::{Generation, Memtable, Pending},
-    tables::Tables,
+    tables::{Tables, checksum, message_checksum},
 };
 use crate::{Record, ServerId, Update};
 
@@ -81,8 +82,10 @@ impl Fold {
                 }
             }
             if last {
-                let end = self.end.cast_signed();
-                connection.prepare_cached("UPDATE fold SET number = ?")?.execute([end])?;
+                let sum = Checksum::new().number(self.end).value();
+                connection
+                    .prepare_cached("UPDATE fold SET number = ?, checksum = ?")?
+                    .execute([self.end.cast_signed(), sum.cast_signed()])?;
             }
             Ok(())
         })?;
@@ -185,22 +188,30 @@ fn apply(
         }
         for (number, message) in (number + 1..).zip(messages) {
             connection
-                .prepare_cached("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)")?
-                .execute(params![id.kind(), id.key(), number.cast_signed(), &message[..]])?;
+                .prepare_cached("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?)")?
+                .execute(params![
+                    id.kind(),
+                    id.key(),
+                    number.cast_signed(),
+                    &message[..],
+                    message_checksum(id, number, message).cast_signed()
+                ])?;
         }
         Ok(())
     };
     match update {
-        Update::Put(Record { version, format, state, reminders, due, messages }) => {
+        Update::Put(record) => {
+            let Record { version, format, state, reminders, due, messages } = record;
             forget()?;
             connection
                 .prepare_cached(
-                    "INSERT INTO servers (kind, key, version, format, state, reminders, due)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)
+                    "INSERT INTO servers
+                     (kind, key, version, format, state, reminders, due, checksum)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                      ON CONFLICT DO UPDATE SET
                      version = excluded.version, format = excluded.format,
                      state = excluded.state, reminders = excluded.reminders,
-                     due = excluded.due",
+                     due = excluded.due, checksum = excluded.checksum",
                 )?
                 .execute(params![
                     id.kind(),
@@ -209,7 +220,8 @@ fn apply(
                     format,
                     &state[..],
                     &reminders[..],
-                    due.map(u64::cast_signed)
+                    due.map(u64::cast_signed),
+                    checksum(id, record).cast_signed()
                 ])?;
             append(messages)
         }

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::memtable::{Generation, Pending};
+use super::{
+    checksum::Checksum,
+    memtable::{Generation, Pending},
+};
 use crate::{Record, ServerId, StorageError, Update};
 
 /// A row that has grown to this is full, so that none takes long to delete.
@@ -267,15 +270,8 @@ fn difference(old: &[u8], new: &[u8]) -> (usize, usize) {
     (start, end)
 }
 
-/// Any change within eight bytes changes it.
-fn checksum(number: u64, bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(FACTOR);
-    let (words, rest) = bytes.as_chunks::<8>();
-    let sum = words
-        .iter()
-        .fold(mix(bytes.len() as u64, number), |sum, word| mix(sum, u64::from_le_bytes(*word)));
-    rest.iter().fold(sum, |sum, byte| mix(sum, (*byte).into()))
+fn checksum(number: u64, changes: &[u8]) -> u64 {
+    Checksum::new().number(number).bytes(changes).value()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tables::Tables;
 use writer::Writer;
 
 mod checkpoint;
+mod checksum;
 mod file;
 mod fold;
 mod journal;
@@ -78,6 +79,7 @@ impl SqliteStorage {
         let connection = file::connect(path)?;
         let (replayed, next) = writer::recover(&connection)?;
         let tables = Arc::new(Tables::new(&connection).map_err(StorageError::from)?);
+        file::keep_log(&connection, false)?;
         let memtable = Arc::new(Memtable::new(replayed));
         let checkpoints = Checkpoints::new(path)?;
         let writer = Writer::new(connection, tables.clone(), memtable.clone(), checkpoints, next);

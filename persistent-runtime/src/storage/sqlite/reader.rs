@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Result};
+use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{closed, file::connect_to_read};
@@ -50,10 +50,14 @@ impl Readers {
     }
 
     /// Runs a short query, in place if that is likely to be fast.
-    pub async fn look_up<T: Send + 'static>(
+    pub async fn look_up<T, E>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
-    ) -> Result<T, StorageError> {
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        E: Into<StorageError>,
+    {
         let less = |away: u32| away.checked_sub(1);
         if self.0.away.fetch_update(Relaxed, Relaxed, less).is_ok() {
             return self.run(query).await;
@@ -67,23 +71,30 @@ impl Readers {
     }
 
     /// Runs a query off the async threads.
-    pub async fn run<T: Send + 'static>(
+    pub async fn run<T, E>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
-    ) -> Result<T, StorageError> {
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        E: Into<StorageError>,
+    {
         let _permit = self.0.threads.acquire().await.map_err(StorageError::new)?;
         let readers = self.clone();
         spawn_blocking(move || readers.query(query)).await.map_err(StorageError::new)?
     }
 
-    fn query<T>(&self, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T, StorageError> {
+    fn query<T, E: Into<StorageError>>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, StorageError> {
         let idle = || self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = idle().as_mut().ok_or_else(closed)?.pop();
         let connection = match connection {
             Some(connection) => connection,
             None => connect_to_read(&self.0.path)?,
         };
-        let result = query(&connection)?;
+        let result = query(&connection).map_err(Into::into)?;
         if let Some(idle) = &mut *idle() {
             idle.push(connection);
         }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::memtable::Overlay;
-use crate::{Record, ServerId};
+use super::{checksum::Checksum, memtable::Overlay};
+use crate::{Record, ServerId, StorageError};
 
 /// What is known of the tables without a look at them.
 pub struct Tables {
@@ -40,45 +40,85 @@ impl Tables {
         connection: &Connection,
         id: &ServerId,
         before: Option<u64>,
-    ) -> Result<Option<Record>> {
+    ) -> Result<Option<Record>, StorageError> {
         if !self.has_messages() {
             return record(connection, id);
         }
         // Both look-ups see the same fold.
         let transaction = connection.unchecked_transaction()?;
         let Some(mut record) = record(connection, id)? else { return Ok(None) };
-        record.messages = connection
-            .prepare_cached(
-                "SELECT message FROM messages WHERE kind = ? AND key = ? AND number <= ?
-                 ORDER BY number",
-            )?
-            .query_map(
-                params![id.kind(), id.key(), before.map_or(i64::MAX, u64::cast_signed)],
-                |row| Ok(row.get_ref(0)?.as_blob()?.into()),
-            )?
-            .collect::<Result<_>>()?;
+        let mut statement = connection.prepare_cached(
+            "SELECT number, message, checksum FROM messages
+             WHERE kind = ? AND key = ? AND number <= ? ORDER BY number",
+        )?;
+        let before = before.map_or(i64::MAX, u64::cast_signed);
+        let mut rows = statement.query(params![id.kind(), id.key(), before])?;
+        while let Some(row) = rows.next()? {
+            let number = row.get::<_, i64>(0)?.cast_unsigned();
+            let message: Arc<[u8]> =
+                row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?.into();
+            verify(row.get(2)?, message_checksum(id, number, &message))?;
+            record.messages.push(message);
+        }
+        drop(rows);
+        drop(statement);
         transaction.commit()?;
         Ok(Some(record))
     }
 }
 
-fn record(connection: &Connection, id: &ServerId) -> Result<Option<Record>> {
-    connection
+fn record(connection: &Connection, id: &ServerId) -> Result<Option<Record>, StorageError> {
+    let row = connection
         .prepare_cached(
-            "SELECT version, format, state, reminders, due FROM servers
+            "SELECT version, format, state, reminders, due, checksum FROM servers
              WHERE kind = ? AND key = ?",
         )?
         .query_row([id.kind(), id.key()], |row| {
-            Ok(Record {
+            let record = Record {
                 version: row.get(0)?,
                 format: row.get(1)?,
                 state: row.get_ref(2)?.as_blob()?.into(),
                 reminders: row.get_ref(3)?.as_blob()?.into(),
                 due: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
                 messages: Vec::new(),
-            })
+            };
+            Ok((record, row.get(5)?))
         })
-        .optional()
+        .optional()?;
+    let Some((record, sum)) = row else { return Ok(None) };
+    verify(sum, checksum(id, &record))?;
+    Ok(Some(record))
+}
+
+fn verify(stored: i64, sum: u64) -> Result<(), StorageError> {
+    if stored.cast_unsigned() == sum {
+        return Ok(());
+    }
+    Err(StorageError::new(
+        "what is stored is damaged, as its checksum says, and was left as it is; put a backup of \
+         the database in its place, or wipe the server to begin it anew",
+    ))
+}
+
+/// That of a row of `servers`, all of it.
+pub fn checksum(id: &ServerId, record: &Record) -> u64 {
+    let due = record.due.map_or([0, 0], |due| [1, due]);
+    [record.version.into(), record.format.into()]
+        .into_iter()
+        .chain(due)
+        .fold(address(id), Checksum::number)
+        .bytes(&record.state)
+        .bytes(&record.reminders)
+        .value()
+}
+
+/// That of a row of `messages`, all of it.
+pub fn message_checksum(id: &ServerId, number: u64, message: &[u8]) -> u64 {
+    address(id).number(number).bytes(message).value()
+}
+
+fn address(id: &ServerId) -> Checksum {
+    Checksum::new().bytes(id.kind().as_bytes()).bytes(id.key().as_bytes())
 }
 
 /// A page of keys, those of the tables and of the overlay merged.

@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     checkpoint::Checkpoints,
+    checksum::Checksum,
     fold::{self, Fold, transaction},
     journal::{self, ROW_BYTES, Row, SPLICED},
     memtable::{Generation, Memtable, Pending},
@@ -367,7 +368,14 @@ fn answer(batch: Vec<Commit>, outcome: &Result<(), StorageError>) {
 
 /// What the journal has that is not in the tables, and the number behind it.
 pub fn recover(connection: &Connection) -> Result<(Generation, u64), StorageError> {
-    let folded: i64 = connection.query_row("SELECT number FROM fold", [], |row| row.get(0))?;
+    let (folded, sum): (i64, i64) =
+        connection.query_row("SELECT number, checksum FROM fold", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    // A wrong number would have rows of the journal deleted unread.
+    if Checksum::new().number(folded.cast_unsigned()).value() != sum.cast_unsigned() {
+        return Err(StorageError::new("the table `fold` is damaged"));
+    }
     let mut next = folded.cast_unsigned().max(1);
     let mut generation = Generation::default();
     let mut rows = connection

@@ -491,6 +491,63 @@ async fn the_journal_and_the_log_stay_bounded_under_load() {
 }
 
 #[tokio::test]
+async fn a_row_that_is_not_what_was_folded_is_an_error_of_its_server() {
+    let mut engine = Engine::new();
+    for key in ["a", "b"] {
+        let record = Record {
+            reminders: bytes("reminders"),
+            due: Some(5),
+            messages: vec![bytes("one"), bytes("two")],
+            ..record(*b"state")
+        };
+        engine.commit(key, Update::Put(record)).await;
+    }
+    engine.fold();
+    let load = async |key: &str| engine.storage.load(&id(key)).await.map(text);
+    let whole = load("a").await.unwrap();
+    assert_eq!(whole.as_deref(), Some("state one two"));
+    for (table, column, other, value) in [
+        ("servers", "version", "3", "1"),
+        ("servers", "format", "0", "1"),
+        ("servers", "state", "x'7374617464'", "x'7374617465'"),
+        ("servers", "reminders", "x''", "CAST('reminders' AS BLOB)"),
+        ("servers", "due", "NULL", "5"),
+        ("servers", "due", "0", "5"),
+        ("servers", "checksum", "checksum + 1", "checksum - 1"),
+        ("messages", "number", "number + 1000", "number - 1000"),
+        ("messages", "checksum", "checksum - 1", "checksum + 1"),
+        ("messages", "message", "x''", "CASE number % 3 WHEN 2 THEN 'one' ELSE 'two' END"),
+    ] {
+        let set = |value: &str| {
+            let sql = format!(
+                "UPDATE {table} SET {column} = CAST({value} AS {}) WHERE key = 'a'",
+                if ["state", "reminders", "message"].contains(&column) {
+                    "BLOB"
+                } else {
+                    "INTEGER"
+                }
+            );
+            engine.writer.connection.execute_batch(&sql).unwrap();
+        };
+        set(other);
+        let error = load("a").await.unwrap_err().to_string();
+        assert!(error.contains("checksum") && error.contains("backup"), "{column}: {error}");
+        assert_eq!(load("b").await.unwrap(), whole, "{column}");
+        set(value);
+        assert_eq!(load("a").await.unwrap(), whole, "{column}");
+    }
+}
+
+/// What it says was folded would be deleted.
+#[test]
+fn a_wrong_end_of_the_fold_is_noticed_before_the_journal_is_cleaned() {
+    let engine = Engine::new();
+    engine.writer.connection.execute_batch("UPDATE fold SET number = number + 8").unwrap();
+    let error = recover(&engine.writer.connection).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("fold"), "{error}");
+}
+
+#[tokio::test]
 async fn a_closed_database_is_plain_tables() {
     let folder = tempfile::tempdir().unwrap();
     let path = database(&folder);
