@@ -12,7 +12,7 @@ use persistent_runtime::{
     Address, Agent, AgentState, CallError, Client, Context, Event, Listener, Observer, Options,
     Persist, Record, Runtime, Server, ServerId, StopReason, persistent_server,
 };
-use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage, Ledger, Probe};
+use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage, Probe};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -719,48 +719,6 @@ async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
     back.await.unwrap().unwrap();
     assert_eq!(counter.value().await.unwrap(), 4);
     here.shutdown(SECOND).await.unwrap();
-}
-
-/// Messages that were forwarded behind the transfer came back behind later ones, or
-/// both mailboxes were full and each waited for room in the other.
-#[tokio::test(start_paused = true)]
-async fn messages_stay_in_order_whether_their_server_comes_back_or_not() {
-    let open = async || {
-        let storage = FaultyStorage::default();
-        let narrow = Options::new().mailbox(1);
-        let builder = Runtime::builder().configure::<Ledger>(narrow);
-        (builder.open_with(storage.clone()).await.unwrap(), storage)
-    };
-    let ((here, storage), (there, _)) = (open().await, open().await);
-    let ledger = here.at::<Ledger>("a", ());
-    let address = ledger.address();
-    ledger.book(0).await.unwrap();
-    let moves = Arc::new(());
-    let posts = tokio::spawn({
-        let (ledger, moves) = (ledger.clone(), Arc::downgrade(&moves));
-        async move {
-            let mut posted = 1;
-            while moves.strong_count() > 0 {
-                ledger.post(posted).await.unwrap();
-                posted += 1;
-                tokio::task::yield_now().await;
-            }
-            posted
-        }
-    });
-    for _ in 0..10 {
-        here.transfer(&address, &there).await.unwrap();
-        storage.on_commit(Fault::Refuse);
-        let error = there.transfer(&address, &here).await.unwrap_err();
-        assert!(matches!(error, CallError::Storage { .. }), "{error}");
-        storage.on_commit(Fault::None);
-        there.transfer(&address, &here).await.unwrap();
-    }
-    drop(moves);
-    let posted = posts.await.unwrap();
-    assert!(posted > 30, "there was traffic");
-    let here = here.find::<Ledger>("a").await.unwrap();
-    assert_eq!(here.entries().await.unwrap(), (0..posted).collect::<Vec<_>>());
 }
 
 /// A copy that could not be wiped kept its server from ever coming back.
