@@ -174,3 +174,23 @@ async fn senders_that_crowd_at_a_mailbox_of_one_all_get_in() {
     }
     assert_eq!(counter.value().await.unwrap(), 16_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_in_a_loop_does_not_keep_another_from_its_turn() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Narrow>("a", ());
+    let others = [server.clone(), server.clone()].map(|server| {
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                server.bump().await.unwrap();
+            }
+        })
+    });
+    let mut casts = 0;
+    while !others.iter().all(tokio::task::JoinHandle::is_finished) {
+        assert!(casts < 10_000, "the others never get in");
+        server.bump().await.unwrap();
+        casts += 1;
+    }
+    assert_eq!(server.count().await.unwrap(), casts + 200);
+}
