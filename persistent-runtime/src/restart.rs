@@ -99,6 +99,27 @@ mod tests {
     use crate::Options;
 
     #[test]
+    fn each_policy_wipes_at_its_ends_and_at_no_other() {
+        let wipes = |policy: Restart| {
+            [End::NormalStop, End::OtherStop, End::Crash].map(|end| policy.wipes(end))
+        };
+        assert_eq!(wipes(Restart::Temporary), [true, true, true]);
+        assert_eq!(wipes(Restart::Transient), [true, false, false]);
+        assert_eq!(wipes(Restart::Permanent), [false, false, false]);
+    }
+
+    #[test]
+    fn crashes_are_there_until_they_count_no_more() {
+        let (settings, now) = (Options::new().settle(), Instant::now());
+        let mut crashes = Crashes::default();
+        assert!(crashes.is_empty());
+        crashes.record(now, &settings);
+        assert!(!crashes.is_empty());
+        crashes.forget_old(now + settings.within);
+        assert!(crashes.is_empty());
+    }
+
+    #[test]
     fn a_rest_grows_from_min_by_the_factor_and_stops_at_max() {
         let second = Duration::from_secs(1);
         let backoff = Backoff::new(second, 5 * second);
