@@ -48,9 +48,9 @@ impl Sweeper {
     }
 
     pub(crate) fn moment(&self, instant: Instant) -> Moment {
-        let nanos = instant.duration_since(self.base).as_nanos();
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        Moment(NonZeroU64::MIN.saturating_add(nanos))
+        let since = instant.duration_since(self.base);
+        let nanos = since.as_secs().saturating_mul(1_000_000_000);
+        Moment(NonZeroU64::MIN.saturating_add(nanos.saturating_add(since.subsec_nanos().into())))
     }
 
     /// None in some centuries, where clocks may end.
