@@ -14,8 +14,13 @@ use crate::StorageError;
 /// Pages of the log that are worth a checkpoint: 4 MiB.
 const STEP: u32 = 1024;
 /// Pages at which the writer waits until all are in the database, so that the
-/// log begins anew: 8 MiB. To sync a file that has not grown takes half as long.
-const BOUND: u32 = 2048;
+/// log begins anew: 64 MiB.
+const BOUND: u32 = 16_384;
+/// The same while commits are small: 8 MiB. What they cost is the sync, and to
+/// sync a file that has not grown takes half as long.
+const LOW_BOUND: u32 = 2048;
+/// A commit of fewer bytes is small.
+const SMALL: usize = 16 << 10;
 /// How much is written between two looks at the log.
 const LOOK_BYTES: usize = 1 << 20;
 /// What a commit writes beside its changes, about.
@@ -55,17 +60,21 @@ impl Checkpoints {
         self.written += written + PAGE;
         if self.written >= LOOK_BYTES {
             self.written = 0;
-            self.look(connection);
+            self.look_within(if written < SMALL { LOW_BOUND } else { BOUND }, connection);
         }
     }
 
     /// Looks at the log whatever was written, which a fold can't say.
     pub fn look(&mut self, connection: &Connection) {
+        self.look_within(BOUND, connection);
+    }
+
+    fn look_within(&mut self, bound: u32, connection: &Connection) {
         if self.runs {
             self.runs = self.ended.try_recv().is_err();
         }
         let Ok(log) = look(connection, "PRAGMA wal_checkpoint(NOOP)") else { return };
-        if log.pages >= BOUND {
+        if log.pages >= bound {
             // A reader that has looked at the log for long keeps it from beginning
             // anew; then this is done again, and has little to do.
             self.wait();
