@@ -71,7 +71,7 @@ impl Fold {
         let to = self.done.saturating_add(count).min(order.len());
         let last = to == order.len();
         let chunk = &order[self.done..to];
-        unsynced(connection, || {
+        transaction(connection, || {
             for id in chunk {
                 // The tables are then older than the journal says they are, which
                 // nobody sees: what is newer comes after it, and replaces it.
@@ -128,7 +128,7 @@ impl Order {
 /// Deletes some rows of the journal that are in the tables; false when there
 /// are no more.
 pub fn clean(connection: &Connection, rows: usize) -> Result<bool> {
-    let deleted = unsynced(connection, || {
+    let deleted = transaction(connection, || {
         connection
             .prepare_cached(
                 "DELETE FROM journal WHERE number IN (
@@ -140,19 +140,10 @@ pub fn clean(connection: &Connection, rows: usize) -> Result<bool> {
     Ok(deleted >= rows)
 }
 
-/// A transaction that costs no sync. The log keeps its order: a power cut takes
-/// the end of it away, so this transaction and all behind it, or nothing of what
-/// came before the last sync. What is lost here is still in the journal, for it
-/// is deleted later in the log than it was folded; and a checkpoint syncs the log
-/// before it writes to the database.
-fn unsynced<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-    let outcome = transaction(connection, work);
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
-    outcome
-}
-
 /// Runs `work` in a transaction, and takes it back if it fails.
+///
+/// Each one is synced, also those whose loss would harm nothing: a sync that fails may
+/// lose all that was written before it, for good, and the commits behind that with it.
 pub fn transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let outcome = work().and_then(|output| {
