@@ -446,10 +446,8 @@ impl<S: Server> Drop for Line<'_, S> {
         let extras = mailbox.extend();
         extras.waiting -= 1;
         let others = extras.waiting > 0;
-        // Where there is no room, a turn would be lost, and its owner last in line.
-        let next = others && self.cell.has_room(&mailbox);
         drop(mailbox);
-        if next {
+        if others {
             self.room.notify_one();
         }
     }
