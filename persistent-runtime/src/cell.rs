@@ -17,7 +17,6 @@ use std::{
 
 use crate::{
     CallError, Event, Server, ServerId, StopReason, Storage, StorageError, Watch,
-    core::Active,
     event::Watchers,
     gate::Desk,
     kept::Kept,
@@ -142,31 +141,24 @@ impl<S: Server> Cell<S> {
             drop(mailbox);
             return Ok(Some(envelope));
         }
+        let waited_for = envelope.is_waited_for();
         let former = mailbox.enqueue(envelope, terms);
-        if let Some(task) = mailbox.unpark() {
-            let waited_for = mailbox.queue.back().is_some_and(Envelope::is_waited_for);
-            drop(mailbox);
-            if waited_for {
-                visit::run(task);
-            } else {
-                self.kind.spawn(task.run(None));
+        let task = mailbox.unpark().or_else(|| {
+            if mailbox.phase.is_busy() {
+                mailbox.wake();
+                return None;
             }
-        } else if mailbox.phase.is_busy() {
-            mailbox.wake();
-            drop(mailbox);
-        } else {
             let instance = mailbox.take_idle(Phase::Running);
             mailbox.phase = Phase::Running;
-            // A shutdown must not find the runtime quiet before the task counts.
-            let active = Active::new(self.kind.core().clone());
-            let waited_for = mailbox.queue.back().is_some_and(Envelope::is_waited_for);
-            drop(mailbox);
-            if waited_for {
-                visit::run(Task::new(self.clone(), instance));
-            } else {
-                self.run(instance, None);
-            }
-            drop(active);
+            // Under the lock: a shutdown must not find the runtime quiet before
+            // the task counts.
+            Some(Task::new(self.clone(), instance))
+        });
+        drop(mailbox);
+        match task {
+            Some(task) if waited_for => visit::run(task),
+            Some(task) => self.kind.spawn(task.run(None)),
+            None => {}
         }
         drop(former);
         Ok(None)

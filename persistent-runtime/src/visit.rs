@@ -37,10 +37,8 @@ impl Drop for Visit {
 pub(crate) fn run<S: Server>(mut task: Box<Task<S>>) {
     let kind = task.kind().clone();
     // Without a tokio runtime the task is dropped, and tells the caller so.
-    if kind.core().is_homeless() {
-        return kind.spawn(task.run(None));
-    }
-    let Some(_visit) = Visit::begin() else { return kind.spawn(task.run(None)) };
+    let visit = if kind.core().is_homeless() { None } else { Visit::begin() };
+    let Some(_visit) = visit else { return kind.spawn(task.run(None)) };
     task.allow(1);
     let mut work = Box::pin(task.run(None));
     let poll = {

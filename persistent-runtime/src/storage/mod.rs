@@ -77,7 +77,8 @@ impl Change {
 
 impl Update {
     /// Has this and `next` happen at once. `next` comes later: what it replaces
-    /// need not be written at all.
+    /// need not be written at all. Messages follow a record, or messages, never a
+    /// wipe.
     pub fn then(&mut self, next: Self) {
         match (self, next) {
             (Self::Put(Record { messages, .. }) | Self::Append(messages), Self::Append(more)) => {
