@@ -17,6 +17,7 @@ use std::{
 
 use crate::{
     CallError, Event, Server, ServerId, StopReason, Storage, StorageError, Watch,
+    core::Active,
     event::Watchers,
     gate::Desk,
     kept::Kept,
@@ -33,7 +34,7 @@ use crate::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         time::Instant,
     },
-    task::{Instance, Task},
+    task::{Instance, Step, Task},
     visit,
 };
 
@@ -141,27 +142,36 @@ impl<S: Server> Cell<S> {
             drop(mailbox);
             return Ok(Some(envelope));
         }
-        let waited_for = envelope.is_waited_for();
-        let former = mailbox.enqueue(envelope, terms);
-        let task = mailbox.unpark().or_else(|| {
-            if mailbox.phase.is_busy() {
-                mailbox.wake();
-                return None;
-            }
-            let instance = mailbox.take_idle(Phase::Running);
-            mailbox.phase = Phase::Running;
-            // Under the lock: a shutdown must not find the runtime quiet before
-            // the task counts.
-            Some(Task::new(self.clone(), instance))
-        });
-        drop(mailbox);
-        match task {
-            Some(task) if waited_for => visit::run(task),
-            Some(task) => self.kind.spawn(task.run(None)),
-            None => {}
+        let parked = mailbox.unpark();
+        if parked.is_none() && mailbox.phase.is_busy() {
+            let former = mailbox.enqueue(envelope, terms);
+            mailbox.wake();
+            drop(mailbox);
+            drop(former);
+            return Ok(None);
         }
+        // Nothing is queued before it: it is the task's first message.
+        let instance = mailbox.take_idle(Phase::Running);
+        mailbox.phase = Phase::Running;
+        // Under the lock: a shutdown must not find the runtime quiet before the
+        // server counts.
+        mailbox.active.get_or_insert_with(|| Active::new(self.kind.core().clone()));
+        let former = mailbox.terms.take();
+        let blocked = mailbox.is_blocked();
+        drop(mailbox);
         drop(former);
+        let task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
+        Self::begin(task.blocked(blocked), Envelope { terms: Some(terms.clone()), ..envelope });
         Ok(None)
+    }
+
+    /// Has a task handle its first message, in the caller's place if that waits for it.
+    fn begin(task: Box<Task<S>>, envelope: Envelope<S>) {
+        if envelope.is_waited_for() {
+            visit::run(task, envelope);
+        } else {
+            task.cell().clone().kind.spawn(task.run(Some(Step::Handle(envelope))));
+        }
     }
 
     /// As [`try_send`](Self::try_send), waiting for room.
@@ -348,7 +358,7 @@ impl<S: Server> Cell<S> {
     /// Never under the lock: a task that can't be spawned is dropped here, and
     /// takes the lock to say so.
     fn run(self: &Arc<Self>, instance: Option<Box<Instance<S>>>, unload: Option<StopReason>) {
-        self.kind.spawn(Task::new(self.clone(), instance).run(unload));
+        self.kind.spawn(Task::new(self.clone(), instance).run(unload.map(Step::Unload)));
     }
 
     pub(crate) fn stopped(&self) -> CallError {
@@ -460,7 +470,7 @@ impl<S: Server> Outbox for Cell<S> {
         } else {
             // At rest every commit is settled.
             drop(mailbox);
-            answer.release(Ok(()));
+            answer.release();
         }
     }
 }

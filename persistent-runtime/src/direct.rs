@@ -16,7 +16,7 @@ use crate::{
     mailbox::{Phase, Terms},
     reply::{self, Answer, Waiting},
     sync,
-    task::{Driven, Instance, Task},
+    task::{Driven, Instance, Ran, Task},
 };
 
 /// What became of a message.
@@ -56,8 +56,10 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     }
     let (answer, waiting) = place.into_channel();
     cell.lock().phase = Phase::Running;
-    let (task, persist) = (Task::new(cell.clone(), None), terms.persist);
-    cell.kind().spawn(task.go_on(instance, reads, driven, persist, answer));
+    let ran = Ran { reads, driven, persist: terms.persist, answer };
+    if let Some((task, next)) = Task::new(cell.clone(), None).finish_first(instance, ran) {
+        cell.kind().spawn(task.run(next));
+    }
     Direct::Handed(waiting)
 }
 

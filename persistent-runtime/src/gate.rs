@@ -13,6 +13,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use smallvec::SmallVec;
+
 use crate::{
     CallError, Change, Receipt, ServerId, Storage, StorageError, Update,
     panic::{caught, poll_caught},
@@ -25,11 +27,11 @@ pub(crate) struct Gate {
     desk: Arc<dyn Desk>,
     in_flight: Option<InFlight>,
     /// What the commit in flight releases.
-    riding: Vec<Held>,
+    riding: SmallVec<[Held; 1]>,
     /// The next commit.
     staged: Option<Update>,
     /// What the next commit releases.
-    waiting: Vec<Held>,
+    waiting: SmallVec<[Held; 1]>,
     failure: Option<StorageError>,
 }
 
@@ -53,7 +55,7 @@ pub(crate) trait Desk: Committed {
 }
 
 enum Held {
-    Answer(Answer, Result<(), CallError>),
+    Answer(Answer),
     /// Something to do once the commit is done, and only then.
     Notice(Box<dyn FnOnce() + Send>),
 }
@@ -63,9 +65,9 @@ impl Gate {
         Self {
             desk,
             in_flight: None,
-            riding: Vec::new(),
+            riding: SmallVec::new(),
             staged: None,
-            waiting: Vec::new(),
+            waiting: SmallVec::new(),
             failure: None,
         }
     }
@@ -80,8 +82,11 @@ impl Gate {
 
     /// Releases `answer` with `outcome` once all that was staged is durable.
     pub(crate) fn hold(&mut self, answer: Option<Answer>, outcome: Result<(), CallError>) {
-        if let Some(answer) = answer {
-            self.push(Held::Answer(answer, outcome));
+        if let Some(mut answer) = answer {
+            if let Err(error) = outcome {
+                answer.fail(error);
+            }
+            self.push(Held::Answer(answer));
         }
     }
 
@@ -190,10 +195,10 @@ impl Gate {
         self.in_flight = None;
         self.staged = None;
         for held in self.riding.drain(..).chain(self.waiting.drain(..)) {
-            if let Held::Answer(answer, outcome) = held {
+            if let Held::Answer(mut answer) = held {
                 let server = self.desk.server().clone();
-                let source = error.clone();
-                answer.release(outcome.and(Err(CallError::Storage { server, source })));
+                answer.fail(CallError::Storage { server, source: error.clone() });
+                answer.release();
             }
         }
         self.failure = Some(error);
@@ -212,7 +217,7 @@ impl Drop for Gate {
 impl Held {
     fn release(self) {
         match self {
-            Self::Answer(answer, outcome) => answer.release(outcome),
+            Self::Answer(answer) => answer.release(),
             // A listener's panic harms nobody.
             Self::Notice(notice) => drop(caught(notice)),
         }

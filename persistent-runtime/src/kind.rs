@@ -12,7 +12,7 @@ use crate::{
     Address, Options, Server, ServerId, StopReason,
     cell::Cell,
     client::Handle,
-    core::{Active, Core},
+    core::Core,
     listener::Listener,
     mailbox::Phase,
     options::Settings,
@@ -216,13 +216,12 @@ impl<S: Server> AnyKind for Kind<S> {
 /// Counts a server as live for as long as it is in memory.
 pub(crate) struct Live<S: Server> {
     kind: Arc<Kind<S>>,
-    _active: Active,
 }
 
 impl<S: Server> Live<S> {
     pub(crate) fn new(kind: Arc<Kind<S>>) -> Self {
         kind.live.fetch_add(1, Ordering::Relaxed);
-        Self { _active: Active::new(kind.core.clone()), kind }
+        Self { kind }
     }
 }
 

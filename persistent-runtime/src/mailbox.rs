@@ -5,6 +5,7 @@ use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
 use crate::{
     CallError, Options, Persist, Server, StopReason, StorageError,
     client::Handle,
+    core::Active,
     event::Watchers,
     kept::Kept,
     reply::Answer,
@@ -94,8 +95,9 @@ impl<S: Server> Envelope<S> {
     /// Tells the one who waits for the answer, or else the one who asks.
     pub(crate) fn refuse(self, error: CallError) -> Result<(), CallError> {
         match self.answer {
-            Some(answer) => {
-                answer.release(Err(error));
+            Some(mut answer) => {
+                answer.fail(error);
+                answer.release();
                 Ok(())
             }
             None => Err(error),
@@ -109,6 +111,8 @@ pub(crate) struct Mailbox<S: Server> {
     /// Those of the last envelope that was queued, while a task is at work.
     pub(crate) terms: Option<Arc<Terms<S>>>,
     pub(crate) phase: Phase<S>,
+    /// While it is not absent: a shutdown waits for it.
+    pub(crate) active: Option<Active>,
     /// Wakes the task that runs the server, while it waits.
     pub(crate) waker: Option<Waker>,
     /// When the sweeper comes by next, and the time after that: what is in its
@@ -203,6 +207,7 @@ impl<S: Server> Mailbox<S> {
             queue: VecDeque::new(),
             terms: None,
             phase: Phase::Absent,
+            active: None,
             waker: None,
             armed: None,
             armed_later: None,
@@ -221,6 +226,11 @@ impl<S: Server> Mailbox<S> {
         envelope.terms = (!same).then(|| terms.clone());
         self.queue.push_back(envelope);
         if same { None } else { self.terms.replace(terms.clone()) }
+    }
+
+    /// Whether messages may have to be refused or forwarded.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.failed().is_some() || self.moved().is_some()
     }
 
     /// What there is of the extras.

@@ -3,69 +3,156 @@
 use std::{
     any::Any,
     fmt,
+    future::poll_fn,
     marker::PhantomData,
-    sync::{PoisonError, Weak},
+    mem,
+    sync::{Arc, PoisonError, Weak},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 
-use crate::{CallError, ServerId, sync::Mutex};
+use crate::{
+    CallError, ServerId,
+    sync::{Mutex, MutexGuard},
+};
 
 /// A place for one handler's result, and the caller who waits for it.
 pub(crate) fn channel<R: Send + 'static>() -> (Answer, Waiting<R>) {
-    let (sender, receiver) = oneshot::channel();
-    (Answer(Box::new(Place { value: None, sender })), Waiting(receiver))
+    let place = Arc::new(Place(Mutex::new(Content {
+        result: Ok(None),
+        stage: Stage::Held { waiting: None },
+    })));
+    (Answer(Some(place.clone())), Waiting(place))
 }
 
 /// The server's end. Dropping it tells the caller that the runtime is gone.
-pub(crate) struct Answer(Box<dyn ErasedPlace>);
+pub(crate) struct Answer(Option<Arc<dyn ErasedPlace>>);
 
 impl Answer {
     /// Puts `value` in the caller's place, if that is of its type.
     pub(crate) fn set<R: Send + 'static>(&mut self, value: R) {
-        if let Some(place) = self.0.value().downcast_mut::<Option<R>>() {
-            *place = Some(value);
+        if let Some(place) = &self.0 {
+            place.set(&mut Some(value));
         }
     }
 
-    /// Lets the caller have the result, or `outcome`'s error in its place.
-    pub(crate) fn release(self, outcome: Result<(), CallError>) {
-        self.0.release(outcome);
+    /// Puts an error in place of the result, unless there is one already.
+    pub(crate) fn fail(&mut self, error: CallError) {
+        if let Some(place) = &self.0 {
+            place.fail(error);
+        }
+    }
+
+    /// Lets the caller have the result.
+    pub(crate) fn release(mut self) {
+        if let Some(place) = self.0.take() {
+            place.end(Stage::Released);
+        }
     }
 }
 
-trait ErasedPlace: Send {
-    fn value(&mut self) -> &mut dyn Any;
-    fn release(self: Box<Self>, outcome: Result<(), CallError>);
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            place.end(Stage::Dropped);
+        }
+    }
 }
 
-struct Place<R> {
-    value: Option<R>,
-    sender: oneshot::Sender<Result<Option<R>, CallError>>,
+/// A [`Place`] whatever its type.
+trait ErasedPlace: Send + Sync {
+    /// `value` is an `Option<R>`.
+    fn set(&self, value: &mut dyn Any);
+    fn fail(&self, error: CallError);
+    fn end(&self, stage: Stage);
+}
+
+struct Place<R>(Mutex<Content<R>>);
+
+struct Content<R> {
+    result: Result<Option<R>, CallError>,
+    stage: Stage,
+}
+
+enum Stage {
+    Held { waiting: Option<Waker> },
+    Released,
+    Dropped,
+}
+
+impl<R> Place<R> {
+    /// Nothing of the user's is dropped under this lock.
+    fn lock(&self) -> MutexGuard<'_, Content<R>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<R: Send + 'static> ErasedPlace for Place<R> {
-    fn value(&mut self) -> &mut dyn Any {
-        &mut self.value
+    fn set(&self, value: &mut dyn Any) {
+        let mut content = self.lock();
+        if let (Ok(None), Some(value)) = (&content.result, value.downcast_mut::<Option<R>>()) {
+            content.result = Ok(value.take());
+        }
     }
 
-    fn release(self: Box<Self>, outcome: Result<(), CallError>) {
-        let Self { value, sender } = *self;
-        // A caller who gave up is no error: the message has run all the same.
-        let _ = sender.send(outcome.map(|()| value));
+    fn fail(&self, error: CallError) {
+        let mut content = self.lock();
+        if content.result.is_ok() {
+            let value = mem::replace(&mut content.result, Err(error));
+            drop(content);
+            drop(value);
+        }
+    }
+
+    fn end(&self, stage: Stage) {
+        let stage = mem::replace(&mut self.lock().stage, stage);
+        if let Stage::Held { waiting: Some(waker) } = stage {
+            waker.wake();
+        }
     }
 }
 
 /// The caller's end.
-pub(crate) struct Waiting<R>(oneshot::Receiver<Result<Option<R>, CallError>>);
+pub(crate) struct Waiting<R>(Arc<Place<R>>);
 
 impl<R> Waiting<R> {
     pub(crate) async fn wait(self, server: &ServerId) -> Result<R, CallError> {
-        match self.0.await {
-            Ok(Ok(Some(value))) => Ok(value),
-            Ok(Ok(None)) => Err(CallError::NoReply { server: server.clone() }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(CallError::RuntimeStopped { server: server.clone() }),
+        // A caller whose answers are always there must not keep its thread.
+        consume_budget().await;
+        match poll_fn(|cx| self.poll(cx)).await {
+            Some(Ok(Some(value))) => Ok(value),
+            Some(Ok(None)) => Err(CallError::NoReply { server: server.clone() }),
+            Some(Err(error)) => Err(error),
+            None => Err(CallError::RuntimeStopped { server: server.clone() }),
+        }
+    }
+
+    /// The result; none if it was dropped.
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<Result<Option<R>, CallError>>> {
+        let mut content = self.0.lock();
+        match &mut content.stage {
+            Stage::Held { waiting } => {
+                match waiting {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => *waiting = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+            Stage::Released => Poll::Ready(Some(mem::replace(&mut content.result, Ok(None)))),
+            Stage::Dropped => Poll::Ready(None),
+        }
+    }
+}
+
+/// Whoever waited no longer does: it must not be kept by what it waited for.
+impl<R> Drop for Waiting<R> {
+    fn drop(&mut self) {
+        let mut content = self.0.lock();
+        if let Stage::Held { waiting } = &mut content.stage {
+            let waker = waiting.take();
+            drop(content);
+            drop(waker);
         }
     }
 }
@@ -144,7 +231,7 @@ impl<T: Send + 'static> Reply<T> {
         match self.outbox.upgrade() {
             Some(outbox) => outbox.post(answer),
             // A server that is gone has nothing left to commit.
-            None => answer.release(Ok(())),
+            None => answer.release(),
         }
     }
 }
@@ -158,7 +245,7 @@ impl<T> Reply<T> {
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         if let Some(answer) = self.take() {
-            answer.release(Ok(()));
+            answer.release();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     mem,
     pin::pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, Waker},
 };
 
 use crate::{
@@ -15,9 +15,8 @@ use crate::{
     StorageError,
     cell::{Cell, discard, earliest},
     client::Handle,
-    core::Active,
     gate::Gate,
-    kind::{Kind, Live},
+    kind::Live,
     mailbox::{Envelope, Job, Mailbox, Order, Phase, Terms},
     options::Settings,
     panic::poll_caught,
@@ -108,6 +107,11 @@ impl<S: Server> Instance<S> {
         }
     }
 
+    /// The settings, if they are not those of its kind.
+    fn own_settings(&self) -> Option<Arc<Settings>> {
+        self.options.as_ref().map(|_| self.settings.clone())
+    }
+
     pub(crate) fn deadline(&self, since: Instant) -> Option<Instant> {
         earliest(self.idle_deadline(since), self.flush_at)
     }
@@ -123,8 +127,8 @@ pub(crate) struct Task<S: Server> {
     cell: Arc<Cell<S>>,
     instance: Option<Box<Instance<S>>>,
     gate: Gate,
-    /// Those of the current or the last activation.
-    settings: Arc<Settings>,
+    /// Of an activation with options of its own; else they are the kind's.
+    settings: Option<Arc<Settings>>,
     /// Messages taken from the mailbox and not handled yet.
     inbox: VecDeque<Envelope<S>>,
     /// Those of the envelope taken last.
@@ -135,16 +139,19 @@ pub(crate) struct Task<S: Server> {
     flooded: bool,
     /// How many more messages may be handled where the task is.
     allowance: usize,
+    /// When it was parked.
+    since: Option<Instant>,
     rests: bool,
-    _active: Active,
 }
 
 /// A task that takes as many messages at once looks again before it ends: to
 /// begin another one for the next of them costs more.
 const FLOOD: usize = 8;
 
-enum Step<S: Server> {
+pub(crate) enum Step<S: Server> {
     Handle(Envelope<S>),
+    /// See to what is left of a message that has run.
+    Finish(Left<S>),
     /// The restart limit is exceeded.
     Refuse(Envelope<S>, Arc<str>),
     /// The server has been handed to another runtime.
@@ -153,7 +160,7 @@ enum Step<S: Server> {
     Then(S::Message),
     Save,
     Killed,
-    Unload,
+    Unload(StopReason),
     /// Go on in a task of its own.
     Move,
     /// Wait for the commit, and be no task meanwhile.
@@ -169,12 +176,23 @@ enum Now<S: Server> {
     /// It has to wait for something before it runs.
     Wait(Envelope<S>),
     /// It has run.
-    Finish {
-        reads: bool,
-        driven: Driven<()>,
-        persist: Option<Persist>,
-        answer: Option<Answer>,
-    },
+    Finish(Left<S>),
+}
+
+/// A message that has run.
+pub(crate) struct Ran {
+    pub(crate) reads: bool,
+    pub(crate) driven: Driven<()>,
+    pub(crate) persist: Option<Persist>,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What is left of a message that has run.
+pub(crate) enum Left<S: Server> {
+    /// Its handler has stopped the server.
+    Stop(Box<Instance<S>>, StopReason, Option<Answer>),
+    /// It was not handled well; the instance is gone.
+    Decline(Trouble, Option<Answer>),
 }
 
 /// What a handler is given.
@@ -199,7 +217,7 @@ pub(crate) enum Driven<T> {
 }
 
 /// Why a message was not handled well.
-enum Trouble {
+pub(crate) enum Trouble {
     Error(CallError),
     /// It counts as a crash.
     Panic {
@@ -211,64 +229,97 @@ enum Trouble {
 
 impl<S: Server> Task<S> {
     pub(crate) fn new(cell: Arc<Cell<S>>, instance: Option<Box<Instance<S>>>) -> Box<Self> {
-        let core = cell.kind().core();
-        let settings =
-            instance.as_ref().map_or(cell.settings(), |instance| &instance.settings).clone();
         Box::new(Self {
             gate: Gate::new(cell.clone()),
-            settings,
+            settings: instance.as_deref().and_then(Instance::own_settings),
             inbox: VecDeque::new(),
             terms: None,
             blocked: false,
             flooded: false,
             allowance: usize::MAX,
+            since: None,
             rests: false,
-            _active: Active::new(core.clone()),
             instance,
             cell,
         })
     }
 
-    /// Goes on with a message that its caller has run.
-    pub(crate) async fn go_on(
+    /// Handles the first message here and now, if that needs no waiting, and comes
+    /// to rest or waits for the commit in the mailbox. Gives itself back with what
+    /// is to be done next, if there is something.
+    pub(crate) fn handle_first(
+        mut self: Box<Self>,
+        envelope: Envelope<S>,
+    ) -> Option<(Box<Self>, Option<Step<S>>)> {
+        let envelope = self.accept(envelope);
+        match self.handle_now(envelope) {
+            Now::Done => self.leave().map(|task| (task, None)),
+            Now::Wait(envelope) => Some((self, Some(Step::Handle(envelope)))),
+            Now::Finish(left) => Some((self, Some(Step::Finish(left)))),
+        }
+    }
+
+    /// As [`handle_first`](Self::handle_first), with a message that its caller has
+    /// run.
+    pub(crate) fn finish_first(
         mut self: Box<Self>,
         instance: Box<Instance<S>>,
-        reads: bool,
-        driven: Driven<()>,
-        persist: Option<Persist>,
-        answer: Option<Answer>,
-    ) {
-        self.settings = instance.settings.clone();
-        self.finish(instance, reads, driven, persist, answer).await;
-        self.run(None).await;
-    }
-
-    pub(crate) fn kind(&self) -> &Arc<Kind<S>> {
-        self.cell.kind()
-    }
-
-    /// Has the task wait once after `messages`, to be moved elsewhere.
-    pub(crate) fn allow(&mut self, messages: usize) {
-        self.allowance = messages;
-    }
-
-    /// Until the server is at rest. What most tasks don't come to is boxed: a
-    /// task is allocated for each burst of messages, and had better be small.
-    pub(crate) async fn run(mut self: Box<Self>, unload: Option<StopReason>) {
-        if let Some(reason) = unload {
-            Box::pin(self.unload(reason)).await;
+        ran: Ran,
+    ) -> Option<(Box<Self>, Option<Step<S>>)> {
+        self.settings = instance.own_settings();
+        match self.finish(instance, ran) {
+            None => self.leave().map(|task| (task, None)),
+            Some(left) => Some((self, Some(Step::Finish(left)))),
         }
+    }
+
+    /// Tells whether the mailbox says that messages are refused or forwarded.
+    pub(crate) fn blocked(mut self: Box<Self>, blocked: bool) -> Box<Self> {
+        self.blocked |= blocked;
+        self
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<Cell<S>> {
+        &self.cell
+    }
+
+    /// Whether a message can be handled where the task is, without a future.
+    pub(crate) fn is_at_hand(&self, envelope: &Envelope<S>) -> bool {
+        let is_sync = |message: &S::Message| !S::is_async(message);
+        let at_once = matches!(&envelope.order, Order::Message(message) if is_sync(message));
+        at_once && self.instance.is_some() && !self.blocked
+    }
+
+    /// Has the task wait once before the next message, to be moved elsewhere.
+    pub(crate) fn handle_no_more(&mut self) {
+        self.allowance = 0;
+    }
+
+    /// From a first step, if there is one, until the server is at rest. What most
+    /// tasks don't come to is boxed: a task is allocated for each burst of messages,
+    /// and had better be small.
+    pub(crate) async fn run(mut self: Box<Self>, first: Option<Step<S>>) {
+        let mut first = first;
         loop {
-            match poll_fn(|cx| self.poll_next(cx)).await {
+            let step = match first.take() {
+                Some(Step::Handle(envelope)) => {
+                    let envelope = self.accept(envelope);
+                    self.route(envelope)
+                }
+                Some(step) => step,
+                None => poll_fn(|cx| self.poll_next(cx)).await,
+            };
+            match step {
                 Step::Handle(envelope) => match self.handle_now(envelope) {
                     Now::Done => {}
                     Now::Wait(envelope) => Box::pin(self.handle(envelope)).await,
-                    Now::Finish { reads, driven, persist, answer } => {
-                        if let Some(instance) = self.instance.take() {
-                            self.finish(instance, reads, driven, persist, answer).await;
-                        }
+                    Now::Finish(left) => {
+                        Box::pin(self.see_to(left)).await;
                     }
                 },
+                Step::Finish(left) => {
+                    Box::pin(self.see_to(left)).await;
+                }
                 Step::Refuse(envelope, panic) => {
                     let refusal = self.cell.limit_exceeded(&panic);
                     self.gate.hold(envelope.answer, Err(refusal));
@@ -279,7 +330,7 @@ impl<S: Server> Task<S> {
                 Step::Then(message) => Box::pin(self.then(message)).await,
                 Step::Save => Box::pin(self.flush()).await,
                 Step::Killed => self.killed(),
-                Step::Unload => Box::pin(self.unload(StopReason::Shutdown)).await,
+                Step::Unload(reason) => Box::pin(self.unload(reason)).await,
                 Step::Move => {
                     self.allowance = usize::MAX;
                     yield_now().await;
@@ -334,7 +385,7 @@ impl<S: Server> Task<S> {
         }
         if has_room {
             mailbox.hand_over(&mut self.inbox);
-            self.blocked |= mailbox.failed().is_some() || mailbox.moved().is_some();
+            self.blocked |= mailbox.is_blocked();
             if !self.inbox.is_empty() {
                 drop(mailbox);
                 self.flooded = self.inbox.len() >= FLOOD;
@@ -353,12 +404,12 @@ impl<S: Server> Task<S> {
             return Poll::Pending;
         }
         if self.instance.is_some() && cell.kind().is_stopping() {
-            return Poll::Ready(Step::Unload);
+            return Poll::Ready(Step::Unload(StopReason::Shutdown));
         }
         if mem::take(&mut self.flooded) {
             return Poll::Ready(Step::Linger);
         }
-        self.come_to_rest(&cell, mailbox);
+        self.come_to_rest(&cell, mailbox, Instant::now());
         Poll::Ready(Step::Rest)
     }
 
@@ -372,42 +423,69 @@ impl<S: Server> Task<S> {
 
     /// Waits in the mailbox; gives itself back if something has come up.
     fn park(mut self: Box<Self>) -> Option<Box<Self>> {
+        let now = Instant::now();
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
             return Some(self);
         }
         self.allowance = usize::MAX;
+        self.since = Some(now);
         mailbox.waker = None;
         mailbox.phase = Phase::Parked(self);
         None
     }
 
-    /// Goes on where it was parked, its commit being done.
+    /// Goes on where it was parked, its commit being done. This may be any thread:
+    /// the time is that at which it was parked.
     pub(crate) fn go_on_after_commit(mut self: Box<Self>) {
         let cell = self.cell.clone();
-        // Time is that of its own runtime.
-        let _entered = cell.kind().core().tokio().enter();
         let left = if self.gate.advance() {
             // The storage may have taken the next one in another way.
             if self.waits_only() { self.park() } else { Some(self) }
         } else {
-            let mailbox = cell.lock();
-            if mailbox.is_quiet() && !cell.kind().is_stopping() {
-                self.come_to_rest(&cell, mailbox);
-                None
-            } else {
-                Some(self)
-            }
+            self.try_to_rest()
         };
         if let Some(task) = left {
             cell.kind().spawn(task.run(None));
         }
     }
 
+    /// Comes to rest, or waits for its commit in the mailbox; gives itself back if
+    /// there is something else to do.
+    fn leave(mut self: Box<Self>) -> Option<Box<Self>> {
+        let settled = self.gate.poll(&mut task::Context::from_waker(Waker::noop())).is_ready();
+        let is_quiet = |instance: &Instance<S>| instance.context.is_quiet();
+        if self.gate.has_failed() || !self.instance.as_deref().is_some_and(is_quiet) {
+            Some(self)
+        } else if settled {
+            self.try_to_rest()
+        } else if self.waits_only() {
+            self.park()
+        } else {
+            Some(self)
+        }
+    }
+
+    /// With nothing left to do but what may have come up.
+    fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
+        let since = self.since.take().unwrap_or_else(Instant::now);
+        let cell = self.cell.clone();
+        let mailbox = cell.lock();
+        if !mailbox.is_quiet() || cell.kind().is_stopping() {
+            return Some(self);
+        }
+        self.come_to_rest(&cell, mailbox, since);
+        None
+    }
+
     /// Puts the instance, if there is one, where the next message finds it.
-    fn come_to_rest(&mut self, cell: &Arc<Cell<S>>, mut mailbox: MutexGuard<'_, Mailbox<S>>) {
-        let now = Instant::now();
+    fn come_to_rest(
+        &mut self,
+        cell: &Arc<Cell<S>>,
+        mut mailbox: MutexGuard<'_, Mailbox<S>>,
+        now: Instant,
+    ) {
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
                 let deadline = instance.deadline(now);
@@ -418,7 +496,7 @@ impl<S: Server> Task<S> {
             }
             None => {
                 let until = mailbox.extras_mut().and_then(|extras| {
-                    let until = now.checked_add(self.settings.idle_timeout);
+                    let until = now.checked_add(self.settings().idle_timeout);
                     extras.kept_until = until.filter(|_| !extras.kept.is_empty());
                     extras.kept_until
                 });
@@ -428,6 +506,7 @@ impl<S: Server> Task<S> {
         };
         let absent = matches!(phase, Phase::Absent);
         mailbox.phase = phase;
+        let active = if absent { mailbox.active.take() } else { None };
         // A server at rest has no mailbox to speak of.
         mailbox.queue = VecDeque::new();
         let terms = mailbox.terms.take();
@@ -435,6 +514,7 @@ impl<S: Server> Task<S> {
         let arm = mailbox.arm(cell.moment(deadline));
         drop(mailbox);
         drop(terms);
+        drop(active);
         self.rests = true;
         cell.arm(arm);
         if absent {
@@ -448,12 +528,18 @@ impl<S: Server> Task<S> {
         if self.allowance == 0 {
             return None;
         }
-        let Envelope { order, answer, terms } = self.inbox.pop_front()?;
+        let envelope = self.inbox.pop_front()?;
         self.allowance -= 1;
+        Some(self.accept(envelope))
+    }
+
+    /// Goes by the terms of an envelope.
+    fn accept(&mut self, envelope: Envelope<S>) -> Envelope<S> {
+        let Envelope { order, answer, terms } = envelope;
         if terms.is_some() {
             self.terms = terms;
         }
-        Some(Envelope::new(order, answer))
+        Envelope::new(order, answer)
     }
 
     /// Where an envelope goes.
@@ -496,7 +582,9 @@ impl<S: Server> Task<S> {
             let driven = instance.run(message, ReplySlot::queued(&mut answer));
             let done = matches!(driven, Driven::Done(()));
             if !done || !instance.settle_directly(reads, persist) {
-                return Now::Finish { reads, driven, persist, answer };
+                let Some(instance) = self.instance.take() else { return Now::Done };
+                let ran = Ran { reads, driven, persist, answer };
+                return self.finish(instance, ran).map_or(Now::Done, Now::Finish);
             }
             let flushes = instance.flush_at.is_some();
             self.gate.hold(answer, Ok(()));
@@ -646,19 +734,16 @@ impl<S: Server> Task<S> {
                 (reads, self.drive(async { work(state, &mut answer) }).await)
             }
         };
-        self.finish(instance, reads, driven, persist, answer).await
+        match self.finish(instance, Ran { reads, driven, persist, answer }) {
+            None => Fate::Handled,
+            Some(left) => self.see_to(left).await,
+        }
     }
 
-    /// Sees to what a message has come to. The instance is put back only when
-    /// its state is one that a handler returned.
-    async fn finish(
-        &mut self,
-        mut instance: Box<Instance<S>>,
-        reads: bool,
-        driven: Driven<()>,
-        persist: Option<Persist>,
-        answer: Option<Answer>,
-    ) -> Fate {
+    /// Sees to what a message has come to, as far as that needs no waiting. The
+    /// instance is put back only when its state is one that a handler returned.
+    fn finish(&mut self, mut instance: Box<Instance<S>>, ran: Ran) -> Option<Left<S>> {
+        let Ran { reads, driven, persist, answer } = ran;
         let outcome = match driven {
             // A commit failed meanwhile: this state stands on one that is lost.
             _ if let Some(source) = self.gate.take_failure() => Err(self.storage_trouble(source)),
@@ -673,28 +758,38 @@ impl<S: Server> Task<S> {
         if let Err(trouble) = outcome {
             discard(Some(instance));
             let error = self.error(&trouble);
-            let fate = match &trouble {
-                Trouble::Panic { .. } => Fate::Crashed,
-                Trouble::Error(_) => Fate::Lost(error.clone()),
-            };
             for answer in posted {
                 self.gate.hold(Some(answer), Err(error.clone()));
             }
-            self.decline(trouble, answer).await;
-            return fate;
+            return Some(Left::Decline(trouble, answer));
         }
         instance.proven = true;
         for answer in posted {
             self.gate.hold(Some(answer), Ok(()));
         }
-        match instance.context.take_stop() {
-            None => {
-                self.gate.hold(answer, Ok(()));
-                self.instance = Some(instance);
-            }
-            Some(reason) => Box::pin(self.stop(Some(instance), &reason, false, answer)).await,
+        if let Some(reason) = instance.context.take_stop() {
+            return Some(Left::Stop(instance, reason, answer));
         }
-        Fate::Handled
+        self.gate.hold(answer, Ok(()));
+        self.instance = Some(instance);
+        None
+    }
+
+    async fn see_to(&mut self, left: Left<S>) -> Fate {
+        match left {
+            Left::Stop(instance, reason, answer) => {
+                Box::pin(self.stop(Some(instance), &reason, false, answer)).await;
+                Fate::Handled
+            }
+            Left::Decline(trouble, answer) => {
+                let fate = match &trouble {
+                    Trouble::Panic { .. } => Fate::Crashed,
+                    Trouble::Error(error) => Fate::Lost(error.clone()),
+                };
+                self.decline(trouble, answer).await;
+                fate
+            }
+        }
     }
 
     /// Answers a message that was not handled well; the instance is gone.
@@ -703,7 +798,7 @@ impl<S: Server> Task<S> {
         match trouble {
             Trouble::Error(_) => self.gate.hold(answer, Err(error)),
             Trouble::Panic { text, poison } => {
-                if self.settings.restart.wipes(End::Crash) {
+                if self.settings().restart.wipes(End::Crash) {
                     self.stage(None);
                     self.cell.forget_kept();
                 }
@@ -738,6 +833,11 @@ impl<S: Server> Task<S> {
         self.cell.id().clone()
     }
 
+    /// Those of the current or the last activation.
+    fn settings(&self) -> &Arc<Settings> {
+        self.settings.as_ref().unwrap_or(self.cell.settings())
+    }
+
     /// What a caller is told.
     fn error(&self, trouble: &Trouble) -> CallError {
         match trouble {
@@ -770,7 +870,7 @@ impl<S: Server> Drop for Task<S> {
             mailbox.phase = Phase::Absent;
             mailbox.waker = None;
             let outbox = mailbox.take(|extras| &mut extras.outbox);
-            (mem::take(&mut mailbox.queue), mailbox.terms.take(), outbox)
+            (mem::take(&mut mailbox.queue), mailbox.terms.take(), outbox, mailbox.active.take())
         };
         drop((left, mem::take(&mut self.inbox)));
         self.cell.kind().release(self.cell.id());

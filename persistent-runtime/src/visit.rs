@@ -11,7 +11,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{Server, panic::poll_caught, sync::thread_local, task::Task};
+use crate::{
+    Server,
+    mailbox::Envelope,
+    panic::poll_caught,
+    sync::{self, thread_local},
+    task::{Step, Task},
+};
 
 thread_local! {
     static VISITED: Cell<bool> = const { Cell::new(false) };
@@ -32,18 +38,29 @@ impl Drop for Visit {
     }
 }
 
-/// Runs `task` here as far as it goes without waiting, and then as a task of
-/// its own.
-pub(crate) fn run<S: Server>(mut task: Box<Task<S>>) {
-    let kind = task.kind().clone();
+/// Runs `task`, whose first message is `envelope`, here as far as it goes without
+/// waiting, and then as a task of its own.
+pub(crate) fn run<S: Server>(mut task: Box<Task<S>>, envelope: Envelope<S>) {
+    let cell = task.cell().clone();
+    let (kind, core) = (cell.kind(), cell.kind().core());
     // Without a tokio runtime the task is dropped, and tells the caller so.
-    let visit = if kind.core().is_homeless() { None } else { Visit::begin() };
-    let Some(_visit) = visit else { return kind.spawn(task.run(None)) };
-    task.allow(1);
-    let mut work = Box::pin(task.run(None));
+    let visit = if core.is_homeless() { None } else { Visit::begin() };
+    let Some(_visit) = visit else {
+        return kind.spawn(task.run(Some(Step::Handle(envelope))));
+    };
+    if task.is_at_hand(&envelope) {
+        // A handler finds tokio where it runs, also if its caller is no task.
+        let _entered = sync::task::try_id().is_none().then(|| core.tokio().enter());
+        if let Some((task, next)) = task.handle_first(envelope) {
+            kind.spawn(task.run(next));
+        }
+        return;
+    }
+    task.handle_no_more();
+    let mut work = Box::pin(task.run(Some(Step::Handle(envelope))));
     let poll = {
         // Its timers are those of its own runtime, wherever the caller is.
-        let _entered = kind.core().tokio().enter();
+        let _entered = core.tokio().enter();
         poll_caught(work.as_mut(), &mut Context::from_waker(Waker::noop()))
     };
     if matches!(poll, Poll::Pending) {

@@ -53,7 +53,7 @@ impl<S: Server> Task<S> {
             unsaved: !stored || S::STARTED_WRITES,
             flush_at: None,
             proven: false,
-            settings: self.settings.clone(),
+            settings: self.settings().clone(),
             options,
             context,
             _live: Live::new(kind),
@@ -103,10 +103,7 @@ impl<S: Server> Task<S> {
         let adopted = || self.cell.lock().extras().and_then(|extras| extras.adopted.clone());
         let options = terms.options.clone().or_else(adopted);
         let kind = self.cell.kind();
-        self.settings = match &options {
-            Some(options) => kind.settings_with(options),
-            None => kind.settings().clone(),
-        };
+        self.settings = options.as_deref().map(|options| kind.settings_with(options));
         options
     }
 
@@ -152,7 +149,7 @@ impl<S: Server> Task<S> {
     /// Does what the restart policy says of a crash, and again if the server
     /// crashes while it is revived.
     pub(super) async fn crash(&mut self, mut panic: String, mut poison: bool) {
-        let settings = self.settings.clone();
+        let settings = self.settings().clone();
         loop {
             // What an earlier message made is kept: it is what is loaded next.
             self.gate.settle().await;
@@ -214,7 +211,7 @@ impl<S: Server> Task<S> {
         answer: Option<Answer>,
     ) {
         let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
-        let wipes = wipe || self.settings.restart.wipes(end);
+        let wipes = wipe || self.settings().restart.wipes(end);
         let was_live = instance.is_some();
         let mut outcome = Ok(());
         if let Some(instance) = instance {
