@@ -1,6 +1,6 @@
 //! The symbolic pid.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -9,13 +9,14 @@ use crate::Server;
 /// Names one server of any type: the stored name of its type, and its key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId {
-    kind: Arc<str>,
+    /// Without a count that all servers of the kind would share.
+    kind: Cow<'static, str>,
     key: Arc<str>,
 }
 
 impl ServerId {
     /// The server of the type stored as `kind` under `key`.
-    pub fn new(kind: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Self {
+    pub fn new(kind: impl Into<Cow<'static, str>>, key: impl Into<Arc<str>>) -> Self {
         Self { kind: kind.into(), key: key.into() }
     }
 
@@ -29,10 +30,6 @@ impl ServerId {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
-    }
-
-    pub(crate) fn shared_kind(&self) -> &Arc<str> {
-        &self.kind
     }
 
     pub(crate) fn shared_key(&self) -> &Arc<str> {

@@ -500,6 +500,9 @@ impl<S: Server> Committed for Cell<S> {
         self.settled.store(true, Ordering::Release);
         self.rouse(mailbox);
     }
+    fn delegate(&self, work: Box<dyn FnOnce() + Send>) {
+        self.kind.spawn(async { work() });
+    }
 }
 
 impl<S: Server> Desk for Cell<S> {

@@ -6,10 +6,11 @@ use crate::{
     Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch,
     cell::Cell,
     core::Core,
+    deadline::Deadline,
     direct::{self, Direct},
     mailbox::{Envelope, Job, Order, Terms},
     reply::{self, Answer},
-    sync::{task::coop::consume_budget, time},
+    sync::task::coop::consume_budget,
     task::Transfer,
 };
 
@@ -19,13 +20,15 @@ pub struct Handle<S: Server> {
     cell: Arc<Cell<S>>,
     terms: Arc<Terms<S>>,
     timeout: Duration,
+    deadline: Deadline,
 }
 
 impl<S: Server> Handle<S> {
     /// A handle on `cell`, which the registry has counted already.
     pub(crate) fn adopt(cell: Arc<Cell<S>>, init: Option<Arc<S::Init>>) -> Self {
         let timeout = cell.settings().call_timeout;
-        Self { cell, terms: Arc::new(Terms { init, ..Terms::default() }), timeout }
+        let terms = Arc::new(Terms { init, ..Terms::default() });
+        Self { cell, terms, timeout, deadline: Deadline::default() }
     }
 
     /// Sends `message` and waits for its handler's result.
@@ -129,16 +132,10 @@ impl<S: Server> Handle<S> {
         &self,
         work: impl Future<Output = Result<R, CallError>>,
     ) -> Result<R, CallError> {
-        // The clock is the servers', wherever the caller is.
-        let timeout = {
-            let _tokio = self.cell.kind().core().tokio().enter();
-            time::timeout(self.timeout, work)
-        };
-        match timeout.await {
-            Ok(result) => result,
-            Err(_) => {
-                Err(CallError::Timeout { server: self.cell.id().clone(), after: self.timeout })
-            }
+        let home = self.cell.kind().core().tokio();
+        match self.deadline.within(self.timeout, home, work).await {
+            Some(result) => result,
+            None => Err(CallError::Timeout { server: self.cell.id().clone(), after: self.timeout }),
         }
     }
 }
@@ -146,7 +143,8 @@ impl<S: Server> Handle<S> {
 impl<S: Server> Clone for Handle<S> {
     fn clone(&self) -> Self {
         self.cell.held();
-        Self { cell: self.cell.clone(), terms: self.terms.clone(), timeout: self.timeout }
+        let (cell, terms) = (self.cell.clone(), self.terms.clone());
+        Self { cell, terms, timeout: self.timeout, deadline: Deadline::default() }
     }
 }
 

@@ -28,7 +28,6 @@ use crate::{
 /// See the [module](self).
 pub(crate) struct Kind<S: Server> {
     core: Arc<Core>,
-    name: Arc<str>,
     /// Of all layers but the client's.
     options: Options,
     settings: Arc<Settings>,
@@ -81,7 +80,6 @@ impl<S: Server> Kind<S> {
     ) -> Self {
         Self {
             core,
-            name: S::NAME.into(),
             settings: options.clone().settle().into(),
             options,
             taken_by,
@@ -154,7 +152,7 @@ impl<S: Server> Kind<S> {
             if let Some(cell) = known {
                 return Handle::adopt(cell, init.clone());
             }
-            let id = ServerId::new(self.name.clone(), key.clone());
+            let id = ServerId::new(S::NAME, key.clone());
             self.cells.entry(Entry(Arc::new(Cell::new(self.clone(), id)))).or_insert(());
         }
     }

@@ -10,6 +10,7 @@ mod codec;
 mod config;
 mod context;
 mod core;
+mod deadline;
 mod direct;
 mod duration;
 mod environment;

@@ -120,14 +120,12 @@ impl Reminders {
     }
 
     /// The stored form.
-    pub(crate) fn write(&self) -> Result<Arc<[u8]>, EncodeError> {
-        if self.0.is_empty() {
-            return Ok([].into());
+    pub(crate) fn write(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::new();
+        if !self.0.is_empty() {
+            codec::encode(self, &mut bytes)?;
         }
-        codec::with_buffer(|buffer| {
-            codec::encode(self, buffer)?;
-            Ok(Arc::from(&buffer[..]))
-        })
+        Ok(bytes)
     }
 
     /// When the earliest is due.

@@ -76,8 +76,8 @@ impl Storage for MemoryStorage {
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
         let from = match after {
-            Some(key) => Bound::Excluded(ServerId::new(kind, key)),
-            None => Bound::Included(ServerId::new(kind, "")),
+            Some(key) => Bound::Excluded(ServerId::new(kind.to_owned(), key)),
+            None => Bound::Included(ServerId::new(kind.to_owned(), "")),
         };
         let states = self.lock();
         let keys = states

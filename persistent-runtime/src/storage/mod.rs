@@ -1,6 +1,6 @@
 //! Where states are kept: the seam between the runtime and a database.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, iter, pin::Pin, sync::Arc};
 
 use crate::{ServerId, StorageError, panic::caught};
 
@@ -24,7 +24,7 @@ pub struct Record {
     pub state: Arc<[u8]>,
     /// The server's durable timers, encoded; empty when there are none. A
     /// storage keeps them and makes nothing of them.
-    pub reminders: Arc<[u8]>,
+    pub reminders: Vec<u8>,
     /// When the earliest of them is due, in milliseconds since 1970: what
     /// [`Storage::due`] looks for.
     pub due: Option<u64>,
@@ -124,6 +124,11 @@ pub struct Receipt(Option<Arc<dyn Committed>>);
 /// The server that a commit is of.
 pub(crate) trait Committed: Send + Sync {
     fn committed(self: Arc<Self>, outcome: Result<(), StorageError>);
+
+    /// Has `work` done where the server's own is.
+    fn delegate(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
 }
 
 impl Receipt {
@@ -135,6 +140,25 @@ impl Receipt {
     /// of the storage's may be held.
     pub fn done(mut self, outcome: Result<(), StorageError>) {
         self.tell(outcome);
+    }
+
+    /// Tells all of them that their commits are done, as [`done`](Self::done) does.
+    /// Many are not told on this thread, so that the next commit need not wait for
+    /// what follows.
+    pub fn all_done(receipts: Vec<Self>) {
+        /// So few are told sooner than another thread is woken.
+        const FEW: usize = 4;
+        /// Between these, other tasks have their turn.
+        const MANY: usize = 128;
+        if receipts.len() <= FEW {
+            return receipts.into_iter().for_each(|receipt| receipt.done(Ok(())));
+        }
+        let mut receipts = receipts.into_iter();
+        while let Some(first) = receipts.next() {
+            let some: Vec<_> = iter::once(first).chain(receipts.by_ref().take(MANY - 1)).collect();
+            let Some(server) = some[0].0.clone() else { continue };
+            server.delegate(Box::new(|| some.into_iter().for_each(|receipt| receipt.done(Ok(())))));
+        }
     }
 
     /// Nobody is to be told.

@@ -251,8 +251,8 @@ pub(crate) mod time {
     use std::{
         future::{pending, poll_fn},
         ops::Add,
-        pin::pin,
-        task::Poll,
+        pin::{Pin, pin},
+        task::{Context, Poll},
         time::Duration,
     };
 
@@ -300,31 +300,51 @@ pub(crate) mod time {
         }
     }
 
-    pub async fn sleep_until(deadline: Instant) {
-        let mut timer = Timer(None);
-        poll_fn(|cx| {
+    pub fn sleep_until(deadline: Instant) -> Sleep {
+        Sleep { deadline, place: None }
+    }
+
+    pub struct Sleep {
+        deadline: Instant,
+        /// Among the timers, once it is polled.
+        place: Option<(Duration, u64)>,
+    }
+
+    impl Sleep {
+        pub fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+            self.unset();
+            self.deadline = deadline;
+        }
+
+        fn unset(&mut self) {
+            if let Some(place) = self.place.take() {
+                world(|world| world.timers.remove(&place));
+            }
+        }
+    }
+
+    impl Future for Sleep {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
             world(|world| {
-                if world.now >= deadline.0 {
+                if world.now >= self.deadline.0 {
                     return Poll::Ready(());
                 }
-                let place = *timer.0.get_or_insert_with(|| {
+                let deadline = self.deadline.0;
+                let place = *self.place.get_or_insert_with(|| {
                     world.timers_set += 1;
-                    (deadline.0, world.timers_set)
+                    (deadline, world.timers_set)
                 });
                 world.timers.insert(place, cx.waker().clone());
                 Poll::Pending
             })
-        })
-        .await;
+        }
     }
 
-    struct Timer(Option<(Duration, u64)>);
-
-    impl Drop for Timer {
+    impl Drop for Sleep {
         fn drop(&mut self) {
-            if let Some(place) = self.0 {
-                world(|world| world.timers.remove(&place));
-            }
+            self.unset();
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Row {
     /// That of its first change.
     number: u64,
     bytes: Vec<u8>,
-    kind: Option<Arc<str>>,
+    kind: Option<String>,
 }
 
 impl Row {
@@ -56,7 +56,9 @@ impl Row {
         let start = self.bytes.len();
         self.bytes.push(if same_kind { SAME_KIND } else { 0 });
         if !same_kind {
-            self.kind = Some(id.shared_kind().clone());
+            let kind = self.kind.get_or_insert_default();
+            kind.clear();
+            kind.push_str(id.kind());
             self.put_bytes(id.kind().as_bytes());
         }
         self.put_bytes(id.key().as_bytes());
@@ -170,7 +172,7 @@ pub fn replay(number: u64, row: &[u8], generation: &mut Generation) -> Result<u6
 
 struct Reader<'a> {
     rest: &'a [u8],
-    kind: Option<Arc<str>>,
+    kind: Option<&'a str>,
 }
 
 impl<'a> Reader<'a> {
@@ -178,9 +180,9 @@ impl<'a> Reader<'a> {
         let (&tag, rest) = self.rest.split_first()?;
         self.rest = rest;
         if tag & SAME_KIND == 0 {
-            self.kind = Some(self.text()?.into());
+            self.kind = Some(self.text()?);
         }
-        let id = ServerId::new(self.kind.clone()?, self.text()?);
+        let id = ServerId::new(self.kind?.to_owned(), self.text()?);
         let update = match tag & WHAT {
             WIPE => Update::Wipe,
             APPEND => Update::Append(self.messages()?),

@@ -19,7 +19,7 @@ use super::{
     queue::{Commit, Found, Queue, Taker},
     tables::Tables,
 };
-use crate::{Change, ServerId, StorageError, Update};
+use crate::{Change, Receipt, ServerId, StorageError, Update};
 
 /// Limits of one transaction, so that no commit waits for long behind others.
 const BATCH_ROWS: usize = 4096;
@@ -156,9 +156,7 @@ impl Writer {
             (change.id, pending)
         });
         self.memtable.publish(changes, weight);
-        for receipt in waiting {
-            receipt.done(Ok(()));
-        }
+        Receipt::all_done(waiting);
         weight
     }
 

@@ -495,7 +495,7 @@ async fn a_row_that_is_not_what_was_folded_is_an_error_of_its_server() {
     let mut engine = Engine::new();
     for key in ["a", "b"] {
         let record = Record {
-            reminders: bytes("reminders"),
+            reminders: b"reminders".into(),
             due: Some(5),
             messages: vec![bytes("one"), bytes("two")],
             ..record(*b"state")
@@ -676,7 +676,7 @@ async fn model(seed: u64) {
                             Update::Put(Record {
                                 version: u32::try_from(random(3)).unwrap(),
                                 due: Some(random(20)).filter(|due| due % 2 == 0),
-                                reminders: bytes(&random(9).to_string()),
+                                reminders: random(9).to_string().into(),
                                 messages: (0..random(3) / 2).map(|_| bytes("first")).collect(),
                                 ..record(state)
                             })
