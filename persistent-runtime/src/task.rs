@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    CallError, Context, DecodeError, Options, Persist, ReplySlot, Server, ServerId, StopReason,
-    StorageError,
+    CallError, Context, DecodeError, Encoded, Options, Persist, ReplySlot, Server, ServerId,
+    StopReason, StorageError,
     cell::{Cell, discard, earliest},
     client::Handle,
     gate::Gate,
@@ -45,7 +45,7 @@ pub(crate) struct Instance<S: Server> {
     /// The stored form of `state` as it was last loaded or staged; none when
     /// the next one must be written in any case. Where messages are journaled
     /// it is kept only for those who hear of changes.
-    saved: Option<Arc<[u8]>>,
+    saved: Option<Encoded>,
     /// Where messages are journaled: those since the state was last stored.
     log: Option<Box<Log<S>>>,
     /// Whether `state` may differ from `saved`.

@@ -648,7 +648,7 @@ async fn the_stored_form_is_the_declared_one_and_the_rest_is_rebuilt() {
     assert_eq!(greeter.greet().await.unwrap(), "hello, ada from g");
     greeter.rename("bob".into()).await.unwrap();
     let stored = storage.states.get(&ServerId::new("Greeter", "g")).unwrap();
-    assert_eq!(&stored.state[..], b"\x81\xa4name\xa3bob");
+    assert_eq!(&stored.state.bytes()[..], b"\x81\xa4name\xa3bob");
     greeter.kill();
     assert_eq!(greeter.greet().await.unwrap(), "hello, bob from g");
     greeter.rename("nobody".into()).await.unwrap();

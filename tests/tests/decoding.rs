@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     panic,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{LazyLock, Mutex},
     time::Duration,
 };
 
@@ -234,7 +234,7 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
     let valid = [valid(3).await, valid(300).await];
     let storage = MemoryStorage::new();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
-    let empty: Arc<[u8]> = [].into();
+    let empty = [];
     let of = |state: &[u8], reminders: &[u8]| Record {
         version: 1,
         format: 1,
@@ -253,7 +253,7 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
 
     for state in hostile {
         count(read(&storage, &runtime, of(&state, &empty)).await);
-        count(read(&storage, &runtime, of(&valid[0].state, &state)).await);
+        count(read(&storage, &runtime, of(&valid[0].state.bytes(), &state)).await);
     }
     for round in 0..times(20_000) {
         let noise: Vec<u8> =
@@ -261,8 +261,8 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
         let Record { state, reminders, .. } = &valid[usize::from(round % 8 == 0)];
         let record = match round % 4 {
             0 => of(&noise, &empty),
-            1 => of(state, &mutated(reminders, &mut random)),
-            _ => of(&mutated(state, &mut random), reminders),
+            1 => of(&state.bytes(), &mutated(reminders, &mut random)),
+            _ => of(&mutated(&state.bytes(), &mut random), reminders),
         };
         let record = Record {
             version: u32::from(!random.chance(1, 50)),

@@ -430,7 +430,7 @@ async fn a_changed_option_takes_effect_in_the_next_life() {
         runtime.shutdown(SECOND).await.unwrap();
     }
     let stored = storage.states.get(&ServerId::new("Counter", "a")).unwrap();
-    assert_eq!(&stored.state[..], b"\x81\xa5value\x02", "state, and nothing else");
+    assert_eq!(&stored.state.bytes()[..], b"\x81\xa5value\x02", "state, and nothing else");
 }
 
 #[tokio::test]

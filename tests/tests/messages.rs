@@ -9,8 +9,8 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, Builder, CallError, Client, Context, Listener, MemoryStorage, Observer, Options,
-    Persist, Record, Restart, Runtime, Server, ServerId, persistent_server,
+    Address, Builder, CallError, Client, Context, Encoded, Listener, MemoryStorage, Observer,
+    Options, Persist, Record, Restart, Runtime, Server, ServerId, persistent_server,
 };
 use persistent_tests::{Fault, FaultyStorage, Ledger};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ fn record<S: Server>(storage: &MemoryStorage, key: &str) -> Option<Record> {
 }
 
 /// The stored state's bytes, and the number of messages behind it.
-fn stored(storage: &MemoryStorage) -> (Arc<[u8]>, usize) {
+fn stored(storage: &MemoryStorage) -> (Encoded, usize) {
     let record = record::<Ledger>(storage, "a").unwrap();
     (record.state, record.messages.len())
 }

@@ -52,7 +52,7 @@ impl Listener<Counter> for Ear {
 
 impl Observer for Ear {
     fn on_change(&self, server: &ServerId, record: Option<&Record>) {
-        let state = record.map(|record| record.state[record.state.len() - 1]);
+        let state = record.map(|record| record.state.bytes()[record.state.len() - 1]);
         self.hear(format!("{server} stored {state:?}"));
     }
 

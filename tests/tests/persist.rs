@@ -20,7 +20,7 @@ async fn open(storage: &FaultyStorage, level: Persist) -> (Runtime, CounterClien
 
 fn stored(storage: &FaultyStorage) -> Option<u8> {
     let record = storage.states.get(&ServerId::new("Counter", "a"))?;
-    record.state.last().copied()
+    record.state.bytes().last().copied()
 }
 
 #[tokio::test(start_paused = true)]

@@ -294,7 +294,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
             assert!(error.contains(word), "{word} is missing: {error}");
         }
     }
-    assert_eq!(&storage.get(&id).unwrap().state[..], bytes);
+    assert_eq!(&storage.get(&id).unwrap().state.bytes()[..], bytes);
 
     for (version, format, state, word) in [
         (1, 1, &b"\x81\xa5items\x90\x00\x00"[..], "2 bytes are left over"),
@@ -309,7 +309,10 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
         assert!(matches!(error, CallError::Decode { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
         let record = storage.get(&id).unwrap();
-        assert_eq!((record.version, record.format, &record.state[..]), (version, format, state));
+        assert_eq!(
+            (record.version, record.format, &record.state.bytes()[..]),
+            (version, format, state)
+        );
     }
 
     put(1, 1, b"\x81\xa5items\x90").await;

@@ -2,7 +2,7 @@
 
 use std::{fmt, iter, pin::Pin, sync::Arc};
 
-use crate::{ServerId, StorageError, panic::caught};
+use crate::{Encoded, ServerId, StorageError, panic::caught};
 
 mod memory;
 mod sqlite;
@@ -21,7 +21,7 @@ pub struct Record {
     /// The encoding of `state`; a storage keeps it and makes nothing of it.
     pub format: u32,
     /// The encoded state.
-    pub state: Arc<[u8]>,
+    pub state: Encoded,
     /// The server's durable timers, encoded; empty when there are none. A
     /// storage keeps them and makes nothing of them.
     pub reminders: Vec<u8>,

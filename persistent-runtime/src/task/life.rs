@@ -8,8 +8,8 @@ use super::{
     log::{Log, Shadow},
 };
 use crate::{
-    Address, CallError, Context, DecodeError, Event, Journal, Options, Record, Restart, Server,
-    StopReason, StorageError,
+    Address, CallError, Context, DecodeError, Encoded, Event, Journal, Options, Record, Restart,
+    Server, StopReason, StorageError,
     cell::discard,
     codec,
     kind::Live,
@@ -86,7 +86,7 @@ impl<S: Server> Task<S> {
     }
 
     /// What the next stored form is compared with.
-    fn saved(&self, record: Record, state: &S) -> Result<Option<Arc<[u8]>>, Trouble> {
+    fn saved(&self, record: Record, state: &S) -> Result<Option<Encoded>, Trouble> {
         let is_heard = self.is_heard();
         if record.version != S::VERSION {
             Ok(None)
@@ -138,7 +138,7 @@ impl<S: Server> Task<S> {
 
     pub(super) fn decode(&self, record: &Record, context: &Context<S>) -> Result<S, Trouble> {
         let decoded = if record.format == codec::FORMAT {
-            caught(|| S::decode(record.version, &record.state, context))
+            caught(|| S::decode(record.version, &record.state.bytes(), context))
                 .map_err(|text| Trouble::Panic { text, poison: true })?
         } else {
             Err(DecodeError::Format { stored: record.format })

@@ -1,13 +1,14 @@
 //! From a changed state to the next commit.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Instance, Task, Trouble,
     log::{Log, Shadow},
 };
 use crate::{
-    Address, CallError, Context, EncodeError, Event, Persist, Record, Server, Update, codec,
+    Address, CallError, Context, EncodeError, Encoded, Event, Persist, Record, Server, Update,
+    codec,
     panic::caught,
     reminder::{Reminder, Reminders},
     sync::time::Instant,
@@ -57,7 +58,7 @@ impl<S: Server> Task<S> {
             context.with_reminders(|reminders| (reminders.write(), reminders.due()));
         let reminders = reminders.map_err(|source| self.encode_trouble(source))?;
         let old = saved.take();
-        let changed = old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &new));
+        let changed = old.as_ref().is_none_or(|old| !old.is(&new));
         *saved = (is_heard || log.is_none()).then(|| new.clone());
         let record = || {
             let (version, format) = (S::VERSION, codec::FORMAT);
@@ -86,17 +87,13 @@ impl<S: Server> Task<S> {
     }
 
     /// The stored form of `state`; `saved`, if it is that.
-    pub(super) fn encode(
-        &self,
-        state: &S,
-        saved: Option<&Arc<[u8]>>,
-    ) -> Result<Arc<[u8]>, Trouble> {
+    pub(super) fn encode(&self, state: &S, saved: Option<&Encoded>) -> Result<Encoded, Trouble> {
         codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
             Err(text) => Err(Trouble::Panic { text, poison: false }),
             Ok(Err(source)) => Err(self.encode_trouble(source)),
             Ok(Ok(())) => Ok(match saved {
-                Some(saved) if **saved == buffer[..] => saved.clone(),
-                _ => Arc::from(&buffer[..]),
+                Some(saved) => saved.followed_by(buffer),
+                None => buffer[..].into(),
             }),
         })
     }
@@ -143,19 +140,14 @@ impl<S: Server> Task<S> {
     }
 
     /// Has the type's listeners hear of a change once it is committed.
-    pub(super) fn tell_change(
-        &mut self,
-        address: &Address<S>,
-        old: Option<Arc<[u8]>>,
-        new: Arc<[u8]>,
-    ) {
+    pub(super) fn tell_change(&mut self, address: &Address<S>, old: Option<Encoded>, new: Encoded) {
         if self.cell.kind().listeners().is_empty() {
             return;
         }
         let (cell, address) = (self.cell.clone(), address.clone());
         self.gate.then(move || {
             let context = Context::new(&cell, address, Reminders::default());
-            let state = |bytes: Arc<[u8]>| S::decode(S::VERSION, &bytes, &context).ok();
+            let state = |encoded: Encoded| S::decode(S::VERSION, &encoded.bytes(), &context).ok();
             let old = old.and_then(state);
             if let Some(new) = state(new) {
                 cell.kind().listen(|listener| {

@@ -193,6 +193,7 @@ fn apply(
     match update {
         Update::Put(record) => {
             let Record { version, format, state, reminders, due, messages } = record;
+            let state = state.bytes();
             forget()?;
             connection
                 .prepare_cached(
@@ -212,7 +213,7 @@ fn apply(
                     &state[..],
                     &reminders[..],
                     due.map(u64::cast_signed),
-                    checksum(id, record).cast_signed()
+                    checksum(id, record, &state).cast_signed()
                 ])?;
             append(messages)
         }

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{ServerId, Update};
+use crate::{Encoded, ServerId, Update};
 
 /// What was committed for one server, and is to become of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Generation {
     }
 
     /// The state that was put, if one was.
-    pub fn state(&self, id: &ServerId) -> Option<&Arc<[u8]>> {
+    pub fn state(&self, id: &ServerId) -> Option<&Encoded> {
         match &self.pending.get(id)?.update {
             Update::Put(record) => Some(&record.state),
             Update::Append(_) | Update::Wipe => None,
@@ -148,7 +148,7 @@ impl Memtable {
     }
 
     /// The state that the active generation has.
-    pub fn active_state(&self, id: &ServerId) -> Option<Arc<[u8]>> {
+    pub fn active_state(&self, id: &ServerId) -> Option<Encoded> {
         self.lock().active.state(id).cloned()
     }
 

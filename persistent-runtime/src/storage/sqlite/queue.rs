@@ -2,8 +2,12 @@
 
 use std::{
     mem,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{Change, Receipt};
@@ -29,7 +33,13 @@ pub enum Found {
 pub struct Queue {
     state: Mutex<State>,
     filled: Condvar,
+    /// Whether there is something to see, for a look without the lock.
+    stirs: AtomicBool,
 }
+
+/// For how long the writer looks again before it sleeps: a caller who has just been
+/// told mostly comes back within it, and to wake a thread takes about as long.
+const LINGER: Duration = Duration::from_micros(50);
 
 #[derive(Default)]
 struct State {
@@ -51,6 +61,7 @@ impl Queue {
             return Some(commit);
         }
         state.commits.push(commit);
+        self.stirs.store(true, Ordering::Relaxed);
         if mem::take(&mut state.sleeps) {
             drop(state);
             self.filled.notify_one();
@@ -61,6 +72,7 @@ impl Queue {
     /// Lets nothing more in.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.stirs.store(true, Ordering::Relaxed);
         self.filled.notify_one();
     }
 
@@ -79,6 +91,9 @@ impl Queue {
 
     /// Waits for commits, for as long as `patience` says, or for ever.
     pub fn take(&self, patience: Option<Duration>) -> Found {
+        if patience.is_none_or(|patience| patience > LINGER) {
+            self.linger();
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_quiet = |state: &mut State| state.commits.is_empty() && !state.is_closed;
         if is_quiet(&mut state) && patience != Some(Duration::ZERO) {
@@ -95,10 +110,19 @@ impl Queue {
             state.sleeps = false;
         }
         if !state.commits.is_empty() {
+            self.stirs.store(false, Ordering::Relaxed);
             let room = Vec::with_capacity(state.commits.len());
             return Found::Commits(mem::replace(&mut state.commits, room));
         }
         if state.is_closed { Found::End } else { Found::Nothing }
+    }
+
+    /// Waits for a moment without going to sleep.
+    fn linger(&self) {
+        let begin = Instant::now();
+        while !self.stirs.load(Ordering::Relaxed) && begin.elapsed() < LINGER {
+            thread::yield_now();
+        }
     }
 }
 

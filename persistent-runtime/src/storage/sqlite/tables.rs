@@ -86,7 +86,7 @@ fn record(connection: &Connection, id: &ServerId) -> Result<Option<Record>, Stor
         })
         .optional()?;
     let Some((record, sum)) = row else { return Ok(None) };
-    verify(sum, checksum(id, &record))?;
+    verify(sum, checksum(id, &record, &record.state.bytes()))?;
     Ok(Some(record))
 }
 
@@ -100,14 +100,14 @@ fn verify(stored: i64, sum: u64) -> Result<(), StorageError> {
     ))
 }
 
-/// That of a row of `servers`, all of it.
-pub fn checksum(id: &ServerId, record: &Record) -> u64 {
+/// That of a row of `servers`, all of it. `state` is the record's, in one piece.
+pub fn checksum(id: &ServerId, record: &Record, state: &[u8]) -> u64 {
     let due = record.due.map_or([0, 0], |due| [1, due]);
     [record.version.into(), record.format.into()]
         .into_iter()
         .chain(due)
         .fold(address(id), Checksum::number)
-        .bytes(&record.state)
+        .bytes(state)
         .bytes(&record.reminders)
         .value()
 }

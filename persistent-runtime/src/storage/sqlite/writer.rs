@@ -192,7 +192,7 @@ impl Writer {
                     None
                 };
                 let before = row.len();
-                row.push(&change.id, &change.update, old.as_deref());
+                row.push(&change.id, &change.update, old.as_ref());
                 weight += journal::weight(row.len() - before, &change.update, old.is_some());
                 *next += journal::numbers(&change.update);
             }

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Change, MemoryStorage, Record, ServerId, SqliteStorage, Storage, storage::StorageFuture,
+    Change, Encoded, MemoryStorage, Record, ServerId, SqliteStorage, Storage,
+    storage::StorageFuture,
 };
 
 /// A storage whose writer does only what it is told.
@@ -99,7 +100,7 @@ fn bytes(text: &str) -> Arc<[u8]> {
     text.as_bytes().into()
 }
 
-fn record(state: impl Into<Arc<[u8]>>) -> Record {
+fn record(state: impl Into<Encoded>) -> Record {
     Record {
         version: 1,
         format: 1,
@@ -120,8 +121,9 @@ fn append(messages: &[&str]) -> Update {
 
 fn text(record: Option<Record>) -> Option<String> {
     let record = record?;
-    let parts = [&record.state].into_iter().chain(&record.messages);
-    Some(parts.map(|part| String::from_utf8_lossy(part)).collect::<Vec<_>>().join(" "))
+    let state = record.state.bytes();
+    let parts = [&state[..]].into_iter().chain(record.messages.iter().map(|message| &**message));
+    Some(parts.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
 }
 
 #[tokio::test]
@@ -229,7 +231,7 @@ async fn messages_stay_in_order_through_any_number_of_folds_and_lives() {
     assert_eq!(text(engine.load("a").await).unwrap(), "0 1 2 3 4 5");
     engine.fold();
     assert_eq!(text(engine.load("a").await).unwrap(), "0 1 2 3 4 5");
-    let snapshot = Record { messages: vec![bytes("7")], ..record(*b"6") };
+    let snapshot = Record { messages: vec![bytes("7")], ..record(&b"6"[..]) };
     engine.commit("a", Update::Put(snapshot)).await;
     engine.fold();
     assert_eq!(text(engine.load("a").await).unwrap(), "6 7", "older messages are gone");
@@ -267,7 +269,7 @@ async fn nothing_can_be_appended_to_what_is_not_there() {
 #[tokio::test]
 async fn lists_and_counts_merge_what_is_pending_with_the_tables() {
     let mut engine = Engine::new();
-    let due = |due| Update::Put(Record { due, ..record(*b"state") });
+    let due = |due| Update::Put(Record { due, ..record(&b"state"[..]) });
     let stages: [&[(&str, Update)]; 3] = [
         &[("a", due(Some(5))), ("c", due(Some(1))), ("e", due(None)), ("g", due(Some(3)))],
         &[("b", due(Some(2))), ("c", due(Some(9))), ("e", Update::Wipe)],
@@ -403,8 +405,8 @@ async fn a_small_change_of_a_large_state_is_a_small_row() {
     for change in changes {
         change(&mut state);
         engine.commit("a", Update::Put(record(&*state))).await;
-        assert_eq!(engine.load("a").await.unwrap().state[..], state);
-        assert_eq!(engine.crashed().load("a").await.unwrap().state[..], state);
+        assert_eq!(engine.load("a").await.unwrap().state.bytes()[..], state);
+        assert_eq!(engine.crashed().load("a").await.unwrap().state.bytes()[..], state);
     }
     assert!(engine.number(journal) < whole + 500, "{}", engine.number(journal) - whole);
 
@@ -416,7 +418,7 @@ async fn a_small_change_of_a_large_state_is_a_small_row() {
     engine.writer.clean(usize::MAX);
     state[10] = 10;
     engine.commit("a", Update::Put(record(&*state))).await;
-    assert_eq!(engine.crashed().load("a").await.unwrap().state[..], state);
+    assert_eq!(engine.crashed().load("a").await.unwrap().state.bytes()[..], state);
 
     // Two of one server in a batch, and another kind of change between.
     let large = |fill: u8| Update::Put(record(vec![fill; 50_000]));
@@ -498,7 +500,7 @@ async fn a_row_that_is_not_what_was_folded_is_an_error_of_its_server() {
             reminders: b"reminders".into(),
             due: Some(5),
             messages: vec![bytes("one"), bytes("two")],
-            ..record(*b"state")
+            ..record(&b"state"[..])
         };
         engine.commit(key, Update::Put(record)).await;
     }
@@ -600,7 +602,7 @@ async fn a_reader_misses_nothing_that_is_folded_meanwhile() {
     });
     for round in 0..300_u64 {
         for key in 0..4 {
-            let due = Update::Put(Record { due: Some(round), ..record(*b"state") });
+            let due = Update::Put(Record { due: Some(round), ..record(&b"state"[..]) });
             storage.commit(Change::new(id(&key.to_string()), due)).await.unwrap();
         }
         assert_eq!(storage.keys("kind", None, 9).await.unwrap().len(), 4, "round {round}");
@@ -665,7 +667,7 @@ async fn model(seed: u64) {
                         ),
                         roll => {
                             let mut state = match old {
-                                Some(old) if roll < 7 => old.state.to_vec(),
+                                Some(old) if roll < 7 => old.state.bytes().into_owned(),
                                 _ => vec![0; usize::try_from(random(40_000)).unwrap()],
                             };
                             let at = usize::try_from(random(state.len() as u64 + 1)).unwrap();
