@@ -39,16 +39,20 @@ use crate::{
 };
 
 /// See the [module](self).
+///
+/// What a busy task looks at between two messages is a cache line away from what
+/// their senders write to.
+#[repr(C)]
 pub(crate) struct Cell<S: Server> {
-    id: ServerId,
-    kind: Arc<Kind<S>>,
-    /// How many clients there are. It leaves 0 under the registry's lock only.
-    handles: AtomicUsize,
     /// Whether the task should look into the mailbox before its next message: at
     /// the outbox, or because the server is killed.
     beckons: AtomicBool,
     /// Whether a submitted commit is over, and its task has not seen it yet.
     settled: AtomicBool,
+    kind: Arc<Kind<S>>,
+    /// How many clients there are. It leaves 0 under the registry's lock only.
+    handles: AtomicUsize,
+    id: ServerId,
     mailbox: Mutex<Mailbox<S>>,
 }
 

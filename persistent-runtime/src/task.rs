@@ -135,8 +135,8 @@ pub(crate) struct Task<S: Server> {
     terms: Option<Arc<Terms<S>>>,
     /// Whether the mailbox may say that messages are refused or forwarded.
     blocked: bool,
-    /// Whether messages have come in bursts.
-    flooded: bool,
+    /// How often it looks for more before it rests: messages have come in bursts.
+    looks: u32,
     /// How many more messages may be handled where the task is.
     allowance: usize,
     /// When it was parked.
@@ -147,6 +147,8 @@ pub(crate) struct Task<S: Server> {
 /// A task that takes as many messages at once looks again before it ends: to
 /// begin another one for the next of them costs more.
 const FLOOD: usize = 8;
+/// So often, letting other tasks have their turn in between.
+const LOOKS: u32 = 16;
 
 pub(crate) enum Step<S: Server> {
     Handle(Envelope<S>),
@@ -235,7 +237,7 @@ impl<S: Server> Task<S> {
             inbox: VecDeque::new(),
             terms: None,
             blocked: false,
-            flooded: false,
+            looks: 0,
             allowance: usize::MAX,
             since: None,
             rests: false,
@@ -388,13 +390,14 @@ impl<S: Server> Task<S> {
             self.blocked |= mailbox.is_blocked();
             if !self.inbox.is_empty() {
                 drop(mailbox);
-                self.flooded = self.inbox.len() >= FLOOD;
+                if self.inbox.len() >= FLOOD {
+                    self.looks = LOOKS;
+                }
                 return self.poll_next(cx);
             }
         }
         if !settled && self.waits_only() && !mailbox.has_posted() {
-            let floods = mem::take(&mut self.flooded);
-            return Poll::Ready(if floods { Step::Linger } else { Step::Park });
+            return Poll::Ready(if self.lingers() { Step::Linger } else { Step::Park });
         }
         if !settled || mailbox.has_posted() {
             mailbox.waker = Some(cx.waker().clone());
@@ -406,11 +409,18 @@ impl<S: Server> Task<S> {
         if self.instance.is_some() && cell.kind().is_stopping() {
             return Poll::Ready(Step::Unload(StopReason::Shutdown));
         }
-        if mem::take(&mut self.flooded) {
+        if self.lingers() {
             return Poll::Ready(Step::Linger);
         }
         self.come_to_rest(&cell, mailbox, Instant::now());
         Poll::Ready(Step::Rest)
+    }
+
+    /// Whether it should look again.
+    fn lingers(&mut self) -> bool {
+        let left = self.looks.checked_sub(1);
+        self.looks = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// Whether there is nothing to do before a submitted commit is over.
