@@ -244,7 +244,7 @@ impl<S: Server> Cell<S> {
             return Err(CallError::NameTaken { server: self.id.clone(), by });
         }
         match mailbox.failed() {
-            Some(panic) if !matches!(order, Order::Stop { .. }) => Err(self.limit_exceeded(panic)),
+            Some(panic) if !matches!(order, Order::Stop(_)) => Err(self.limit_exceeded(panic)),
             _ => Ok(()),
         }
     }

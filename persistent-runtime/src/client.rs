@@ -8,7 +8,7 @@ use crate::{
     core::Core,
     deadline::Deadline,
     direct::{self, Direct},
-    mailbox::{Envelope, Job, Order, Terms},
+    mailbox::{Envelope, Job, Order, Stop, Terms},
     reply::{self, Answer},
     sync::task::coop::consume_budget,
     task::Transfer,
@@ -77,7 +77,7 @@ impl<S: Server> Handle<S> {
             let result = work(state);
             ReplySlot::queued(answer).set(result);
         });
-        self.ask(Order::Run(Job { reads, work }), answer, reply).await
+        self.ask(Order::Run(Box::new(Job { reads, work })), answer, reply).await
     }
 
     /// Makes sure that the server runs.
@@ -119,7 +119,7 @@ impl<S: Server> Handle<S> {
 
     /// Hands the server to another runtime.
     pub(crate) async fn transfer(&self, to: Arc<Core>) -> Result<(), CallError> {
-        self.control(Order::Transfer(Transfer::new(to))).await
+        self.control(Order::Transfer(Box::new(Transfer::new(to)))).await
     }
 
     fn with_terms(&self, change: impl FnOnce(&mut Terms<S>)) -> Self {
@@ -313,7 +313,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         &self,
         reason: impl Into<StopReason>,
     ) -> impl Future<Output = Result<(), CallError>> + Send {
-        self.handle().control(Order::Stop { reason: reason.into(), wipe: false })
+        self.handle().control(Order::Stop(Box::new(Stop { reason: reason.into(), wipe: false })))
     }
 
     /// Ends the server normally and wipes its state, whatever the policy. Also
@@ -323,7 +323,8 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// # Errors
     /// As for [`stop`](Client::stop).
     fn stop_and_wipe(&self) -> impl Future<Output = Result<(), CallError>> + Send {
-        self.handle().control(Order::Stop { reason: StopReason::Normal, wipe: true })
+        self.handle()
+            .control(Order::Stop(Box::new(Stop { reason: StopReason::Normal, wipe: true })))
     }
 
     /// Ends the server without its `terminate` hook, as a crash does: memory

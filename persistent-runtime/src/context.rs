@@ -763,7 +763,9 @@ impl<S: Server> Sender<S> {
         let origin = Origin { life: self.life.clone(), cancelled: self.cancelled.clone() };
         // Refused means that the server has failed or the runtime stops:
         // nobody is there to be told.
-        cell.send(Envelope::new(Order::Info(message, origin), None), &Arc::default()).await.is_ok()
+        cell.send(Envelope::new(Order::Info(Box::new((message, origin))), None), &Arc::default())
+            .await
+            .is_ok()
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{
     task::{Instance, Offer, Task, Transfer},
 };
 
-/// What a server can be asked to do, in the order in which it was asked.
+/// What a server can be asked to do, in the order in which it was asked. Most are
+/// messages, and to hand one to another core costs by its size: the others are boxed.
 pub(crate) struct Envelope<S: Server> {
     pub(crate) order: Order<S>,
     pub(crate) answer: Option<Answer>,
@@ -30,19 +31,22 @@ pub(crate) enum Order<S: Server> {
     Start,
     Message(S::Message),
     /// A message from one of the server's own sources.
-    Info(S::Message, Origin),
+    Info(Box<(S::Message, Origin)>),
     /// Handle the earliest durable timer, if it is due.
     Remind,
     /// Anything to be done with the state.
-    Run(Job<S>),
+    Run(Box<Job<S>>),
     /// Move to another runtime.
-    Transfer(Transfer<S>),
+    Transfer(Box<Transfer<S>>),
     /// Take a server in from another runtime.
     Receive(Box<Offer<S>>),
-    Stop {
-        reason: StopReason,
-        wipe: bool,
-    },
+    Stop(Box<Stop>),
+}
+
+/// An orderly end.
+pub(crate) struct Stop {
+    pub(crate) reason: StopReason,
+    pub(crate) wipe: bool,
 }
 
 /// Code that a client brings along.
@@ -87,7 +91,7 @@ impl<S: Server> Envelope<S> {
         self.answer.is_some()
             && match &self.order {
                 Order::Message(message) => !S::is_async(message),
-                Order::Start | Order::Stop { .. } => true,
+                Order::Start | Order::Stop(_) => true,
                 _ => false,
             }
     }

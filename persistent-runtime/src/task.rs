@@ -17,7 +17,7 @@ use crate::{
     client::Handle,
     gate::Gate,
     kind::Live,
-    mailbox::{Envelope, Job, Mailbox, Order, Phase, Terms},
+    mailbox::{Envelope, Job, Mailbox, Order, Phase, Stop, Terms},
     options::Settings,
     panic::poll_caught,
     reply::Answer,
@@ -135,8 +135,9 @@ pub(crate) struct Task<S: Server> {
     terms: Option<Arc<Terms<S>>>,
     /// Whether the mailbox may say that messages are refused or forwarded.
     blocked: bool,
-    /// How often it looks for more before it rests: messages have come in bursts.
-    looks: u32,
+    /// How many turns other tasks have before it looks for more: messages have come
+    /// in bursts.
+    turns: u32,
     /// How many more messages may be handled where the task is.
     allowance: usize,
     /// When it was parked.
@@ -147,8 +148,9 @@ pub(crate) struct Task<S: Server> {
 /// A task that takes as many messages at once looks again before it ends: to
 /// begin another one for the next of them costs more.
 const FLOOD: usize = 8;
-/// So often, letting other tasks have their turn in between.
-const LOOKS: u32 = 16;
+/// So many turns others have where nobody waits for an answer. The fewer messages
+/// are taken at a time, the more often their senders wait for the mailbox's memory.
+const TURNS: u32 = 8;
 
 pub(crate) enum Step<S: Server> {
     Handle(Envelope<S>),
@@ -237,7 +239,7 @@ impl<S: Server> Task<S> {
             inbox: VecDeque::new(),
             terms: None,
             blocked: false,
-            looks: 0,
+            turns: 0,
             allowance: usize::MAX,
             since: None,
             rests: false,
@@ -251,9 +253,9 @@ impl<S: Server> Task<S> {
     /// is to be done next, if there is something.
     pub(crate) fn handle_first(
         mut self: Box<Self>,
-        envelope: Envelope<S>,
+        mut envelope: Envelope<S>,
     ) -> Option<(Box<Self>, Option<Step<S>>)> {
-        let envelope = self.accept(envelope);
+        self.accept(&mut envelope);
         match self.handle_now(envelope) {
             Now::Done => self.leave().map(|task| (task, None)),
             Now::Wait(envelope) => Some((self, Some(Step::Handle(envelope)))),
@@ -304,8 +306,8 @@ impl<S: Server> Task<S> {
         let mut first = first;
         loop {
             let step = match first.take() {
-                Some(Step::Handle(envelope)) => {
-                    let envelope = self.accept(envelope);
+                Some(Step::Handle(mut envelope)) => {
+                    self.accept(&mut envelope);
                     self.route(envelope)
                 }
                 Some(step) => step,
@@ -341,7 +343,11 @@ impl<S: Server> Task<S> {
                     Some(task) => self = task,
                     None => return,
                 },
-                Step::Linger => yield_now().await,
+                Step::Linger => {
+                    for _ in 0..mem::take(&mut self.turns) {
+                        yield_now().await;
+                    }
+                }
                 Step::Rest => return,
             }
             // One busy server must not keep a thread to itself.
@@ -380,6 +386,9 @@ impl<S: Server> Task<S> {
         if self.allowance == 0 && !self.inbox.is_empty() {
             return Poll::Ready(Step::Move);
         }
+        if self.turns > 0 {
+            return Poll::Ready(Step::Linger);
+        }
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if mailbox.take(|extras| &mut extras.killed) {
@@ -390,14 +399,12 @@ impl<S: Server> Task<S> {
             self.blocked |= mailbox.is_blocked();
             if !self.inbox.is_empty() {
                 drop(mailbox);
-                if self.inbox.len() >= FLOOD {
-                    self.looks = LOOKS;
-                }
+                self.turns = self.patience();
                 return self.poll_next(cx);
             }
         }
         if !settled && self.waits_only() && !mailbox.has_posted() {
-            return Poll::Ready(if self.lingers() { Step::Linger } else { Step::Park });
+            return Poll::Ready(Step::Park);
         }
         if !settled || mailbox.has_posted() {
             mailbox.waker = Some(cx.waker().clone());
@@ -409,18 +416,19 @@ impl<S: Server> Task<S> {
         if self.instance.is_some() && cell.kind().is_stopping() {
             return Poll::Ready(Step::Unload(StopReason::Shutdown));
         }
-        if self.lingers() {
-            return Poll::Ready(Step::Linger);
-        }
         self.come_to_rest(&cell, mailbox, Instant::now());
         Poll::Ready(Step::Rest)
     }
 
-    /// Whether it should look again.
-    fn lingers(&mut self) -> bool {
-        let left = self.looks.checked_sub(1);
-        self.looks = left.unwrap_or_default();
-        left.is_some()
+    /// How many turns others should have behind what is in the inbox.
+    fn patience(&self) -> u32 {
+        match self.inbox.back() {
+            Some(last) if self.inbox.len() >= FLOOD => match last.answer {
+                Some(_) => 1,
+                None => TURNS,
+            },
+            _ => 0,
+        }
     }
 
     /// Whether there is nothing to do before a submitted commit is over.
@@ -538,18 +546,17 @@ impl<S: Server> Task<S> {
         if self.allowance == 0 {
             return None;
         }
-        let envelope = self.inbox.pop_front()?;
+        let mut envelope = self.inbox.pop_front()?;
         self.allowance -= 1;
-        Some(self.accept(envelope))
+        self.accept(&mut envelope);
+        Some(envelope)
     }
 
     /// Goes by the terms of an envelope.
-    fn accept(&mut self, envelope: Envelope<S>) -> Envelope<S> {
-        let Envelope { order, answer, terms } = envelope;
-        if terms.is_some() {
-            self.terms = terms;
+    fn accept(&mut self, envelope: &mut Envelope<S>) {
+        if envelope.terms.is_some() {
+            self.terms = envelope.terms.take();
         }
-        Envelope::new(order, answer)
     }
 
     /// Where an envelope goes.
@@ -565,7 +572,7 @@ impl<S: Server> Task<S> {
                 (Some(target), _) if !matches!(envelope.order, Order::Receive(_)) => {
                     return Step::Forward(envelope, target);
                 }
-                (_, Some(panic)) if !matches!(envelope.order, Order::Stop { .. }) => {
+                (_, Some(panic)) if !matches!(envelope.order, Order::Stop(_)) => {
                     return Step::Refuse(envelope, panic);
                 }
                 _ => {}
@@ -610,12 +617,14 @@ impl<S: Server> Task<S> {
         let terms = self.terms.clone().unwrap_or_default();
         match order {
             Order::Message(message) => self.serve(Work::Message(message), &terms, answer).await,
-            Order::Run(job) => self.serve(Work::Job(job), &terms, answer).await,
-            Order::Info(message, origin) if origin.is_current() => {
-                self.serve(Work::Message(message), &terms, answer).await;
+            Order::Run(job) => self.serve(Work::Job(*job), &terms, answer).await,
+            Order::Info(info) => {
+                let (message, origin) = *info;
+                // Else its activation is over, or somebody has cancelled it.
+                if origin.is_current() {
+                    self.serve(Work::Message(message), &terms, answer).await;
+                }
             }
-            // Its activation is over, or somebody has cancelled it.
-            Order::Info(..) => {}
             Order::Remind => self.remind(&terms, answer).await,
             Order::Start => match self.ready(&terms).await {
                 Ok(instance) => {
@@ -624,9 +633,10 @@ impl<S: Server> Task<S> {
                 }
                 Err(trouble) => self.decline(trouble, answer).await,
             },
-            Order::Transfer(transfer) => self.transfer(transfer, answer).await,
+            Order::Transfer(transfer) => self.transfer(*transfer, answer).await,
             Order::Receive(offer) => self.receive(offer, answer).await,
-            Order::Stop { reason, wipe } => {
+            Order::Stop(stop) => {
+                let Stop { reason, wipe } = *stop;
                 let instance = self.instance.take();
                 if instance.is_none() {
                     self.adopt_settings(&terms);

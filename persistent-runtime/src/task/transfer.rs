@@ -126,7 +126,7 @@ impl<S: Server> Task<S> {
             return self.gate.hold(answer, Err(target.cell().stopped()));
         }
         if home.is_none() && self.is_fed_by(&target) {
-            let order = Order::Transfer(Transfer::new(to));
+            let order = Order::Transfer(Box::new(Transfer::new(to)));
             return target.cell().send_past(Envelope::new(order, answer));
         }
         let reason = StopReason::Transfer;
