@@ -32,7 +32,6 @@ use crate::{
     sync::{
         Mutex, MutexGuard, Notify,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        time::Instant,
     },
     task::{Instance, Step, Task},
     visit,
@@ -205,13 +204,13 @@ impl<S: Server> Cell<S> {
     /// Puts an instance back that a caller has borrowed, or has a task see to
     /// what has come up meanwhile.
     pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance<S>>) {
-        let now = Instant::now();
+        let now = self.kind.core().sweeper().now();
         let mut mailbox = self.lock();
         // The flag counts under the lock only: a shutdown that came after it was
         // looked at finds the instance at rest.
         if mailbox.is_quiet() && !self.kind.is_stopping() {
-            let deadline = self.moment(instance.deadline(now));
-            mailbox.phase = Phase::Idle { instance, since: self.kind.core().sweeper().moment(now) };
+            let deadline = instance.deadline(now);
+            mailbox.phase = Phase::Idle { instance, since: now };
             let arm = mailbox.arm(deadline);
             drop(mailbox);
             self.arm(arm);
@@ -230,9 +229,15 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// A deadline as the sweeper has it.
-    pub(crate) fn moment(&self, deadline: Option<Instant>) -> Option<Moment> {
-        deadline.map(|deadline| self.kind.core().sweeper().moment(deadline))
+    /// Drops the crashes that count no more; when the last of the others will.
+    pub(crate) fn forget_old_crashes(
+        &self,
+        mailbox: &mut Mailbox<S>,
+        now: Moment,
+    ) -> Option<Moment> {
+        let crashes = &mut mailbox.extras_mut()?.crashes;
+        let sweeper = self.kind.core().sweeper();
+        crashes.forget_old(sweeper.instant(now)?).map(|last| sweeper.moment(last))
     }
 
     /// Whether an order may join the queue.
@@ -380,9 +385,7 @@ impl<S: Server> Sweep for Cell<S> {
         if !mailbox.disarm(now) {
             return None;
         }
-        let sweeper = self.kind.core().sweeper();
-        let now = sweeper.instant(now)?;
-        let crashes = mailbox.forget_old_crashes(now);
+        let crashes = self.forget_old_crashes(&mut mailbox, now);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
             // Who has it arms the sweeper again when it comes to rest.
@@ -397,14 +400,13 @@ impl<S: Server> Sweep for Cell<S> {
                 (earliest(crashes, until), None)
             }
             Phase::Idle { instance, since } => {
-                let since = sweeper.instant(*since)?;
-                let idle = instance.idle_deadline(since);
+                let idle = instance.idle_deadline(*since);
                 let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
-                (instance.deadline(since), unload)
+                (instance.deadline(*since), unload)
             }
         };
         if deadline.is_some_and(|deadline| deadline > now) {
-            let rearmed = mailbox.arm(self.moment(deadline));
+            let rearmed = mailbox.arm(deadline);
             drop(mailbox);
             let _ = caught(|| drop(kept));
             return rearmed;
@@ -460,7 +462,7 @@ impl<S: Server> Drop for Line<'_, S> {
 }
 
 /// The earlier of two deadlines, if there are any.
-pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earliest(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     one.into_iter().chain(other).min()
 }
 

@@ -18,6 +18,7 @@ use crate::{
     options::Settings,
     panic::caught,
     reminder::{self, Bell},
+    sweeper::Sweeper,
     sync::{
         DashMap,
         atomic::{AtomicUsize, Ordering},
@@ -220,6 +221,10 @@ impl<S: Server> Live<S> {
     pub(crate) fn new(kind: Arc<Kind<S>>) -> Self {
         kind.live.fetch_add(1, Ordering::Relaxed);
         Self { kind }
+    }
+
+    pub(crate) fn sweeper(&self) -> &Sweeper {
+        self.kind.core.sweeper()
     }
 }
 

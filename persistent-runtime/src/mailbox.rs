@@ -12,7 +12,7 @@ use crate::{
     restart::Crashes,
     source::Origin,
     sweeper::Moment,
-    sync::{Notify, time::Instant},
+    sync::Notify,
     task::{Instance, Offer, Task, Transfer},
 };
 
@@ -136,7 +136,7 @@ pub(crate) struct Extras<S: Server> {
     pub(crate) outbox: Vec<Answer>,
     pub(crate) kept: Kept,
     /// When a server that is not in memory loses its kept values.
-    pub(crate) kept_until: Option<Instant>,
+    pub(crate) kept_until: Option<Moment>,
     pub(crate) watchers: Watchers,
     /// The options that came with a server from another runtime.
     pub(crate) adopted: Option<Arc<Options>>,
@@ -294,11 +294,6 @@ impl<S: Server> Mailbox<S> {
 
     pub(crate) fn has_posted(&self) -> bool {
         self.extras().is_some_and(|extras| !extras.outbox.is_empty())
-    }
-
-    /// Drops the crashes that count no more; when the last of the others will.
-    pub(crate) fn forget_old_crashes(&mut self, now: Instant) -> Option<Instant> {
-        self.extras_mut()?.crashes.forget_old(now)
     }
 
     /// Takes the instance if it is at rest; it is `then` afterwards.

@@ -24,6 +24,14 @@ pub(crate) trait Sweep: Send + Sync {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(NonZeroU64);
 
+impl Moment {
+    /// None in some centuries, where clocks may end.
+    pub(crate) fn after(self, wait: Duration) -> Option<Self> {
+        let nanos = u64::try_from(wait.as_nanos()).ok()?;
+        self.0.checked_add(nanos).map(Self)
+    }
+}
+
 /// See the [module](self). Each server is in the heap at most once: while it is
 /// busy its entry goes stale, and is put back with the true deadline when it
 /// comes up. So the cost is proportional to what expires, not to the calls.
@@ -45,6 +53,10 @@ struct Entry {
 impl Sweeper {
     pub(crate) fn new() -> Self {
         Self { base: Instant::now(), heap: Mutex::default(), earlier: Notify::new() }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.moment(Instant::now())
     }
 
     pub(crate) fn moment(&self, instant: Instant) -> Moment {
@@ -86,7 +98,7 @@ impl Sweeper {
 
     /// Sweeps what is due, up to a batch.
     fn sweep(&self) {
-        let now = self.moment(Instant::now());
+        let now = self.now();
         let mut heap = self.lock();
         let mut due = Vec::new();
         while due.len() < BATCH

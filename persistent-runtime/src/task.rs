@@ -22,10 +22,10 @@ use crate::{
     panic::poll_caught,
     reply::Answer,
     restart::End,
+    sweeper::Moment,
     sync::{
         MutexGuard,
         task::{coop::consume_budget, yield_now},
-        time::Instant,
     },
 };
 
@@ -51,14 +51,14 @@ pub(crate) struct Instance<S: Server> {
     /// Whether `state` may differ from `saved`.
     unsaved: bool,
     /// When it is to be saved at the latest.
-    flush_at: Option<Instant>,
+    flush_at: Option<Moment>,
     /// Whether it has handled a message well.
     proven: bool,
     settings: Arc<Settings>,
     /// What the activating client set.
     options: Option<Arc<Options>>,
     context: Context<S>,
-    _live: Live<S>,
+    live: Live<S>,
 }
 
 impl<S: Server> Instance<S> {
@@ -103,7 +103,7 @@ impl<S: Server> Instance<S> {
             && self.unsaved
             && self.flush_at.is_none()
         {
-            self.flush_at = Instant::now().checked_add(most);
+            self.flush_at = self.live.sweeper().now().after(most);
         }
     }
 
@@ -112,12 +112,12 @@ impl<S: Server> Instance<S> {
         self.options.as_ref().map(|_| self.settings.clone())
     }
 
-    pub(crate) fn deadline(&self, since: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(&self, since: Moment) -> Option<Moment> {
         earliest(self.idle_deadline(since), self.flush_at)
     }
 
-    pub(crate) fn idle_deadline(&self, since: Instant) -> Option<Instant> {
-        since.checked_add(self.settings.idle_timeout)
+    pub(crate) fn idle_deadline(&self, since: Moment) -> Option<Moment> {
+        since.after(self.settings.idle_timeout)
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct Task<S: Server> {
     /// How many more messages may be handled where the task is.
     allowance: usize,
     /// When it was parked.
-    since: Option<Instant>,
+    since: Option<Moment>,
     rests: bool,
 }
 
@@ -373,7 +373,7 @@ impl<S: Server> Task<S> {
         // What waits for the disk is bounded.
         let has_room = self.gate.held() < self.cell.settings().mailbox;
         if has_room && let Some(instance) = &self.instance {
-            if instance.flush_at.is_some_and(|flush_at| flush_at <= Instant::now()) {
+            if instance.flush_at.is_some_and(|flush_at| flush_at <= self.now()) {
                 return Poll::Ready(Step::Save);
             }
             if let Some(message) = instance.context.next_then() {
@@ -416,7 +416,8 @@ impl<S: Server> Task<S> {
         if self.instance.is_some() && cell.kind().is_stopping() {
             return Poll::Ready(Step::Unload(StopReason::Shutdown));
         }
-        self.come_to_rest(&cell, mailbox, Instant::now());
+        let now = self.now();
+        self.come_to_rest(&cell, mailbox, now);
         Poll::Ready(Step::Rest)
     }
 
@@ -441,7 +442,7 @@ impl<S: Server> Task<S> {
 
     /// Waits in the mailbox; gives itself back if something has come up.
     fn park(mut self: Box<Self>) -> Option<Box<Self>> {
-        let now = Instant::now();
+        let now = self.now();
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
@@ -487,7 +488,7 @@ impl<S: Server> Task<S> {
 
     /// With nothing left to do but what may have come up.
     fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
-        let since = self.since.take().unwrap_or_else(Instant::now);
+        let since = self.since.take().unwrap_or_else(|| self.now());
         let cell = self.cell.clone();
         let mailbox = cell.lock();
         if !mailbox.is_quiet() || cell.kind().is_stopping() {
@@ -502,23 +503,20 @@ impl<S: Server> Task<S> {
         &mut self,
         cell: &Arc<Cell<S>>,
         mut mailbox: MutexGuard<'_, Mailbox<S>>,
-        now: Instant,
+        now: Moment,
     ) {
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
                 let deadline = instance.deadline(now);
-                (
-                    Phase::Idle { instance, since: cell.kind().core().sweeper().moment(now) },
-                    deadline,
-                )
+                (Phase::Idle { instance, since: now }, deadline)
             }
             None => {
                 let until = mailbox.extras_mut().and_then(|extras| {
-                    let until = now.checked_add(self.settings().idle_timeout);
+                    let until = now.after(self.settings().idle_timeout);
                     extras.kept_until = until.filter(|_| !extras.kept.is_empty());
                     extras.kept_until
                 });
-                let crashes = mailbox.forget_old_crashes(now);
+                let crashes = cell.forget_old_crashes(&mut mailbox, now);
                 (Phase::Absent, earliest(crashes, until))
             }
         };
@@ -529,7 +527,7 @@ impl<S: Server> Task<S> {
         mailbox.queue = VecDeque::new();
         let terms = mailbox.terms.take();
         mailbox.waker = None;
-        let arm = mailbox.arm(cell.moment(deadline));
+        let arm = mailbox.arm(deadline);
         drop(mailbox);
         drop(terms);
         drop(active);
@@ -851,6 +849,10 @@ impl<S: Server> Task<S> {
 
     fn id(&self) -> ServerId {
         self.cell.id().clone()
+    }
+
+    fn now(&self) -> Moment {
+        self.cell.kind().core().sweeper().now()
     }
 
     /// Those of the current or the last activation.

@@ -56,7 +56,7 @@ impl<S: Server> Task<S> {
             settings: self.settings().clone(),
             options,
             context,
-            _live: Live::new(kind),
+            live: Live::new(kind),
         });
         let Instance { state, context, .. } = &mut *instance;
         match self.drive(S::started(state, context)).await {

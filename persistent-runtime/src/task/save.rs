@@ -11,7 +11,6 @@ use crate::{
     codec,
     panic::caught,
     reminder::{Reminder, Reminders},
-    sync::time::Instant,
 };
 
 /// When a late save that the store has refused is tried again.
@@ -190,7 +189,7 @@ impl<S: Server> Task<S> {
             log.store_whole();
         }
         instance.unsaved = true;
-        instance.flush_at = Instant::now().checked_add(RETRY);
+        instance.flush_at = self.now().after(RETRY);
         self.cell.tell(&Event::Unsaved { reason });
         false
     }
