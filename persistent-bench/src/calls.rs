@@ -2,6 +2,7 @@
 
 use std::{
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -222,6 +223,7 @@ async fn time<P: Peer>(home: &P::Home, work: Work, messages: u32) -> f64 {
         server.ask().await;
         servers.push(server);
     }
+    let servers = servers.into();
     let mut seconds = 0.0;
     for least in [LEAST / 5, LEAST] {
         let (mut sent, begin) = (0, Instant::now());
@@ -234,7 +236,7 @@ async fn time<P: Peer>(home: &P::Home, work: Work, messages: u32) -> f64 {
     seconds
 }
 
-async fn send<P: Peer>(home: &P::Home, servers: &[P], work: Work, messages: u32) {
+async fn send<P: Peer>(home: &P::Home, servers: &Arc<[P]>, work: Work, messages: u32) {
     let server = &servers[0];
     match work {
         Work::Ask => {
@@ -267,15 +269,14 @@ async fn send<P: Peer>(home: &P::Home, servers: &[P], work: Work, messages: u32)
 }
 
 /// 64 callers go around the servers, each from a place of its own.
-async fn from_many<P: Peer>(servers: &[P], messages: u32) {
+async fn from_many<P: Peer>(servers: &Arc<[P]>, messages: u32) {
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
-        let mut servers = servers.to_vec();
-        let shift = (caller * SERVERS / CALLERS) as usize % servers.len();
-        servers.rotate_left(shift);
+        let servers = servers.clone();
         callers.spawn(async move {
-            for server in servers.iter().cycle().take((messages / CALLERS) as usize) {
-                server.ask().await;
+            let first = (caller * SERVERS / CALLERS) as usize;
+            for nth in 0..(messages / CALLERS) as usize {
+                servers[(first + nth) % servers.len()].ask().await;
             }
         });
     }

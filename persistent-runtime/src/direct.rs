@@ -66,7 +66,10 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
 /// How often a caller looks again for a server that another caller has. Such a
 /// message can't wait for anything, so most are over at once, and to look again is
 /// cheaper than to queue and be woken.
-const LOOKS: u32 = 32;
+const LOOKS: u32 = 16;
+/// How long it stays away in between: each look takes the memory of the lock from the
+/// one who has the server.
+const PAUSE: u32 = 64;
 
 /// The instance, if it is at rest and the message would leave it at rest.
 fn borrow<S: Server>(cell: &Cell<S>, terms: &Terms<S>, reads: bool) -> Option<Box<Instance<S>>> {
@@ -84,7 +87,9 @@ fn borrow<S: Server>(cell: &Cell<S>, terms: &Terms<S>, reads: bool) -> Option<Bo
             _ => return None,
         }
         drop(mailbox);
-        hint::spin_loop();
+        for _ in 0..PAUSE {
+            hint::spin_loop();
+        }
     }
     None
 }
