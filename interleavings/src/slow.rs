@@ -75,7 +75,7 @@ impl Storage for SlowStorage {
                 return Err(StorageError::new("refused on purpose"));
             }
             // Not the key of the server's own, which shows whether it is gone.
-            let id = ServerId::new(change.id.kind(), change.id.key());
+            let id = ServerId::new(change.id.kind().to_owned(), change.id.key());
             self.states.commit(Change::new(id, change.update)).await?;
             pause().await;
             Ok(())

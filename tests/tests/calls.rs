@@ -5,7 +5,7 @@ use std::time::Duration;
 use persistent_runtime::{Address, CallError, Client, Options, Runtime, persistent_server};
 use persistent_tests::{Counter, CounterClient, CounterMessage, Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
 async fn a_struct_behaves_the_same_plain_and_as_a_server() {
@@ -75,6 +75,29 @@ async fn a_call_that_takes_too_long_times_out_and_the_server_goes_on() {
     assert_eq!(server.value().await.unwrap(), 1);
     assert_eq!(begin.elapsed(), Duration::from_millis(500));
     assert_eq!(server.increment().await.unwrap(), 2);
+}
+
+/// A client keeps its timer from call to call.
+#[tokio::test(start_paused = true)]
+async fn each_call_of_a_client_has_a_deadline_of_its_own() {
+    let ms = Duration::from_millis;
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Counter>("a", ()).with_timeout(ms(100));
+    server.increment_after(ms(90)).await.unwrap();
+    sleep(ms(70)).await;
+    server.increment_after(ms(90)).await.unwrap();
+    let times_out = async |early: Duration| {
+        sleep(early).await;
+        let begin = Instant::now();
+        let result = server.increment_after(ms(500)).await;
+        assert!(matches!(result, Err(CallError::Timeout { .. })), "{result:?}");
+        assert_eq!(begin.elapsed(), ms(100));
+    };
+    times_out(ms(0)).await;
+    tokio::join!(times_out(ms(0)), times_out(ms(30)), times_out(ms(60)));
+    // A call that is dropped leaves a timer that is none of the next one's.
+    timeout(ms(50), server.increment_after(ms(500))).await.unwrap_err();
+    times_out(ms(0)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -279,3 +279,58 @@ pub trait Storage: Send + Sync + 'static {
     /// Every later call is an error. Called once at least, perhaps again.
     fn close(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use super::*;
+
+    type Work = Box<dyn FnOnce() + Send>;
+
+    /// Counts what it is told, and keeps what it is to do.
+    #[derive(Default)]
+    struct Told {
+        done: AtomicUsize,
+        failed: AtomicUsize,
+        work: Mutex<Vec<Work>>,
+    }
+
+    impl Committed for Told {
+        fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
+            if outcome.is_ok() { &self.done } else { &self.failed }.fetch_add(1, Relaxed);
+        }
+
+        fn delegate(&self, work: Work) {
+            self.work.lock().unwrap().push(work);
+        }
+    }
+
+    #[test]
+    fn each_of_many_receipts_is_told_once_and_many_are_told_elsewhere() {
+        for count in [0, 1, 4, 5, 127, 128, 129, 1000] {
+            let told = Arc::new(Told::default());
+            Receipt::all_done((0..count).map(|_| Receipt::new(told.clone())).collect());
+            let here = told.done.load(Relaxed);
+            assert_eq!(here, if count <= 4 { count } else { 0 });
+            for work in told.work.lock().unwrap().drain(..) {
+                let before = told.done.load(Relaxed);
+                work();
+                assert!(told.done.load(Relaxed) - before <= 128, "others have their turn");
+            }
+            assert_eq!(told.done.load(Relaxed), count);
+            assert_eq!(told.failed.load(Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn receipts_whose_telling_is_dropped_tell_that_it_has_failed() {
+        let told = Arc::new(Told::default());
+        Receipt::all_done((0..10).map(|_| Receipt::new(told.clone())).collect());
+        told.work.lock().unwrap().clear();
+        assert_eq!((told.done.load(Relaxed), told.failed.load(Relaxed)), (0, 10));
+    }
+}
