@@ -180,7 +180,8 @@ mod tests {
     /// States of every size that matters, and what may become of them.
     #[test]
     fn a_state_is_what_came_and_a_difference_leads_from_one_to_the_next() {
-        let bytes = |size: usize| (0..size).map(|n| (n * n / 7).to_le_bytes()[0]).collect::<Vec<_>>();
+        let bytes =
+            |size: usize| (0..size).map(|n| (n * n / 7).to_le_bytes()[0]).collect::<Vec<_>>();
         let sizes = [0, 1, 100, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 4 * CHUNK + 5];
         for size in sizes {
             let old_bytes = bytes(size);
