@@ -140,7 +140,7 @@ pub(crate) struct Task<S: Server> {
     turns: u32,
     /// How many more messages may be handled where the task is.
     allowance: usize,
-    /// When it was parked.
+    /// When it was parked, with no message since.
     since: Option<Moment>,
     rests: bool,
 }
@@ -150,7 +150,7 @@ pub(crate) struct Task<S: Server> {
 const FLOOD: usize = 8;
 /// So many turns others have where nobody waits for an answer. The fewer messages
 /// are taken at a time, the more often their senders wait for the mailbox's memory.
-const TURNS: u32 = 8;
+const TURNS: u32 = 4;
 
 pub(crate) enum Step<S: Server> {
     Handle(Envelope<S>),
@@ -442,14 +442,14 @@ impl<S: Server> Task<S> {
 
     /// Waits in the mailbox; gives itself back if something has come up.
     fn park(mut self: Box<Self>) -> Option<Box<Self>> {
-        let now = self.now();
+        let since = self.since.unwrap_or_else(|| self.now());
         let cell = self.cell.clone();
         let mut mailbox = cell.lock();
         if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
             return Some(self);
         }
         self.allowance = usize::MAX;
-        self.since = Some(now);
+        self.since = Some(since);
         mailbox.waker = None;
         mailbox.phase = Phase::Parked(self);
         None
@@ -488,7 +488,7 @@ impl<S: Server> Task<S> {
 
     /// With nothing left to do but what may have come up.
     fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
-        let since = self.since.take().unwrap_or_else(|| self.now());
+        let since = self.since.unwrap_or_else(|| self.now());
         let cell = self.cell.clone();
         let mailbox = cell.lock();
         if !mailbox.is_quiet() || cell.kind().is_stopping() {
@@ -552,6 +552,7 @@ impl<S: Server> Task<S> {
 
     /// Goes by the terms of an envelope.
     fn accept(&mut self, envelope: &mut Envelope<S>) {
+        self.since = None;
         if envelope.terms.is_some() {
             self.terms = envelope.terms.take();
         }
