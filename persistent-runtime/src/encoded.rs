@@ -10,6 +10,13 @@ use std::{borrow::Cow, fmt, ops::Range, slice, sync::Arc};
 pub(crate) const CHUNK: usize = 16 << 10;
 
 /// An encoded state. Cloning shares its bytes.
+///
+/// ```
+/// # use persistent_runtime::Encoded;
+/// let state = Encoded::from(&b"\x81\xa5count\x03"[..]);
+/// assert_eq!(state.len(), 8);
+/// assert_eq!(*state.bytes(), *b"\x81\xa5count\x03");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded(Chunks);
 
@@ -24,9 +31,7 @@ impl Encoded {
     /// How many bytes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        let chunks = self.chunks();
-        let last = chunks.last().map_or(0, |last| last.len());
-        chunks.len().saturating_sub(1) * CHUNK + last
+        sum(self.chunks())
     }
 
     /// Whether there are none.
@@ -102,8 +107,7 @@ impl Encoded {
         let old_part = join(&old_rest[..old_rest.len() - last]);
         let part = join(&rest[..rest.len() - last]);
         let (start, end) = common(&old_part, &part);
-        let bytes = |chunks: &[Arc<[u8]>]| chunks.iter().map(|chunk| chunk.len()).sum::<usize>();
-        let (before, behind) = (bytes(&chunks[..first]), bytes(&rest[rest.len() - last..]));
+        let (before, behind) = (sum(&chunks[..first]), sum(&rest[rest.len() - last..]));
         let changed = start..part.len() - end;
         Difference { start: before + start, end: behind + end, part, changed }
     }
@@ -124,6 +128,10 @@ impl Difference<'_> {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.part[self.changed.clone()]
     }
+}
+
+fn sum(chunks: &[Arc<[u8]>]) -> usize {
+    chunks.iter().map(|chunk| chunk.len()).sum()
 }
 
 fn join(chunks: &[Arc<[u8]>]) -> Cow<'_, [u8]> {
