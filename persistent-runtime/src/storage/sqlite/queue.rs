@@ -1,12 +1,11 @@
 //! What waits for the writer.
 
 use std::{
-    mem,
+    hint, mem,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -117,11 +116,13 @@ impl Queue {
         if state.is_closed { Found::End } else { Found::Nothing }
     }
 
-    /// Waits for a moment without going to sleep.
+    /// Waits for a moment without going to sleep, and without giving way: where others
+    /// want this core, a thread that does so is let in again much later than one that
+    /// is woken.
     fn linger(&self) {
         let begin = Instant::now();
         while !self.stirs.load(Ordering::Relaxed) && begin.elapsed() < LINGER {
-            thread::yield_now();
+            hint::spin_loop();
         }
     }
 }
