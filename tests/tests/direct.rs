@@ -271,3 +271,32 @@ async fn servers_that_start_one_another_do_not_nest() {
     runtime.at::<Link>("5000", ()).touch().await.unwrap();
     assert_eq!(runtime.count::<Link>().await.unwrap().live, 5001);
 }
+
+/// On one thread, so that nobody else could give them their turn.
+#[tokio::test]
+async fn a_caller_that_never_has_to_wait_gives_others_their_turn() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.start::<Counter>("a", ()).await.unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
+    for casts in [false, true] {
+        enough.store(false, Ordering::Relaxed);
+        let (server, seen) = (server.clone(), enough.clone());
+        let busy = tokio::spawn(async move {
+            for sent in 0..100_000 {
+                if seen.load(Ordering::Relaxed) {
+                    return sent;
+                }
+                if casts {
+                    server.bump().await.unwrap();
+                } else {
+                    server.value().await.unwrap();
+                }
+            }
+            100_000
+        });
+        tokio::task::yield_now().await;
+        enough.store(true, Ordering::Relaxed);
+        // Less than fit into the mailbox, where it would have to wait.
+        assert!((1..1000).contains(&busy.await.unwrap()));
+    }
+}
