@@ -128,6 +128,10 @@ pub fn connect(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FILE_FORMAT });
     }
     let prepare = || -> Result<(), StorageError> {
+        // A new database leaves its rollback journal behind for a log. After a power cut
+        // the two must not be there together: the one would empty the database, and the
+        // other then be a log without its database.
+        connection.pragma_update(None, "synchronous", "EXTRA")?;
         // The row says what is intended, an error behind it that it was not done:
         // the old mode would be left, in which a power cut may undo a commit.
         let modes: Vec<String> = connection
