@@ -34,7 +34,12 @@ pub struct Queue {
     filled: Condvar,
     /// Whether there is something to see, for a look without the lock.
     stirs: AtomicBool,
+    /// Whether few commits were taken last.
+    few: AtomicBool,
 }
+
+/// With more callers than that, their threads have a better use for the time.
+const FEW: usize = 4;
 
 /// For how long the writer looks again before it sleeps: a caller who has just been
 /// told mostly comes back within it, and to wake a thread takes about as long.
@@ -90,7 +95,8 @@ impl Queue {
 
     /// Waits for commits, for as long as `patience` says, or for ever.
     pub fn take(&self, patience: Option<Duration>) -> Found {
-        if patience.is_none_or(|patience| patience > LINGER) {
+        let few = self.few.load(Ordering::Relaxed);
+        if few && patience.is_none_or(|patience| patience > LINGER) {
             self.linger();
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +116,7 @@ impl Queue {
         }
         if !state.commits.is_empty() {
             self.stirs.store(false, Ordering::Relaxed);
+            self.few.store(state.commits.len() <= FEW, Ordering::Relaxed);
             let room = Vec::with_capacity(state.commits.len());
             return Found::Commits(mem::replace(&mut state.commits, room));
         }
