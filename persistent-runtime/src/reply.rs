@@ -133,10 +133,10 @@ impl<R> Waiting<R> {
         let mut content = self.0.lock();
         match &mut content.stage {
             Stage::Held { waiting } => {
-                match waiting {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => *waiting = Some(cx.waker().clone()),
-                }
+                let same = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                let former = if same { None } else { waiting.replace(cx.waker().clone()) };
+                drop(content);
+                drop(former);
                 Poll::Pending
             }
             Stage::Released => Poll::Ready(Some(mem::replace(&mut content.result, Ok(None)))),
