@@ -5,16 +5,30 @@ use std::{cell::Cell, error::Error, fmt};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use bounded::Bounded;
+use encoder::Encoder;
 
-mod bounded;
+mod encoder;
 
 /// The encoding that [`encode`] writes, stored beside each state.
 pub(crate) const FORMAT: u32 = 1;
 
-/// Why a state has no stored form: its own `Serialize` failed.
+/// Why a state has no stored form: its own `Serialize` failed, or what it has can't
+/// be stored.
 #[derive(Debug)]
-pub struct EncodeError(rmp_serde::encode::Error);
+pub struct EncodeError(Box<str>);
+
+impl EncodeError {
+    #[cold]
+    fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string().into())
+    }
+}
+
+impl serde::ser::Error for EncodeError {
+    fn custom<T: fmt::Display>(reason: T) -> Self {
+        Self::new(reason)
+    }
+}
 
 /// Why stored bytes are no state of the server's type.
 #[derive(Debug)]
@@ -57,11 +71,7 @@ impl fmt::Display for EncodeError {
     }
 }
 
-impl Error for EncodeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
-    }
-}
+impl Error for EncodeError {}
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,8 +153,7 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// If `value`'s own `Serialize` fails, or lists and maps are nested so deep that
 /// [`decode`] would refuse them.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut inner = rmp_serde::Serializer::new(buffer).with_struct_map();
-    value.serialize(Bounded { inner: &mut inner, levels: DEPTH }).map_err(EncodeError)
+    value.serialize(Encoder { bytes: buffer, levels: DEPTH })
 }
 
 /// How deep lists and maps may be nested. Reading is recursive, and the stack of

@@ -1,0 +1,572 @@
+//! Writes values as named `MessagePack`, byte for byte as `rmp_serde` does.
+//!
+//! That writes to whatever takes bytes: each piece of a value is a call, which may fail.
+//! Memory takes them all, and to it structs are written in half the time; encoding is
+//! most of what a change of a large state costs. Lists and maps that are nested too deep
+//! to be read again are refused, so the recursion ends before the stack does.
+
+#![expect(
+    clippy::inline_always,
+    reason = "a field's name is a few constant bytes where it is put in place"
+)]
+
+use serde::{
+    Serialize, Serializer,
+    ser::{
+        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant,
+    },
+};
+
+use super::EncodeError;
+
+/// Where a value goes, in which `levels` more lists and maps may be nested. A list or
+/// map with nothing in it is none.
+pub(super) struct Encoder<'a> {
+    pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) levels: usize,
+}
+
+/// How a length is written.
+struct Head {
+    /// Together with the length, if that is less than `few`.
+    fixed: u8,
+    few: u8,
+    /// In front of so many bits of it.
+    bits_8: Option<u8>,
+    bits_16: u8,
+    bits_32: u8,
+}
+
+const TEXT: Head = Head { fixed: 0xa0, few: 32, bits_8: Some(0xd9), bits_16: 0xda, bits_32: 0xdb };
+const BYTES: Head = Head { fixed: 0, few: 0, bits_8: Some(0xc4), bits_16: 0xc5, bits_32: 0xc6 };
+const LIST: Head = Head { fixed: 0x90, few: 16, bits_8: None, bits_16: 0xdc, bits_32: 0xdd };
+const MAP: Head = Head { fixed: 0x80, few: 16, bits_8: None, bits_16: 0xde, bits_32: 0xdf };
+
+impl<'a> Encoder<'a> {
+    #[inline]
+    fn put<const N: usize>(&mut self, marker: u8, number: [u8; N]) {
+        self.bytes.push(marker);
+        self.bytes.extend_from_slice(&number);
+    }
+
+    #[inline(always)]
+    fn head(&mut self, head: &Head, length: usize) -> Result<(), EncodeError> {
+        match u8::try_from(length) {
+            Ok(length) if length < head.few => {
+                self.bytes.push(head.fixed | length);
+                Ok(())
+            }
+            _ => self.long_head(head, length),
+        }
+    }
+
+    #[inline(never)]
+    fn long_head(&mut self, head: &Head, length: usize) -> Result<(), EncodeError> {
+        match (u8::try_from(length), head.bits_8) {
+            (Ok(length), Some(marker)) => self.put(marker, [length]),
+            _ => match (u16::try_from(length), u32::try_from(length)) {
+                (Ok(length), _) => self.put(head.bits_16, length.to_be_bytes()),
+                (_, Ok(length)) => self.put(head.bits_32, length.to_be_bytes()),
+                _ => return Err(EncodeError::new("a length takes more than 32 bits")),
+            },
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn bytes(&mut self, head: &Head, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.head(head, bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn unsigned(&mut self, number: u64) {
+        if let Ok(number) = u8::try_from(number) {
+            match number {
+                0..0x80 => self.bytes.push(number),
+                _ => self.put(0xcc, [number]),
+            }
+        } else if let Ok(number) = u16::try_from(number) {
+            self.put(0xcd, number.to_be_bytes());
+        } else if let Ok(number) = u32::try_from(number) {
+            self.put(0xce, number.to_be_bytes());
+        } else {
+            self.put(0xcf, number.to_be_bytes());
+        }
+    }
+
+    #[inline]
+    fn signed(&mut self, number: i64) {
+        if let Ok(number) = u64::try_from(number) {
+            self.unsigned(number);
+        } else if let Ok(number) = i8::try_from(number) {
+            match number {
+                -32.. => self.bytes.push(number.cast_unsigned()),
+                _ => self.put(0xd0, number.to_be_bytes()),
+            }
+        } else if let Ok(number) = i16::try_from(number) {
+            self.put(0xd1, number.to_be_bytes());
+        } else if let Ok(number) = i32::try_from(number) {
+            self.put(0xd2, number.to_be_bytes());
+        } else {
+            self.put(0xd3, number.to_be_bytes());
+        }
+    }
+
+    /// For what is in a list or map.
+    #[inline]
+    fn deeper(self) -> Result<Self, EncodeError> {
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok(Self { levels, ..self }),
+            None => Err(EncodeError::new("depth limit exceeded")),
+        }
+    }
+
+    /// For the entries of a list or map.
+    #[inline]
+    fn entries(mut self, head: &Head, length: usize) -> Result<Self, EncodeError> {
+        self.head(head, length)?;
+        if length == 0 { Ok(self) } else { self.deeper() }
+    }
+
+    /// For what a variant that is not a unit has.
+    #[inline]
+    fn variant(self, name: &str) -> Result<Self, EncodeError> {
+        let mut this = self.entries(&MAP, 1)?;
+        this.bytes(&TEXT, name.as_bytes())?;
+        Ok(this)
+    }
+
+    #[inline]
+    fn compound(
+        self,
+        head: &'static Head,
+        length: Option<usize>,
+    ) -> Result<Compound<'a>, EncodeError> {
+        let late = length.is_none().then_some((head, self.bytes.len()));
+        let encoder = match length {
+            Some(length) => self.entries(head, length)?,
+            None => self.deeper()?,
+        };
+        Ok(Compound { encoder, late, length: 0 })
+    }
+
+    /// For one of several values.
+    #[inline]
+    fn next(&mut self) -> Encoder<'_> {
+        Encoder { bytes: self.bytes, levels: self.levels }
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident: $scalar:ty => |$this:ident, $value:ident| $put:expr,)*) => {
+        $(
+            #[inline]
+            fn $method(self, $value: $scalar) -> Result<(), EncodeError> {
+                let mut $this = self;
+                $put;
+                Ok(())
+            }
+        )*
+    };
+}
+
+impl<'a> Serializer for Encoder<'a> {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = Compound<'a>;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Compound<'a>;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    scalars! {
+        serialize_bool: bool => |this, value| this.put(if value { 0xc3 } else { 0xc2 }, []),
+        serialize_i8: i8 => |this, number| this.signed(number.into()),
+        serialize_i16: i16 => |this, number| this.signed(number.into()),
+        serialize_i32: i32 => |this, number| this.signed(number.into()),
+        serialize_i64: i64 => |this, number| this.signed(number),
+        serialize_i128: i128 => |this, number| this.bytes(&BYTES, &number.to_be_bytes())?,
+        serialize_u8: u8 => |this, number| this.unsigned(number.into()),
+        serialize_u16: u16 => |this, number| this.unsigned(number.into()),
+        serialize_u32: u32 => |this, number| this.unsigned(number.into()),
+        serialize_u64: u64 => |this, number| this.unsigned(number),
+        serialize_u128: u128 => |this, number| this.bytes(&BYTES, &number.to_be_bytes())?,
+        serialize_f32: f32 => |this, number| this.put(0xca, number.to_be_bytes()),
+        serialize_f64: f64 => |this, number| this.put(0xcb, number.to_be_bytes()),
+        serialize_char: char => |this, c| this.bytes(&TEXT, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+        serialize_str: &str => |this, text| this.bytes(&TEXT, text.as_bytes())?,
+        serialize_bytes: &[u8] => |this, bytes| this.bytes(&BYTES, bytes)?,
+        serialize_unit_struct: &'static str => |this, _name| this.put(LIST.fixed, []),
+    }
+
+    #[inline]
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<(), EncodeError> {
+        self.bytes.push(0xc0);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<(), EncodeError> {
+        self.serialize_unit()
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
+            return rmp_serde::Serializer::new(self.bytes)
+                .serialize_newtype_struct(name, value)
+                .map_err(EncodeError::new);
+        }
+        value.serialize(self)
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.serialize_str(variant)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        value.serialize(self.variant(variant)?)
+    }
+
+    #[inline]
+    fn serialize_seq(self, length: Option<usize>) -> Result<Compound<'a>, EncodeError> {
+        self.compound(&LIST, length)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, length: usize) -> Result<Self, EncodeError> {
+        self.entries(&LIST, length)
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Self, EncodeError> {
+        self.entries(&LIST, length)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self, EncodeError> {
+        self.variant(variant)?.entries(&LIST, length)
+    }
+
+    #[inline]
+    fn serialize_map(self, length: Option<usize>) -> Result<Compound<'a>, EncodeError> {
+        self.compound(&MAP, length)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Self, EncodeError> {
+        self.entries(&MAP, length)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self, EncodeError> {
+        self.variant(variant)?.entries(&MAP, length)
+    }
+}
+
+macro_rules! compounds {
+    ($($compound:ident: $put:ident($($name:ident)?),)*) => {
+        $(
+            impl $compound for Encoder<'_> {
+                type Ok = ();
+                type Error = EncodeError;
+
+                #[inline(always)]
+                fn $put<T: Serialize + ?Sized>(
+                    &mut self,
+                    $($name: &'static str,)?
+                    value: &T,
+                ) -> Result<(), EncodeError> {
+                    $(self.bytes(&TEXT, $name.as_bytes())?;)?
+                    value.serialize(self.next())
+                }
+
+                #[inline]
+                fn end(self) -> Result<(), EncodeError> {
+                    Ok(())
+                }
+            }
+        )*
+    };
+}
+
+compounds! {
+    SerializeTuple: serialize_element(),
+    SerializeTupleStruct: serialize_field(),
+    SerializeTupleVariant: serialize_field(),
+    SerializeStruct: serialize_field(name),
+    SerializeStructVariant: serialize_field(name),
+}
+
+/// A list or map, of which only its end may know how long it is.
+pub(super) struct Compound<'a> {
+    encoder: Encoder<'a>,
+    /// The head that is still to come, and where.
+    late: Option<(&'static Head, usize)>,
+    length: usize,
+}
+
+impl Compound<'_> {
+    #[inline]
+    fn finish(mut self) -> Result<(), EncodeError> {
+        if let Some((head, start)) = self.late {
+            let end = self.encoder.bytes.len();
+            self.encoder.head(head, self.length)?;
+            let taken = self.encoder.bytes.len() - end;
+            self.encoder.bytes[start..].rotate_right(taken);
+        }
+        Ok(())
+    }
+}
+
+impl SerializeSeq for Compound<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    #[inline]
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.length += 1;
+        value.serialize(self.encoder.next())
+    }
+
+    #[inline]
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+impl SerializeMap for Compound<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
+        self.length += 1;
+        key.serialize(self.encoder.next())
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        value.serialize(self.encoder.next())
+    }
+
+    #[inline]
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::codec::{DEPTH, encode, is_too_deep};
+
+    #[derive(Serialize)]
+    struct Unit;
+
+    #[derive(Serialize)]
+    struct Newtype(u8);
+
+    #[derive(Serialize)]
+    struct Pair(u8, Newtype);
+
+    #[derive(Serialize)]
+    struct Fields {
+        text: String,
+        #[serde(flatten)]
+        more: BTreeMap<String, Option<i64>>,
+    }
+
+    #[derive(Serialize)]
+    enum Variant {
+        Unit,
+        Newtype(Unit),
+        Tuple(f32, f64),
+        Empty(),
+        Struct { value: char },
+        Nothing {},
+    }
+
+    struct Bytes<'a>(&'a [u8]);
+
+    impl Serialize for Bytes<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+
+    struct Shown(u8);
+
+    impl Serialize for Shown {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(&format_args!("<{}>", self.0))
+        }
+    }
+
+    /// A list that does not know its length beforehand.
+    struct Lengthless(usize);
+
+    impl Serialize for Lengthless {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut list = serializer.serialize_seq(None)?;
+            for number in 0..self.0 {
+                list.serialize_element(&number)?;
+            }
+            list.end()
+        }
+    }
+
+    /// As `rmp_serde` takes types of other programs.
+    struct Extension(u8);
+
+    impl Serialize for Extension {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let extension = (5_i8, Bytes(&[self.0]));
+            serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &extension)
+        }
+    }
+
+    /// A value in so many lists.
+    struct Deep<'a, T>(usize, &'a T);
+
+    impl<T: Serialize> Serialize for Deep<'_, T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                0 => self.1.serialize(serializer),
+                lists => [Deep(lists - 1, self.1)].serialize(serializer),
+            }
+        }
+    }
+
+    /// It is written as `rmp_serde` writes it, or refused where it can't be read.
+    fn check<T: Serialize>(value: &T) {
+        let plain = rmp_serde::to_vec_named(value).unwrap();
+        let mut bytes = Vec::new();
+        encode(value, &mut bytes).unwrap();
+        assert_eq!(bytes, plain);
+        for lists in DEPTH - 4..DEPTH + 4 {
+            let deep = Deep(lists, value);
+            let unreadable = is_too_deep(&rmp_serde::to_vec_named(&deep).unwrap());
+            let refused = encode(&deep, &mut Vec::new()).is_err();
+            assert_eq!(refused, unreadable, "{plain:x?} in {lists} lists");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_value_is_written_as_without_a_limit_up_to_the_limit() {
+        check(&(true, 1_i8, 300_i16, -70_000_i32, i64::MIN));
+        check(&(1_u8, 300_u16, 70_000_u32, u64::MAX, 'ß', "text", ()));
+        check(&(i128::MIN, u128::MAX));
+        check(&(Unit, Newtype(1), Pair(1, Newtype(2)), Some(Newtype(3)), None::<u8>));
+        let more = BTreeMap::from([("a".to_owned(), Some(1)), ("b".to_owned(), None)]);
+        check(&Fields { text: "text".to_owned(), more });
+        check(&Variant::Unit);
+        check(&Variant::Newtype(Unit));
+        check(&Variant::Tuple(0.5, 0.5));
+        check(&Variant::Empty());
+        check(&Variant::Struct { value: 'c' });
+        check(&Variant::Nothing {});
+        check(&vec![vec![1, 2], vec![]]);
+        check(&BTreeMap::from([(1, vec![BTreeMap::from([(Newtype(1).0, 'c')])]), (2, vec![])]));
+        check(&(Bytes(b"\x91\x91"), Shown(1), Lengthless(3), Extension(1)));
+    }
+
+    /// Each number and length takes as few bytes as it can.
+    #[test]
+    fn every_size_is_written_as_without_a_limit() {
+        fn check<T: Serialize>(value: &T) {
+            let mut bytes = b"before".to_vec();
+            encode(value, &mut bytes).unwrap();
+            assert_eq!(bytes[6..], rmp_serde::to_vec_named(value).unwrap());
+        }
+        for bits in 0..64 {
+            for number in [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + 1] {
+                check(&(number, number.cast_signed(), number.cast_signed().wrapping_neg()));
+            }
+        }
+        for number in -200..200_i16 {
+            check(&(number, i8::try_from(number).ok(), u8::try_from(number).ok()));
+        }
+        let most = i128::from(u64::MAX);
+        check(&(most, -most, u128::MAX, i8::MIN, i16::MIN, i32::MIN, u8::MAX, u16::MAX, u32::MAX));
+        for length in [0, 1, 15, 16, 31, 32, 127, 128, 255, 256, 65_535, 65_536, 70_000] {
+            check(&"x".repeat(length));
+            check(&Bytes(&vec![7; length]));
+            check(&vec![true; length]);
+            check(&(0..length).map(|n| (n, 'c')).collect::<BTreeMap<_, _>>());
+            check(&Lengthless(length));
+            check(&[Lengthless(length), Lengthless(1)]);
+        }
+    }
+
+    #[test]
+    fn an_extension_that_is_none_is_an_error() {
+        #[derive(Serialize)]
+        #[serde(rename = "_ExtStruct")]
+        struct Extension(u8);
+
+        let refused = encode(&Extension(1), &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains("expected tuple"), "{refused}");
+    }
+
+    /// Without a limit on the way its stack ended.
+    #[test]
+    fn a_value_that_never_ends_is_refused() {
+        struct Endless;
+
+        impl Serialize for Endless {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_newtype_variant("Endless", 0, "More", self)
+            }
+        }
+
+        let refused = encode(&Endless, &mut Vec::new()).unwrap_err();
+        assert_eq!(refused.to_string(), "depth limit exceeded");
+    }
+}
