@@ -125,19 +125,28 @@ impl Order {
     }
 }
 
-/// Deletes some rows of the journal that are in the tables; false when there
-/// are no more.
-pub fn clean(connection: &Connection, rows: usize) -> Result<bool> {
+/// To delete a row is as much work as so many bytes of it, however small it is.
+pub const ROW: usize = 2048;
+
+/// Deletes rows of the journal that are in the tables, about as many bytes; false when
+/// there are no more.
+pub fn clean(connection: &Connection, bytes: usize) -> Result<bool> {
+    let rows = i64::try_from(bytes / ROW).unwrap_or(i64::MAX);
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
     let deleted = transaction(connection, || {
         connection
             .prepare_cached(
                 "DELETE FROM journal WHERE number IN (
-                     SELECT number FROM journal WHERE number < (SELECT number FROM fold)
-                     ORDER BY number LIMIT ?)",
+                     SELECT number FROM (
+                         SELECT number, length(changes) AS length,
+                             sum(length(changes)) OVER (ORDER BY number) AS total
+                         FROM journal WHERE number < (SELECT number FROM fold)
+                         ORDER BY number LIMIT max(?, 1))
+                     WHERE total - length < ?)",
             )?
-            .execute([i64::try_from(rows).unwrap_or(i64::MAX)])
+            .execute([rows, bytes])
     })?;
-    Ok(deleted >= rows)
+    Ok(deleted > 0)
 }
 
 /// Runs `work` in a transaction, and takes it back if it fails.

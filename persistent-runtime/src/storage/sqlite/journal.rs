@@ -16,7 +16,7 @@ use crate::{Encoded, Record, ServerId, StorageError, Update};
 pub const ROW_BYTES: usize = 256 << 10;
 /// The least state of which only the difference is written: below it that would
 /// spare little, and above it copying is what a change costs.
-pub const SPLICED: usize = 16 << 10;
+pub const SPLICED: usize = 1 << 10;
 
 const WIPE: u8 = 0;
 const APPEND: u8 = 1;

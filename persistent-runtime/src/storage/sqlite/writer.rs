@@ -31,8 +31,11 @@ const GENERATION: usize = 64 << 20;
 /// How old a change becomes at least before it is folded for its age: hot
 /// servers have many changes in that time, of which one is folded.
 const YOUNG: Duration = Duration::from_secs(1);
-/// How long no commit may come before the fold uses the pause.
+/// How long no commit may come before a fold is begun.
 const QUIET: Duration = Duration::from_millis(20);
+/// How long none may come before what has been begun uses the pause: one who calls
+/// again and again makes shorter ones, and would wait for it each time.
+const PAUSE: Duration = Duration::from_millis(1);
 /// The age at which a change is folded though there was no pause.
 const OLD: Duration = Duration::from_secs(30);
 /// How many servers are folded at once in a pause, where a commit may come at
@@ -40,8 +43,8 @@ const OLD: Duration = Duration::from_secs(30);
 const PAUSE_SERVERS: usize = 128;
 /// How many servers are folded at once where nobody waits.
 const FREE_SERVERS: usize = 4096;
-/// Rows of the journal that are deleted at once.
-const CLEANED_ROWS: usize = 8;
+/// Bytes of the journal that are deleted at once.
+const CLEANED: usize = 2 << 20;
 /// When a failed fold is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -58,8 +61,10 @@ pub struct Writer {
     trouble: Option<(Instant, StorageError)>,
     /// Whether the journal has rows that are in the tables.
     rubbish: bool,
-    /// How many of them should be deleted by now.
+    /// How many bytes of them should be deleted by now.
     owed: usize,
+    /// Whether nobody has come since the last look.
+    quiet: bool,
     buffer: Vec<u8>,
     generation: usize,
 }
@@ -82,6 +87,7 @@ impl Writer {
             trouble: None,
             rubbish: true,
             owed: 0,
+            quiet: true,
             buffer: Vec::new(),
             generation: GENERATION,
         }
@@ -99,7 +105,9 @@ impl Writer {
 
     /// Sees to what waits, or uses the pause; false at the end.
     fn turn(&mut self, queue: &Queue) -> bool {
-        match queue.take(self.patience()) {
+        let found = queue.take(self.patience());
+        self.quiet = matches!(found, Found::Nothing);
+        match found {
             Found::Commits(commits) => {
                 let mut commits = commits.into_iter();
                 while self.serve(&mut commits) {}
@@ -267,11 +275,11 @@ impl Writer {
             None => {}
         }
         if self.rubbish {
-            // Twice as fast as rows are written.
-            self.owed += 2 * (written / ROW_BYTES + 1);
-            if self.owed >= CLEANED_ROWS {
-                let rows = mem::take(&mut self.owed);
-                self.clean(rows);
+            // Twice as fast as is written.
+            self.owed += 2 * (written + fold::ROW);
+            if self.owed >= CLEANED {
+                let bytes = mem::take(&mut self.owed);
+                self.clean(bytes);
             }
         }
         self.checkpoints.keep_up(&self.connection, written);
@@ -283,7 +291,8 @@ impl Writer {
             return Some(RETRY.saturating_sub(since.elapsed()).max(QUIET));
         }
         match &self.fold {
-            Some(fold) if fold.is_sorting() => Some(Duration::from_millis(1)),
+            Some(fold) if fold.is_sorting() || !self.quiet => Some(PAUSE),
+            None if self.rubbish && !self.quiet => Some(PAUSE),
             Some(_) => Some(Duration::ZERO),
             None if self.rubbish => Some(Duration::ZERO),
             None => self
@@ -302,7 +311,7 @@ impl Writer {
                 self.fold(PAUSE_SERVERS);
             }
         } else if self.rubbish {
-            self.clean(CLEANED_ROWS);
+            self.clean(CLEANED);
         } else if since.is_some_and(|since| since.elapsed() >= YOUNG) {
             self.freeze();
         }
@@ -334,9 +343,9 @@ impl Writer {
         self.checkpoints.look(&self.connection);
     }
 
-    fn clean(&mut self, rows: usize) {
+    fn clean(&mut self, bytes: usize) {
         // What fails is tried again behind the next fold.
-        self.rubbish = fold::clean(&self.connection, rows).unwrap_or(false);
+        self.rubbish = fold::clean(&self.connection, bytes).unwrap_or(false);
     }
 
     /// Leaves plain tables behind, if the disk lets it.
