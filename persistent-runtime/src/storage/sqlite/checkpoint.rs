@@ -16,9 +16,9 @@ const STEP: u32 = 1024;
 /// Pages at which the writer waits until all are in the database, so that the
 /// log begins anew: 64 MiB.
 const BOUND: u32 = 16_384;
-/// The same while commits are small: 8 MiB. What they cost is the sync, and to
+/// The same while commits are small: 4 MiB. What they cost is the sync, and to
 /// sync a file that has not grown takes half as long.
-const LOW_BOUND: u32 = 2048;
+const LOW_BOUND: u32 = 1024;
 /// A commit of fewer bytes is small.
 const SMALL: usize = 16 << 10;
 /// How much is written between two looks at the log.

@@ -48,6 +48,15 @@ const CLEANED: usize = 2 << 20;
 /// When a failed fold is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What a batch came to.
+#[derive(Default)]
+pub struct Written {
+    /// Bytes in the journal.
+    bytes: usize,
+    /// By how much the generation has grown.
+    weight: usize,
+}
+
 /// See the [module](self).
 pub struct Writer {
     connection: Connection,
@@ -132,27 +141,26 @@ impl Writer {
             return false;
         }
         let written = self.commit(batch);
-        self.keep_up(written);
+        self.keep_up(&written);
         true
     }
 
-    /// Commits a batch in one transaction and answers each of its commits; returns
-    /// how much the generation has grown.
-    pub fn commit(&mut self, mut batch: Vec<Commit>) -> usize {
+    /// Commits a batch in one transaction and answers each of its commits.
+    pub fn commit(&mut self, mut batch: Vec<Commit>) -> Written {
         if let Some(error) = self.refusal() {
             answer(batch, &Err(error));
-            return 0;
+            return Written::default();
         }
         self.refuse_appends_to_nothing(&mut batch);
         if batch.is_empty() {
-            return 0;
+            return Written::default();
         }
         let first = self.next;
-        let weight = match self.append(&batch) {
-            Ok(weight) => weight,
+        let written = match self.append(&batch) {
+            Ok(written) => written,
             Err(error) => {
                 answer(batch, &Err(error));
-                return 0;
+                return Written::default();
             }
         };
         let mut number = first;
@@ -163,13 +171,13 @@ impl Writer {
             number += journal::numbers(&pending.update);
             (change.id, pending)
         });
-        self.memtable.publish(changes, weight);
+        self.memtable.publish(changes, written.weight);
         Receipt::all_done(waiting);
-        weight
+        written
     }
 
     /// Writes the journal's rows.
-    fn append(&mut self, batch: &[Commit]) -> Result<usize, StorageError> {
+    fn append(&mut self, batch: &[Commit]) -> Result<Written, StorageError> {
         let Self { connection, memtable, buffer, next, .. } = self;
         // A difference is taken to the last change of the server. That is what the
         // memtable has, unless there is another before it in the batch.
@@ -178,7 +186,7 @@ impl Writer {
             Update::Append(_) | Update::Wipe => false,
         };
         let mut seen = batch.iter().any(is_large).then(HashSet::new);
-        let mut weight = 0;
+        let mut written = Written::default();
         // The numbers are used up even if it fails, so no row comes twice.
         transaction(connection, || {
             let insert = |mut row: Row| {
@@ -201,7 +209,9 @@ impl Writer {
                 };
                 let before = row.len();
                 row.push(&change.id, &change.update, old.as_ref());
-                weight += journal::weight(row.len() - before, &change.update, old.is_some());
+                let bytes = row.len() - before;
+                written.bytes += bytes;
+                written.weight += journal::weight(bytes, &change.update, old.is_some());
                 *next += journal::numbers(&change.update);
             }
             *buffer = insert(row)?;
@@ -210,7 +220,7 @@ impl Writer {
         // One large state must not keep its memory for ever.
         buffer.clear();
         buffer.shrink_to(4 * ROW_BYTES);
-        Ok(weight)
+        Ok(written)
     }
 
     /// Why nothing can be committed: the journal has become too long, since it
@@ -258,12 +268,15 @@ impl Writer {
 
     /// Does as much of the fold as a batch must, so that it is over before the
     /// next generation is full.
-    fn keep_up(&mut self, written: usize) {
+    fn keep_up(&mut self, written: &Written) {
         let (weight, since) = self.memtable.active();
         match &self.fold {
             Some(fold) => {
                 let room = (self.generation * 3 / 4).saturating_sub(weight);
-                let share = if room > written { fold.rest() * written / room } else { fold.rest() };
+                let share = match written.weight {
+                    grown if grown < room => fold.rest() * grown / room,
+                    _ => fold.rest(),
+                };
                 let is_late = weight >= self.generation;
                 if !fold.is_sorting() || is_late {
                     self.fold(if is_late { FREE_SERVERS } else { share + 1 });
@@ -276,13 +289,13 @@ impl Writer {
         }
         if self.rubbish {
             // Twice as fast as is written.
-            self.owed += 2 * (written + fold::ROW);
+            self.owed += 2 * (written.bytes + fold::ROW);
             if self.owed >= CLEANED {
                 let bytes = mem::take(&mut self.owed);
                 self.clean(bytes);
             }
         }
-        self.checkpoints.keep_up(&self.connection, written);
+        self.checkpoints.keep_up(&self.connection, written.bytes);
     }
 
     /// How long to wait for commits before the pause is used.
