@@ -7,119 +7,33 @@ use std::{
     mem,
     pin::pin,
     sync::Arc,
-    task::{self, Poll, Waker},
+    task::{self, Poll},
 };
 
 use crate::{
-    CallError, Context, DecodeError, Encoded, Options, Persist, ReplySlot, Server, ServerId,
-    StopReason, StorageError,
-    cell::{Cell, discard, earliest},
+    CallError, DecodeError, Persist, ReplySlot, Server, ServerId, StopReason, StorageError,
+    cell::{Cell, discard},
     client::Handle,
     gate::Gate,
-    kind::Live,
-    mailbox::{Envelope, Job, Mailbox, Order, Phase, Stop, Terms},
+    mailbox::{Envelope, Job, Order, Phase, Stop, Terms},
     options::Settings,
     panic::poll_caught,
     reply::Answer,
     restart::End,
     sweeper::Moment,
-    sync::{
-        MutexGuard,
-        task::{coop::consume_budget, yield_now},
-    },
+    sync::task::{coop::consume_budget, yield_now},
 };
 
+mod instance;
 mod life;
 mod log;
 mod replay;
+mod rest;
 mod save;
 mod transfer;
 
-use log::Log;
-use replay::run;
+pub(crate) use instance::Instance;
 pub(crate) use transfer::{Offer, Transfer};
-
-/// A server in memory.
-pub(crate) struct Instance<S: Server> {
-    state: S,
-    /// The stored form of `state` as it was last loaded or staged; none when
-    /// the next one must be written in any case. Where messages are journaled
-    /// it is kept only for those who hear of changes.
-    saved: Option<Encoded>,
-    /// Where messages are journaled: those since the state was last stored.
-    log: Option<Box<Log<S>>>,
-    /// Whether `state` may differ from `saved`.
-    unsaved: bool,
-    /// When it is to be saved at the latest.
-    flush_at: Option<Moment>,
-    /// Whether it has handled a message well.
-    proven: bool,
-    settings: Arc<Settings>,
-    /// What the activating client set.
-    options: Option<Arc<Options>>,
-    context: Context<S>,
-    live: Live<S>,
-}
-
-impl<S: Server> Instance<S> {
-    /// Runs a message whose method is not `async`.
-    pub(crate) fn run(&mut self, message: S::Message, reply: ReplySlot<'_>) -> Driven<()> {
-        let Self { state, log, context, .. } = self;
-        let ran = match log {
-            Some(log) if !S::is_read(&message) => log.record(state, message, context, reply),
-            _ => run(state, message, context, reply),
-        };
-        match ran {
-            Ok(()) => Driven::Done(()),
-            Err(panic) => Driven::Panicked(panic),
-        }
-    }
-
-    /// Whether a message would leave nothing to be committed.
-    pub(crate) fn is_free(&self, reads: bool, persist: Option<Persist>) -> bool {
-        match persist.unwrap_or(self.settings.persist) {
-            Persist::EveryMessage => reads && !self.unsaved,
-            Persist::Every(_) | Persist::OnStop => true,
-        }
-    }
-
-    /// Notes what a message has come to, if there is nothing to it but that it
-    /// may have changed a state that can wait to be saved.
-    pub(crate) fn settle_directly(&mut self, reads: bool, persist: Option<Persist>) -> bool {
-        if !self.context.is_quiet() || !self.is_free(reads, persist) {
-            return false;
-        }
-        self.proven = true;
-        if !reads {
-            self.unsaved = true;
-            self.flush_within(persist.unwrap_or(self.settings.persist));
-        }
-        true
-    }
-
-    /// Sees to it that the level's time limit is kept.
-    fn flush_within(&mut self, level: Persist) {
-        if let Persist::Every(most) = level
-            && self.unsaved
-            && self.flush_at.is_none()
-        {
-            self.flush_at = self.live.sweeper().now().after(most);
-        }
-    }
-
-    /// The settings, if they are not those of its kind.
-    fn own_settings(&self) -> Option<Arc<Settings>> {
-        self.options.as_ref().map(|_| self.settings.clone())
-    }
-
-    pub(crate) fn deadline(&self, since: Moment) -> Option<Moment> {
-        earliest(self.idle_deadline(since), self.flush_at)
-    }
-
-    pub(crate) fn idle_deadline(&self, since: Moment) -> Option<Moment> {
-        since.after(self.settings.idle_timeout)
-    }
-}
 
 /// See the [module](self). There is one at most per cell: it begins when the
 /// cell's phase becomes `Running` and ends when that changes.
@@ -429,112 +343,6 @@ impl<S: Server> Task<S> {
                 None => TURNS,
             },
             _ => 0,
-        }
-    }
-
-    /// Whether there is nothing to do before a submitted commit is over.
-    pub(crate) fn waits_only(&self) -> bool {
-        self.gate.is_submitted()
-            && self.gate.held() < self.cell.settings().mailbox
-            && self.inbox.is_empty()
-            && self.instance.as_deref().is_some_and(|instance| instance.context.is_quiet())
-    }
-
-    /// Waits in the mailbox; gives itself back if something has come up.
-    fn park(mut self: Box<Self>) -> Option<Box<Self>> {
-        let since = self.since.unwrap_or_else(|| self.now());
-        let cell = self.cell.clone();
-        let mut mailbox = cell.lock();
-        if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
-            return Some(self);
-        }
-        self.allowance = usize::MAX;
-        self.since = Some(since);
-        mailbox.waker = None;
-        mailbox.phase = Phase::Parked(self);
-        None
-    }
-
-    /// Goes on where it was parked, its commit being done. This may be any thread:
-    /// the time is that at which it was parked.
-    pub(crate) fn go_on_after_commit(mut self: Box<Self>) {
-        let cell = self.cell.clone();
-        let left = if self.gate.advance() {
-            // The storage may have taken the next one in another way.
-            if self.waits_only() { self.park() } else { Some(self) }
-        } else {
-            self.try_to_rest()
-        };
-        if let Some(task) = left {
-            cell.kind().spawn(task.run(None));
-        }
-    }
-
-    /// Comes to rest, or waits for its commit in the mailbox; gives itself back if
-    /// there is something else to do.
-    fn leave(mut self: Box<Self>) -> Option<Box<Self>> {
-        let settled = self.gate.poll(&mut task::Context::from_waker(Waker::noop())).is_ready();
-        let is_quiet = |instance: &Instance<S>| instance.context.is_quiet();
-        if self.gate.has_failed() || !self.instance.as_deref().is_some_and(is_quiet) {
-            Some(self)
-        } else if settled {
-            self.try_to_rest()
-        } else if self.waits_only() {
-            self.park()
-        } else {
-            Some(self)
-        }
-    }
-
-    /// With nothing left to do but what may have come up.
-    fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
-        let since = self.since.unwrap_or_else(|| self.now());
-        let cell = self.cell.clone();
-        let mailbox = cell.lock();
-        if !mailbox.is_quiet() || cell.kind().is_stopping() {
-            return Some(self);
-        }
-        self.come_to_rest(&cell, mailbox, since);
-        None
-    }
-
-    /// Puts the instance, if there is one, where the next message finds it.
-    fn come_to_rest(
-        &mut self,
-        cell: &Arc<Cell<S>>,
-        mut mailbox: MutexGuard<'_, Mailbox<S>>,
-        now: Moment,
-    ) {
-        let (phase, deadline) = match self.instance.take() {
-            Some(instance) => {
-                let deadline = instance.deadline(now);
-                (Phase::Idle { instance, since: now }, deadline)
-            }
-            None => {
-                let until = mailbox.extras_mut().and_then(|extras| {
-                    let until = now.after(self.settings().idle_timeout);
-                    extras.kept_until = until.filter(|_| !extras.kept.is_empty());
-                    extras.kept_until
-                });
-                let crashes = cell.forget_old_crashes(&mut mailbox, now);
-                (Phase::Absent, earliest(crashes, until))
-            }
-        };
-        let absent = matches!(phase, Phase::Absent);
-        mailbox.phase = phase;
-        let active = if absent { mailbox.active.take() } else { None };
-        // A server at rest has no mailbox to speak of.
-        mailbox.queue = VecDeque::new();
-        let terms = mailbox.terms.take();
-        mailbox.waker = None;
-        let arm = mailbox.arm(deadline);
-        drop(mailbox);
-        drop(terms);
-        drop(active);
-        self.rests = true;
-        cell.arm(arm);
-        if absent {
-            cell.kind().release(cell.id());
         }
     }
 
