@@ -455,6 +455,54 @@ async fn a_damaged_journal_is_an_error_and_stays_as_it_is() {
     }
 }
 
+#[tokio::test]
+async fn who_comes_again_at_once_waits_for_no_fold() {
+    let mut engine = Engine::new();
+    let queue = engine.storage.queue.clone();
+    let many = (0..3 * PAUSE_SERVERS).map(|n| (id(&n.to_string()), put("old")));
+    engine.try_commit(many.collect()).await;
+    engine.writer.freeze();
+    let rest = |engine: &Engine| engine.writer.fold.as_ref().map_or(0, Fold::rest);
+    for _ in 0..2 {
+        let before = rest(&engine);
+        let commit = engine.storage.commit(Change::new(id("again"), put("new")));
+        assert!(engine.writer.turn(&queue));
+        commit.await.unwrap();
+        assert_eq!(rest(&engine), before - 1, "the share of a batch");
+        assert_eq!(engine.writer.patience(), Some(PAUSE));
+    }
+    // Nobody comes.
+    for _ in 0..2 {
+        let before = rest(&engine);
+        assert!(engine.writer.turn(&queue));
+        assert_eq!(rest(&engine), before - PAUSE_SERVERS);
+        assert_eq!(engine.writer.patience(), Some(Duration::ZERO));
+    }
+}
+
+#[tokio::test]
+async fn the_journal_is_deleted_by_bytes_and_a_row_is_some() {
+    let mut engine = Engine::new();
+    for n in 0..250 {
+        engine.commit(&n.to_string(), put("small")).await;
+    }
+    for n in 0..3 {
+        engine.commit(&n.to_string(), Update::Put(record(vec![n; ROW_BYTES]))).await;
+    }
+    engine.fold();
+    engine.commit("0", put("not folded")).await;
+    let rows = "SELECT count(*) FROM journal";
+    for (bytes, left) in [(200 * fold::ROW, 54), (50 * fold::ROW, 4), (1, 3), (ROW_BYTES + 99, 1)] {
+        engine.writer.clean(bytes);
+        assert_eq!(engine.number(rows), left);
+        assert!(engine.writer.rubbish);
+    }
+    engine.writer.clean(usize::MAX);
+    assert!(!engine.writer.rubbish);
+    assert_eq!(engine.number(rows), 1, "what is not folded stays");
+    assert_eq!(text(engine.crashed().load("0").await).unwrap(), "not folded");
+}
+
 /// However many changes come, and at whatever size, all files stay small.
 #[tokio::test]
 async fn the_journal_and_the_log_stay_bounded_under_load() {
