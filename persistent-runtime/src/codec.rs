@@ -150,8 +150,8 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// Appends the stored form of `value` to `buffer`.
 ///
 /// # Errors
-/// If `value`'s own `Serialize` fails, or lists and maps are nested so deep that
-/// [`decode`] would refuse them.
+/// If `value`'s own `Serialize` fails, lists and maps are nested so deep that
+/// [`decode`] would refuse them, or a length takes more than 32 bits.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     value.serialize(Encoder { bytes: buffer, levels: DEPTH })
 }

@@ -115,20 +115,24 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// For what is in a list or map.
+    /// Into a list or map.
     #[inline]
-    fn deeper(self) -> Result<Self, EncodeError> {
+    fn descend(&mut self) -> Result<(), EncodeError> {
         match self.levels.checked_sub(1) {
-            Some(levels) => Ok(Self { levels, ..self }),
-            None => Err(EncodeError::new("depth limit exceeded")),
+            Some(levels) => self.levels = levels,
+            None => return Err(EncodeError::new("depth limit exceeded")),
         }
+        Ok(())
     }
 
     /// For the entries of a list or map.
     #[inline]
     fn entries(mut self, head: &Head, length: usize) -> Result<Self, EncodeError> {
         self.head(head, length)?;
-        if length == 0 { Ok(self) } else { self.deeper() }
+        if length > 0 {
+            self.descend()?;
+        }
+        Ok(self)
     }
 
     /// For what a variant that is not a unit has.
@@ -148,7 +152,7 @@ impl<'a> Encoder<'a> {
         let late = length.is_none().then_some((head, self.bytes.len()));
         let encoder = match length {
             Some(length) => self.entries(head, length)?,
-            None => self.deeper()?,
+            None => self,
         };
         Ok(Compound { encoder, late, length: 0 })
     }
@@ -351,6 +355,16 @@ pub(super) struct Compound<'a> {
 }
 
 impl Compound<'_> {
+    /// For the next entry.
+    #[inline]
+    fn entry(&mut self) -> Result<Encoder<'_>, EncodeError> {
+        if self.length == 0 && self.late.is_some() {
+            self.encoder.descend()?;
+        }
+        self.length += 1;
+        Ok(self.encoder.next())
+    }
+
     #[inline]
     fn finish(mut self) -> Result<(), EncodeError> {
         if let Some((head, start)) = self.late {
@@ -369,8 +383,7 @@ impl SerializeSeq for Compound<'_> {
 
     #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.length += 1;
-        value.serialize(self.encoder.next())
+        value.serialize(self.entry()?)
     }
 
     #[inline]
@@ -385,8 +398,7 @@ impl SerializeMap for Compound<'_> {
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
-        self.length += 1;
-        key.serialize(self.encoder.next())
+        key.serialize(self.entry()?)
     }
 
     #[inline]
@@ -431,6 +443,27 @@ mod tests {
         Empty(),
         Struct { value: char },
         Nothing {},
+        OfALongNameThatTakesMoreThan31Bytes { and_its_only_field_has_one_as_well: u8 },
+    }
+
+    #[derive(Default, Serialize)]
+    struct Many {
+        a: u8,
+        b: u8,
+        c: u8,
+        d: u8,
+        e: u8,
+        f: u8,
+        g: u8,
+        h: u8,
+        i: u8,
+        j: u8,
+        k: u8,
+        l: u8,
+        m: u8,
+        n: u8,
+        o: u8,
+        p: u8,
     }
 
     struct Bytes<'a>(&'a [u8]);
@@ -499,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_value_is_written_as_without_a_limit_up_to_the_limit() {
+    fn each_kind_of_value_is_written_as_rmp_serde_does_up_to_the_limit() {
         check(&(true, 1_i8, 300_i16, -70_000_i32, i64::MIN));
         check(&(1_u8, 300_u16, 70_000_u32, u64::MAX, 'ß', "text", ()));
         check(&(i128::MIN, u128::MAX));
@@ -515,11 +548,16 @@ mod tests {
         check(&vec![vec![1, 2], vec![]]);
         check(&BTreeMap::from([(1, vec![BTreeMap::from([(Newtype(1).0, 'c')])]), (2, vec![])]));
         check(&(Bytes(b"\x91\x91"), Shown(1), Lengthless(3), Extension(1)));
+        check(&Lengthless(0));
+        check(&[Variant::OfALongNameThatTakesMoreThan31Bytes {
+            and_its_only_field_has_one_as_well: 1,
+        }]);
+        check(&Many::default());
     }
 
     /// Each number and length takes as few bytes as it can.
     #[test]
-    fn every_size_is_written_as_without_a_limit() {
+    fn every_size_is_written_as_rmp_serde_does() {
         fn check<T: Serialize>(value: &T) {
             let mut bytes = b"before".to_vec();
             encode(value, &mut bytes).unwrap();
@@ -542,7 +580,25 @@ mod tests {
             check(&(0..length).map(|n| (n, 'c')).collect::<BTreeMap<_, _>>());
             check(&Lengthless(length));
             check(&[Lengthless(length), Lengthless(1)]);
+            check(&BTreeMap::from([(
+                length,
+                Fields { text: "x".repeat(length), more: BTreeMap::new() },
+            )]));
         }
+    }
+
+    #[test]
+    fn a_length_that_has_no_form_is_an_error() {
+        struct Long;
+
+        impl Serialize for Long {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_seq(Some(1 << 32))?.end()
+            }
+        }
+
+        let refused = encode(&Long, &mut Vec::new()).unwrap_err();
+        assert_eq!(refused.to_string(), "a length takes more than 32 bits");
     }
 
     #[test]

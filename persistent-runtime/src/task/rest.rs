@@ -72,7 +72,7 @@ impl<S: Server> Task<S> {
     }
 
     /// With nothing left to do but what may have come up.
-    pub(super) fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
+    fn try_to_rest(mut self: Box<Self>) -> Option<Box<Self>> {
         let since = self.since.unwrap_or_else(|| self.now());
         let cell = self.cell.clone();
         let mailbox = cell.lock();

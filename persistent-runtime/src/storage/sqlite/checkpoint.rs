@@ -1,5 +1,5 @@
 //! Checkpoints: the log's pages go into the database file, by a thread of their
-//! own, so that no commit pays for them.
+//! own: commits wait only where the log begins anew.
 
 use std::{
     path::Path,
@@ -17,7 +17,7 @@ const STEP: u32 = 1024;
 /// log begins anew: 64 MiB.
 const BOUND: u32 = 16_384;
 /// The same while commits are small: 4 MiB. What they cost is the sync, and to
-/// sync a file that has not grown takes half as long.
+/// sync a file that has not grown takes two thirds of the time.
 const LOW_BOUND: u32 = 1024;
 /// A commit of fewer bytes is small.
 const SMALL: usize = 16 << 10;
@@ -80,7 +80,7 @@ impl Checkpoints {
             self.wait();
             self.begin();
             self.wait();
-        } else if log.pages.saturating_sub(log.moved) >= STEP {
+        } else if log.pages.saturating_sub(log.moved) >= STEP.min(bound / 2) {
             self.begin();
         }
     }

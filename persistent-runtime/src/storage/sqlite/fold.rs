@@ -125,23 +125,25 @@ impl Order {
     }
 }
 
-/// To delete a row is as much work as so many bytes of it, however small it is.
+/// What deleting a row costs at least, in bytes of a larger one.
 pub const ROW: usize = 2048;
 
-/// Deletes rows of the journal that are in the tables, about as many bytes; false when
-/// there are no more.
+/// Deletes about `bytes` of the journal's rows that are in the tables, one row at least;
+/// false if there were none.
 pub fn clean(connection: &Connection, bytes: usize) -> Result<bool> {
     let rows = i64::try_from(bytes / ROW).unwrap_or(i64::MAX);
     let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    // The innermost query leaves the changes themselves unread.
     let deleted = transaction(connection, || {
         connection
             .prepare_cached(
                 "DELETE FROM journal WHERE number IN (
                      SELECT number FROM (
-                         SELECT number, length(changes) AS length,
-                             sum(length(changes)) OVER (ORDER BY number) AS total
-                         FROM journal WHERE number < (SELECT number FROM fold)
-                         ORDER BY number LIMIT max(?, 1))
+                         SELECT number, length, sum(length) OVER (ORDER BY number) AS total
+                         FROM (
+                             SELECT number, length(changes) AS length FROM journal
+                             WHERE number < (SELECT number FROM fold)
+                             ORDER BY number LIMIT max(?, 1)))
                      WHERE total - length < ?)",
             )?
             .execute([rows, bytes])

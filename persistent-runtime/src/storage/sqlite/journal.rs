@@ -15,7 +15,7 @@ use crate::{Encoded, Record, ServerId, StorageError, Update};
 /// A row that has grown to this is full, so that none takes long to delete.
 pub const ROW_BYTES: usize = 256 << 10;
 /// The least state of which only the difference is written: below it that would
-/// spare little, and above it copying is what a change costs.
+/// spare little.
 pub const SPLICED: usize = 1 << 10;
 
 const WIPE: u8 = 0;

@@ -31,16 +31,16 @@ const GENERATION: usize = 64 << 20;
 /// How old a change becomes at least before it is folded for its age: hot
 /// servers have many changes in that time, of which one is folded.
 const YOUNG: Duration = Duration::from_secs(1);
-/// How long no commit may come before a fold is begun.
+/// How long it must have been quiet before a fold is begun.
 const QUIET: Duration = Duration::from_millis(20);
-/// How long none may come before what has been begun uses the pause: one who calls
-/// again and again makes shorter ones, and would wait for it each time.
+/// How long before what has been begun uses the pause: one who calls again and again
+/// makes shorter ones, and would wait for it each time.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The age at which a change is folded though there was no pause.
 const OLD: Duration = Duration::from_secs(30);
-/// How many servers are folded at once in a pause, where a commit may come at
-/// any time.
-const PAUSE_SERVERS: usize = 128;
+/// How many servers are folded at once, in a pause or between two batches: a commit
+/// may come at any time, and each fold has a sync.
+const SOME_SERVERS: usize = 128;
 /// How many servers are folded at once where nobody waits.
 const FREE_SERVERS: usize = 4096;
 /// Bytes of the journal that are deleted at once.
@@ -66,6 +66,8 @@ pub struct Writer {
     /// The next change's number.
     next: u64,
     fold: Option<Fold>,
+    /// How many servers should be folded by now.
+    late: usize,
     /// When a fold failed, and why.
     trouble: Option<(Instant, StorageError)>,
     /// Whether the journal has rows that are in the tables.
@@ -93,6 +95,7 @@ impl Writer {
             checkpoints,
             next,
             fold: None,
+            late: 0,
             trouble: None,
             rubbish: true,
             owed: 0,
@@ -271,15 +274,16 @@ impl Writer {
     fn keep_up(&mut self, written: &Written) {
         let (weight, since) = self.memtable.active();
         match &self.fold {
+            Some(_) if weight >= self.generation => self.fold(FREE_SERVERS),
+            Some(fold) if fold.is_sorting() => {}
             Some(fold) => {
-                let room = (self.generation * 3 / 4).saturating_sub(weight);
-                let share = match written.weight {
-                    grown if grown < room => fold.rest() * grown / room,
-                    _ => fold.rest(),
+                let (rest, room) = (fold.rest(), (self.generation * 3 / 4).saturating_sub(weight));
+                self.late += match written.weight {
+                    grown if grown < room => rest * grown / room + 1,
+                    _ => rest,
                 };
-                let is_late = weight >= self.generation;
-                if !fold.is_sorting() || is_late {
-                    self.fold(if is_late { FREE_SERVERS } else { share + 1 });
+                if self.late >= SOME_SERVERS.min(rest) {
+                    self.fold(self.late);
                 }
             }
             None if weight >= self.generation || since.is_some_and(|it| it.elapsed() >= OLD) => {
@@ -304,15 +308,12 @@ impl Writer {
             return Some(RETRY.saturating_sub(since.elapsed()).max(QUIET));
         }
         match &self.fold {
-            Some(fold) if fold.is_sorting() || !self.quiet => Some(PAUSE),
-            None if self.rubbish && !self.quiet => Some(PAUSE),
-            Some(_) => Some(Duration::ZERO),
-            None if self.rubbish => Some(Duration::ZERO),
-            None => self
-                .memtable
-                .active()
-                .1
-                .map(|since| YOUNG.saturating_sub(since.elapsed()).max(QUIET)),
+            Some(fold) if fold.is_sorting() => Some(PAUSE),
+            None if !self.rubbish => {
+                let (_, since) = self.memtable.active();
+                since.map(|since| YOUNG.saturating_sub(since.elapsed()).max(QUIET))
+            }
+            _ => Some(if self.quiet { Duration::ZERO } else { PAUSE }),
         }
     }
 
@@ -321,7 +322,7 @@ impl Writer {
         let (_, since) = self.memtable.active();
         if let Some(fold) = &self.fold {
             if !fold.is_sorting() {
-                self.fold(PAUSE_SERVERS);
+                self.fold(SOME_SERVERS);
             }
         } else if self.rubbish {
             self.clean(CLEANED);
@@ -342,6 +343,7 @@ impl Writer {
             return;
         }
         let Some(mut fold) = self.fold.take() else { return };
+        self.late = 0;
         match fold.step(&self.connection, &self.tables, &self.memtable, servers) {
             Ok(true) => {
                 self.trouble = None;

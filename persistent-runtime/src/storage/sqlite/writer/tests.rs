@@ -80,6 +80,17 @@ impl Engine {
         self.writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// Commits as the writer's thread does, with all that comes behind it.
+    async fn turn_with(&mut self, key: &str, update: Update) {
+        let commit = self.storage.commit(Change::new(id(key), update));
+        assert!(self.writer.turn(&self.storage.queue));
+        commit.await.unwrap();
+    }
+
+    fn log_size(&self) -> u64 {
+        fs::metadata(format!("{}-wal", database(&self.folder).display())).unwrap().len()
+    }
+
     fn limit_pages(&self, pages: u32) {
         let sql = format!("PRAGMA max_page_count = {pages}");
         self.writer.connection.query_row(&sql, [], |_| Ok(())).unwrap();
@@ -456,27 +467,59 @@ async fn a_damaged_journal_is_an_error_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn who_comes_again_at_once_waits_for_no_fold() {
+async fn who_comes_again_at_once_waits_for_a_fold_now_and_then() {
+    const FOLDS: usize = 3;
     let mut engine = Engine::new();
-    let queue = engine.storage.queue.clone();
-    let many = (0..3 * PAUSE_SERVERS).map(|n| (id(&n.to_string()), put("old")));
+    let many = (0..(FOLDS + 2) * SOME_SERVERS).map(|n| (id(&n.to_string()), put("old")));
     engine.try_commit(many.collect()).await;
     engine.writer.freeze();
     let rest = |engine: &Engine| engine.writer.fold.as_ref().map_or(0, Fold::rest);
-    for _ in 0..2 {
+    let mut folds = 0;
+    for _ in 0..FOLDS * SOME_SERVERS {
         let before = rest(&engine);
-        let commit = engine.storage.commit(Change::new(id("again"), put("new")));
-        assert!(engine.writer.turn(&queue));
-        commit.await.unwrap();
-        assert_eq!(rest(&engine), before - 1, "the share of a batch");
+        engine.turn_with("again", put("new")).await;
+        let done = before - rest(&engine);
+        assert!(done == 0 || done == SOME_SERVERS, "{done}");
+        folds += usize::from(done > 0);
         assert_eq!(engine.writer.patience(), Some(PAUSE));
     }
+    assert_eq!(folds, FOLDS);
     // Nobody comes.
+    let queue = engine.storage.queue.clone();
     for _ in 0..2 {
         let before = rest(&engine);
         assert!(engine.writer.turn(&queue));
-        assert_eq!(rest(&engine), before - PAUSE_SERVERS);
+        assert_eq!(before - rest(&engine), SOME_SERVERS);
         assert_eq!(engine.writer.patience(), Some(Duration::ZERO));
+    }
+}
+
+/// What a commit costs is its sync, which takes longer where the log grows.
+#[tokio::test]
+async fn the_log_stays_small_while_commits_are_small_however_large_the_states_are() {
+    for size in [100, 500_000] {
+        let mut engine = Engine::new();
+        let mut bytes = vec![0; size];
+        let mut state = Encoded::from(&bytes[..]);
+        let mut log = 0;
+        for n in 0_u16..3000 {
+            bytes[50..52].copy_from_slice(&n.to_le_bytes());
+            state = state.followed_by(&bytes);
+            engine.turn_with("a", Update::Put(record(state.clone()))).await;
+            log = log.max(engine.log_size());
+        }
+        assert!(log > 4 << 20 && log < 6 << 20, "{log} bytes of log");
+    }
+}
+
+#[tokio::test]
+async fn a_difference_is_journaled_from_a_kilobyte_on() {
+    for (size, whole) in [(SPLICED - 1, true), (SPLICED, false)] {
+        let mut engine = Engine::new();
+        engine.commit("a", Update::Put(record(vec![1; size]))).await;
+        engine.commit("a", Update::Put(record([vec![1; size - 1], vec![2]].concat()))).await;
+        let last = "SELECT length(changes) FROM journal ORDER BY number DESC LIMIT 1";
+        assert_eq!(engine.number(last) > 1000, whole, "{size} bytes");
     }
 }
 
@@ -527,11 +570,7 @@ async fn the_journal_and_the_log_stay_bounded_under_load() {
         }
         let (weight, _) = engine.writer.memtable.active();
         assert!(weight <= 2 * engine.writer.generation, "round {round}: {weight}");
-        let size = |suffix| {
-            let path = format!("{}{suffix}", database(&engine.folder).display());
-            fs::metadata(path).unwrap().len()
-        };
-        log = log.max(size("-wal"));
+        log = log.max(engine.log_size());
         journal =
             journal.max(engine.number("SELECT coalesce(sum(length(changes)), 0) FROM journal"));
     }
