@@ -494,6 +494,29 @@ async fn who_comes_again_at_once_waits_for_a_fold_now_and_then() {
     }
 }
 
+/// Another thread puts it in order, and frees it.
+#[tokio::test]
+async fn a_generation_of_many_servers_is_folded() {
+    const MANY: usize = 5000;
+    let mut engine = Engine::new();
+    let queue = engine.storage.queue.clone();
+    for waits in [true, false] {
+        let state = format!("{waits}");
+        let many = (0..MANY).map(|n| (id(&n.to_string()), put(&state)));
+        assert!(engine.try_commit(many.collect()).await.into_iter().all(|done| done));
+        engine.writer.freeze();
+        if waits {
+            engine.writer.fold(MANY);
+        }
+        while engine.writer.fold.is_some() {
+            assert!(engine.writer.turn(&queue));
+        }
+        let stored = format!("SELECT count(*) FROM servers WHERE state = CAST('{state}' AS BLOB)");
+        assert_eq!(engine.number(&stored), 5000);
+        assert_eq!(text(engine.crashed().load("4999").await).unwrap(), state);
+    }
+}
+
 /// What a commit costs is its sync, which takes longer where the log grows.
 #[tokio::test]
 async fn the_log_stays_small_while_commits_are_small_however_large_the_states_are() {
