@@ -7,9 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
-use syn::{File, ImplItem, Item, ItemImpl};
+use syn::{File, ImplItem, Item, ItemImpl, LitStr};
 
 use crate::{errors::Errors, model::Server, options::Options, parse::Block, server};
 
@@ -266,6 +266,78 @@ fn a_reply_is_told_by_its_name_and_its_one_argument() {
         assert_eq!(server.methods[0].call.deferred().is_some(), deferred, "{ty}");
         assert_eq!(server.methods[0].call.fields().count(), usize::from(!deferred), "{ty}");
     }
+}
+
+/// What is told of the annotated blocks in `source`.
+fn told(source: &TokenStream) -> Vec<String> {
+    let trees: Vec<_> = source.clone().into_iter().collect();
+    let mut told = Vec::new();
+    for (at, tree) in trees.iter().enumerate() {
+        let TokenTree::Group(group) = tree else { continue };
+        if group.delimiter() == Delimiter::Brace {
+            told.extend(self::told(&group.stream()));
+        }
+        let mut attribute = group.stream().into_iter();
+        if attribute.next().is_none_or(|tree| tree.to_string() != "persistent_server") {
+            continue;
+        }
+        let arguments = match attribute.next() {
+            Some(TokenTree::Group(group)) => group.stream(),
+            _ => TokenStream::new(),
+        };
+        let rest = &trees[at + 1..];
+        let is_end = |tree: &TokenTree| match tree {
+            TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+            TokenTree::Punct(punct) => punct.as_char() == ';',
+            _ => false,
+        };
+        let end = rest.iter().position(is_end).unwrap();
+        let block = rest[..=end].iter().cloned().collect();
+        let output: Vec<_> = server(arguments, &block).into_iter().collect();
+        told.extend(output.windows(3).filter_map(|trees| match trees {
+            [TokenTree::Ident(name), _, TokenTree::Group(text)] if name == "compile_error" => {
+                Some(syn::parse2::<LitStr>(text.stream()).unwrap().value())
+            }
+            _ => None,
+        }));
+    }
+    told
+}
+
+/// Those tests show also where a message stands. This one takes a moment.
+#[test]
+fn mistakes_are_told_word_for_word_as_the_ui_tests_have_it() {
+    // Nothing of these stands in the block's tokens alone.
+    const OF_THE_COMPILER: [&str; 2] =
+        ["future cannot be sent between threads safely", "unexpected token: `}`"];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/ui");
+    let mut messages = 0;
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let mut told = told(&fs::read_to_string(&path).unwrap().parse().unwrap());
+        told.sort();
+        let shown = fs::read_to_string(path.with_extension("stderr")).unwrap();
+        let mut shown: Vec<_> =
+            shown.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        shown.retain(|line| !OF_THE_COMPILER.contains(line));
+        shown.sort_unstable();
+        assert_eq!(told, shown, "{}", path.display());
+        messages += told.len();
+    }
+    assert!(messages > 100, "{messages}");
+}
+
+#[test]
+fn what_lives_for_ever_is_owned() {
+    let block = quote! {
+        impl Player {
+            pub fn rename(&mut self, name: Cow<'static, str>) -> Cow<'static, str> { name }
+        }
+    };
+    assert_eq!(errors_of(TokenStream::new(), &block), [""; 0]);
 }
 
 /// Else the state would be blamed for a serde that it need not have.

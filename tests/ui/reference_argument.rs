@@ -23,6 +23,10 @@ impl Player {
     pub fn maybe(&mut self, name: Option<&str>) {
         let _ = name;
     }
+
+    pub fn word(&mut self, word: std::borrow::Cow<'_, str>) {
+        let _ = word;
+    }
 }
 
 fn main() {}

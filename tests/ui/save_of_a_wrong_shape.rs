@@ -57,4 +57,19 @@ impl Fan {
     }
 }
 
+#[derive(Default)]
+struct Coach;
+
+#[persistent_server]
+impl Coach {
+    #[save]
+    fn save(&self) -> () {}
+
+    #[restore]
+    fn restore(nothing: u64) -> Self {
+        let _ = nothing;
+        Self
+    }
+}
+
 fn main() {}
