@@ -201,11 +201,10 @@ impl<S: Server> Task<S> {
         &self.cell
     }
 
-    /// Whether a message can be handled where the task is, without a future.
+    /// Whether a message that its sender waits for can be handled where the task is,
+    /// without a future.
     pub(crate) fn is_at_hand(&self, envelope: &Envelope<S>) -> bool {
-        let is_sync = |message: &S::Message| !S::is_async(message);
-        let at_once = matches!(&envelope.order, Order::Message(message) if is_sync(message));
-        at_once && self.instance.is_some() && !self.blocked
+        self.instance.is_some() && matches!(envelope.order, Order::Message(_))
     }
 
     /// Has the task wait once before the next message, to be moved elsewhere.
@@ -310,7 +309,6 @@ impl<S: Server> Task<S> {
         }
         if has_room {
             mailbox.hand_over(&mut self.inbox);
-            self.blocked |= mailbox.is_blocked();
             if !self.inbox.is_empty() {
                 drop(mailbox);
                 self.turns = self.patience();
@@ -412,7 +410,7 @@ impl<S: Server> Task<S> {
             }
             let flushes = instance.flush_at.is_some();
             self.gate.hold(answer, Ok(()));
-            if flushes || self.blocked || self.cell.beckons() || self.gate.held() >= most {
+            if flushes || self.cell.beckons() || self.gate.held() >= most {
                 return Now::Done;
             }
             let Some(next) = self.next_envelope() else { return Now::Done };

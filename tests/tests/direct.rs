@@ -103,6 +103,46 @@ async fn a_message_that_need_not_wait_runs_in_its_callers_task_and_an_async_one_
     caller.await.unwrap();
 }
 
+/// Tells itself something as it starts, which is behind the message that started it.
+#[derive(Default, Serialize, Deserialize)]
+struct Starter {
+    noted: Option<String>,
+}
+
+#[persistent_server]
+impl Starter {
+    #[started]
+    async fn start(&mut self, context: &Context<Self>) {
+        context.client().note().await.unwrap();
+    }
+
+    #[cast]
+    pub fn note(&mut self) {
+        self.noted = Some(self.who());
+    }
+
+    pub fn who(&self) -> String {
+        format!("{:?}", tokio::task::try_id())
+    }
+
+    pub fn noted(&self) -> Option<String> {
+        self.noted.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_caller_activates_a_server_and_does_not_handle_what_others_sent() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.at::<Starter>("a", ());
+    let caller = tokio::spawn(async move {
+        let me = format!("{:?}", tokio::task::try_id());
+        assert_eq!(server.who().await.unwrap(), me);
+        let noted = server.noted().await.unwrap().unwrap();
+        assert_ne!(noted, me);
+    });
+    caller.await.unwrap();
+}
+
 /// An unsaved change is saved before a read that asks for a commit is answered,
 /// so that read is not the caller's to run.
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 
 use futures_core::Stream;
 use persistent_runtime::{CallError, Context, Options, Persist, Runtime, persistent_server};
-use persistent_tests::{Counter, finishes};
+use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -73,6 +73,40 @@ async fn senders_behind_a_refused_cast_are_refused_at_once() {
     assert!(matches!(cast.await.unwrap(), Err(CallError::RestartLimit { .. })));
     assert!(matches!(last.await.unwrap(), Err(CallError::RestartLimit { .. })));
     assert!(begin.elapsed() < 2 * SECOND, "{:?}", begin.elapsed());
+}
+
+static STEPS: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Default, Serialize, Deserialize)]
+struct Steps(u64);
+
+#[persistent_server(mailbox = 3, call_timeout = "60s")]
+impl Steps {
+    pub fn step(&mut self) {
+        self.0 += 1;
+        STEPS.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Answers wait for their commits, and so do as many messages as may, no more.
+#[tokio::test(start_paused = true)]
+async fn a_server_runs_ahead_of_the_disk_by_as_much_as_its_mailbox_holds() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Steps>("a", ());
+    storage.on_commit(Fault::Slow(SECOND));
+    let steps: Vec<_> = (0..10)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.step().await })
+        })
+        .collect();
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(STEPS.load(Ordering::SeqCst), 3);
+    for step in steps {
+        step.await.unwrap().unwrap();
+    }
+    assert_eq!(STEPS.load(Ordering::SeqCst), 10);
 }
 
 /// Is always ready, and never ends.
