@@ -2,6 +2,7 @@
 //! a source that never ends.
 
 use std::{
+    collections::BTreeSet,
     pin::Pin,
     sync::{
         Arc,
@@ -107,6 +108,50 @@ async fn a_server_runs_ahead_of_the_disk_by_as_much_as_its_mailbox_holds() {
         step.await.unwrap().unwrap();
     }
     assert_eq!(STEPS.load(Ordering::SeqCst), 10);
+}
+
+/// Knows all tasks that have run it.
+#[derive(Default, Serialize, Deserialize)]
+struct Guest {
+    hosts: BTreeSet<String>,
+    casts: u64,
+}
+
+#[persistent_server(persist = on_stop)]
+impl Guest {
+    #[cast]
+    pub fn come(&mut self) {
+        self.hosts.insert(format!("{:?}", tokio::task::try_id()));
+        self.casts += 1;
+    }
+
+    pub fn stay(&self) -> (u64, usize) {
+        (self.casts, self.hosts.len())
+    }
+}
+
+/// To begin a task for each handful of messages costs more than to look again.
+#[tokio::test]
+async fn one_task_sees_to_a_flood_of_casts() {
+    const SENDERS: u64 = 32;
+    const CASTS: u64 = 40;
+    let runtime = Runtime::in_memory().await.unwrap();
+    let guest = runtime.at::<Guest>("a", ());
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let guest = guest.clone();
+            tokio::spawn(async move {
+                for _ in 0..CASTS {
+                    guest.come().await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(guest.stay().await.unwrap(), (SENDERS * CASTS, 1));
 }
 
 /// Is always ready, and never ends.
