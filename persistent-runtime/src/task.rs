@@ -52,8 +52,8 @@ pub(crate) struct Task<S: Server> {
     /// How many turns other tasks have before it looks for more: messages have come
     /// in bursts.
     turns: u32,
-    /// How many more messages may be handled where the task is.
-    allowance: usize,
+    /// Whether the messages after the first are handled elsewhere.
+    moves: bool,
     /// When it was parked, with no message since.
     since: Option<Moment>,
     rests: bool,
@@ -154,7 +154,7 @@ impl<S: Server> Task<S> {
             terms: None,
             blocked: false,
             turns: 0,
-            allowance: usize::MAX,
+            moves: false,
             since: None,
             rests: false,
             instance,
@@ -209,7 +209,7 @@ impl<S: Server> Task<S> {
 
     /// Has the task wait once before the next message, to be moved elsewhere.
     pub(crate) fn handle_no_more(&mut self) {
-        self.allowance = 0;
+        self.moves = true;
     }
 
     /// From a first step, if there is one, until the server is at rest. What most
@@ -249,7 +249,7 @@ impl<S: Server> Task<S> {
                 Step::Killed => self.killed(),
                 Step::Unload(reason) => Box::pin(self.unload(reason)).await,
                 Step::Move => {
-                    self.allowance = usize::MAX;
+                    self.moves = false;
                     yield_now().await;
                 }
                 Step::Park => match self.park() {
@@ -296,7 +296,7 @@ impl<S: Server> Task<S> {
         if has_room && let Some(envelope) = self.next_envelope() {
             return Poll::Ready(self.route(envelope));
         }
-        if self.allowance == 0 && !self.inbox.is_empty() {
+        if self.moves && !self.inbox.is_empty() {
             return Poll::Ready(Step::Move);
         }
         if self.turns > 0 {
@@ -347,11 +347,10 @@ impl<S: Server> Task<S> {
     /// Takes the next envelope of the inbox, if that may be, and goes by its
     /// terms.
     fn next_envelope(&mut self) -> Option<Envelope<S>> {
-        if self.allowance == 0 {
+        if self.moves {
             return None;
         }
         let mut envelope = self.inbox.pop_front()?;
-        self.allowance -= 1;
         self.accept(&mut envelope);
         Some(envelope)
     }

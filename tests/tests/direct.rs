@@ -143,6 +143,15 @@ async fn a_caller_activates_a_server_and_does_not_handle_what_others_sent() {
     caller.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_read_that_panics_from_the_queue_is_a_crash() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let mirror = runtime.at::<Mirror>("a", ());
+    mirror.count().await.unwrap();
+    let (_, crash) = tokio::join!(mirror.who_async(), mirror.crash());
+    assert!(matches!(crash, Err(CallError::Crashed { .. })), "{crash:?}");
+}
+
 /// An unsaved change is saved before a read that asks for a commit is answered,
 /// so that read is not the caller's to run.
 #[tokio::test]

@@ -389,6 +389,36 @@ async fn a_kill_does_not_touch_the_next_life() {
     }
 }
 
+#[derive(Default, Serialize, Deserialize)]
+struct Fuse {
+    burnt: u64,
+}
+
+#[persistent_server(persist = on_stop)]
+impl Fuse {
+    pub async fn wait(&self) {
+        tokio::task::yield_now().await;
+    }
+
+    pub fn burn(&mut self) -> u64 {
+        self.burnt += 1;
+        self.burnt
+    }
+
+    pub fn blow(&self, context: &Context<Self>) {
+        context.client().kill();
+    }
+}
+
+#[tokio::test]
+async fn messages_queued_behind_a_kill_find_a_new_life() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let fuse = runtime.at::<Fuse>("a", ());
+    fuse.wait().await.unwrap();
+    let (.., before, _, after) = tokio::join!(fuse.wait(), fuse.burn(), fuse.blow(), fuse.burn());
+    assert_eq!((before.unwrap(), after.unwrap()), (1, 1));
+}
+
 /// A cast that came between the last look at the mailbox and its closing was
 /// taken, said `Ok`, and was never handled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

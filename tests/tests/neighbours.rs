@@ -427,6 +427,24 @@ async fn a_transferred_server_is_there_and_no_longer_here() {
     assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 6);
 }
 
+/// Its namesake's calls are forwarded, and it is not.
+#[tokio::test(start_paused = true)]
+async fn a_server_can_come_where_its_namesake_has_gone_from() {
+    let (here, _, there, _) = pair().await;
+    let elsewhere = Runtime::in_memory().await.unwrap();
+    let client = here.at::<Counter>("a", ());
+    client.increment().await.unwrap();
+    here.transfer(&client.address(), &there).await.unwrap();
+    let namesake = elsewhere.at::<Counter>("a", ());
+    for _ in 0..5 {
+        namesake.increment().await.unwrap();
+    }
+    elsewhere.transfer(&namesake.address(), &here).await.unwrap();
+    assert_eq!(namesake.value().await.unwrap(), 5);
+    assert_eq!(client.value().await.unwrap(), 5, "it lives here now");
+    assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_transfer_keeps_options_kept_values_and_reminders() {
     let (here, _, there, _) = pair().await;

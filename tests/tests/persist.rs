@@ -1,9 +1,12 @@
 //! Persist levels: what each may lose, and what it never does.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use persistent_runtime::{Client, Options, Persist, Runtime, ServerId, StopReason};
+use persistent_runtime::{
+    Client, Options, Persist, Runtime, ServerId, StopReason, persistent_server,
+};
 use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -112,6 +115,37 @@ async fn every_writes_once_a_period_however_many_the_messages() {
 
 /// A panic under a weaker level goes back to the last saved state, as a kill
 /// does.
+/// Keeps its thread for a while.
+#[derive(Default, Serialize, Deserialize)]
+struct Mill {
+    ground: u64,
+}
+
+#[persistent_server(persist = every("1ms"))]
+impl Mill {
+    #[cast]
+    pub fn grind(&mut self) {
+        thread::sleep(Duration::from_millis(2));
+        self.ground += 1;
+    }
+
+    pub fn ground(&self) -> u64 {
+        self.ground
+    }
+}
+
+#[tokio::test]
+async fn a_long_queue_does_not_put_a_save_off() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let mill = runtime.at::<Mill>("a", ());
+    for _ in 0..30 {
+        mill.grind().await.unwrap();
+    }
+    assert_eq!(mill.ground().await.unwrap(), 30);
+    assert!(storage.writes() > 10, "{}", storage.writes());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_goes_back_to_the_last_saved_state() {
     let storage = FaultyStorage::default();

@@ -33,7 +33,7 @@ impl<S: Server> Task<S> {
         if !mailbox.queue.is_empty() || cell.beckons() || cell.is_settled() {
             return Some(self);
         }
-        self.allowance = usize::MAX;
+        self.moves = false;
         self.since = Some(since);
         mailbox.waker = None;
         mailbox.phase = Phase::Parked(self);
