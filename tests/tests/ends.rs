@@ -396,6 +396,13 @@ struct Fuse {
 
 #[persistent_server(persist = on_stop)]
 impl Fuse {
+    #[started]
+    fn lay(&mut self, context: &Context<Self>) {
+        if context.key() == "short" {
+            context.then(FuseMessage::Blow);
+        }
+    }
+
     pub async fn wait(&self) {
         tokio::task::yield_now().await;
     }
@@ -417,6 +424,13 @@ async fn messages_queued_behind_a_kill_find_a_new_life() {
     fuse.wait().await.unwrap();
     let (.., before, _, after) = tokio::join!(fuse.wait(), fuse.burn(), fuse.blow(), fuse.burn());
     assert_eq!((before.unwrap(), after.unwrap()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_kill_before_the_first_message_is_not_overlooked() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let burnt = runtime.at::<Fuse>("short", ()).burn().await;
+    assert!(matches!(burnt, Err(CallError::Killed { .. })), "{burnt:?}");
 }
 
 /// A cast that came between the last look at the mailbox and its closing was

@@ -13,7 +13,9 @@ use std::{
 };
 
 use futures_core::Stream;
-use persistent_runtime::{CallError, Context, Options, Persist, Runtime, persistent_server};
+use persistent_runtime::{
+    CallError, Client, Context, Options, Persist, Runtime, persistent_server,
+};
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -89,25 +91,30 @@ impl Steps {
     }
 }
 
-/// Answers wait for their commits, and so do as many messages as may, no more.
+/// Answers wait for the commits before them, and so do as many messages as may, no more.
 #[tokio::test(start_paused = true)]
 async fn a_server_runs_ahead_of_the_disk_by_as_much_as_its_mailbox_holds() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
-    let server = runtime.at::<Steps>("a", ());
     storage.on_commit(Fault::Slow(SECOND));
-    let steps: Vec<_> = (0..10)
-        .map(|_| {
-            let server = server.clone();
-            tokio::spawn(async move { server.step().await })
-        })
-        .collect();
-    tokio::time::sleep(SECOND / 2).await;
-    assert_eq!(STEPS.load(Ordering::SeqCst), 3);
-    for step in steps {
-        step.await.unwrap().unwrap();
+    for level in [Persist::EveryMessage, Persist::OnStop] {
+        let server = runtime.at::<Steps>(format!("{level:?}"), ());
+        let careful = server.with_persist(Persist::EveryMessage);
+        let others = server.with_persist(level);
+        STEPS.store(0, Ordering::SeqCst);
+        let steps: Vec<_> = (0..10)
+            .map(|nth| {
+                let server = if nth == 0 { careful.clone() } else { others.clone() };
+                tokio::spawn(async move { server.step().await })
+            })
+            .collect();
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(STEPS.load(Ordering::SeqCst), 3, "{level:?}");
+        for step in steps {
+            step.await.unwrap().unwrap();
+        }
+        assert_eq!(STEPS.load(Ordering::SeqCst), 10);
     }
-    assert_eq!(STEPS.load(Ordering::SeqCst), 10);
 }
 
 /// Knows all tasks that have run it.
