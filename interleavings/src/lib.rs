@@ -14,5 +14,5 @@ mod log;
 mod slow;
 
 pub use explore::{Caller, World, advance, caller, explore, meanwhile};
-pub use log::{Log, LogClient, LogMessage, Mark, aborted, handling};
+pub use log::{Log, LogClient, LogMessage, Mark, aborted, handled, handling};
 pub use slow::SlowStorage;

@@ -16,6 +16,7 @@ thread_local! {
 struct Seen {
     living: usize,
     handling: usize,
+    handled: usize,
     aborted: usize,
     wrongs: Vec<&'static str>,
 }
@@ -43,6 +44,12 @@ pub(crate) fn end() {
 #[must_use]
 pub fn handling() -> bool {
     seen(|seen| seen.handling > 0)
+}
+
+/// How many handlers have come to their end.
+#[must_use]
+pub fn handled() -> usize {
+    seen(|seen| seen.handled)
 }
 
 /// How many handlers were dropped half-way.
@@ -86,6 +93,7 @@ impl Handling {
 
     fn done(mut self) {
         self.done = true;
+        seen(|seen| seen.handled += 1);
     }
 }
 

@@ -1,13 +1,16 @@
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use persistent_runtime::{
     __model as model, Change, MemoryStorage, Receipt, Record, ServerId, Storage, StorageError,
     StorageFuture,
 };
-use shuttle::rand::{Rng, thread_rng};
+use shuttle::{
+    future::yield_now,
+    rand::{Rng, thread_rng},
+};
 
 use crate::{explore::pause, log::wrong};
 
@@ -17,6 +20,7 @@ use crate::{explore::pause, log::wrong};
 pub struct SlowStorage {
     states: MemoryStorage,
     faults: Arc<AtomicUsize>,
+    held: Arc<AtomicBool>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -24,6 +28,11 @@ impl SlowStorage {
     /// The next `commits` fail, and store nothing.
     pub fn fail(&self, commits: usize) {
         self.faults.store(commits, Ordering::SeqCst);
+    }
+
+    /// Whether commits wait until this is called again.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
     }
 
     /// What is stored for a server.
@@ -69,6 +78,9 @@ impl Storage for SlowStorage {
         Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
             pause().await;
+            while self.held.load(Ordering::SeqCst) {
+                yield_now().await;
+            }
             let faults = self.faults.load(Ordering::SeqCst);
             if faults > 0 {
                 self.faults.store(faults - 1, Ordering::SeqCst);

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use persistent_interleavings::{
-    Caller, Log, LogClient, Mark, World, aborted, advance, caller, explore, handling, meanwhile,
+    Caller, Log, LogClient, Mark, World, aborted, advance, caller, explore, handled, handling,
+    meanwhile,
 };
 use persistent_runtime::{Backoff, CallError, Client, Options, Persist, Runtime};
 use shuttle::future::yield_now;
@@ -262,6 +263,27 @@ fn callers_that_run_the_server_and_a_task_that_does_keep_one_order() {
             answers.extend(joined(caller).await);
         }
         assert_history(&world.stored().await, &[(0, 1), (1, 2), (2, 1), (3, 1)], &answers);
+    });
+}
+
+/// A task that is about to wait for a commit in its mailbox sees what has just come.
+#[test]
+fn messages_are_handled_while_a_commit_is_under_way() {
+    explore(options(), async |world| {
+        let log = world.log();
+        log.write(mark(0, 1)).await.unwrap();
+        world.storage.hold(true);
+        let writers = [1, 2, 3].map(|by| writer(log.clone(), by, 1));
+        while handled() < 4 {
+            yield_now().await;
+        }
+        world.storage.hold(false);
+        let mut answers = Vec::new();
+        for writer in writers {
+            answers.extend(joined(writer).await);
+        }
+        drop(log);
+        assert_history(&world.stored().await, &[(0, 1), (1, 1), (2, 1), (3, 1)], &answers);
     });
 }
 

@@ -315,7 +315,7 @@ impl<S: Server> Task<S> {
                 return self.poll_next(cx);
             }
         }
-        if !settled && self.waits_only() && !mailbox.has_posted() {
+        if self.waits_only() {
             return Poll::Ready(Step::Park);
         }
         if !settled || mailbox.has_posted() {
