@@ -47,7 +47,9 @@ pub(crate) struct Task<S: Server> {
     inbox: VecDeque<Envelope<S>>,
     /// Those of the envelope taken last.
     terms: Option<Arc<Terms<S>>>,
-    /// Whether the mailbox may say that messages are refused or forwarded.
+    /// Whether the mailbox may say that messages are refused or forwarded. It comes to
+    /// say so by what this task does, or before the task begins, and never with the
+    /// server in memory.
     blocked: bool,
     /// How many turns other tasks have before it looks for more: messages have come
     /// in bursts.
@@ -315,6 +317,7 @@ impl<S: Server> Task<S> {
                 return self.poll_next(cx);
             }
         }
+        // What was posted keeps it from parking.
         if self.waits_only() {
             return Poll::Ready(Step::Park);
         }
