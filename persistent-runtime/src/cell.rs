@@ -22,7 +22,7 @@ use crate::{
     gate::Desk,
     kept::Kept,
     kind::Kind,
-    mailbox::{Envelope, Extras, Mailbox, Order, Phase, Terms},
+    mailbox::{Envelope, Extras, Mailbox, Order, Phase, Sent, Terms},
     options::Settings,
     panic::caught,
     reply::{Answer, Outbox},
@@ -115,7 +115,7 @@ impl<S: Server> Cell<S> {
         self: &Arc<Self>,
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
-    ) -> Result<Option<Envelope<S>>, CallError> {
+    ) -> Result<Sent<S>, CallError> {
         self.push(envelope, terms, |mailbox| self.has_room(mailbox) && mailbox.waiting() == 0)
     }
 
@@ -135,15 +135,15 @@ impl<S: Server> Cell<S> {
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
         may: impl FnOnce(&Mailbox<S>) -> bool,
-    ) -> Result<Option<Envelope<S>>, CallError> {
+    ) -> Result<Sent<S>, CallError> {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&envelope.order, &mailbox) {
             drop(mailbox);
-            return envelope.refuse(error).map(|()| None);
+            return envelope.refuse(error).map(|()| Sent::Queued);
         }
         if !may(&mailbox) {
             drop(mailbox);
-            return Ok(Some(envelope));
+            return Ok(Sent::Full(envelope));
         }
         let parked = mailbox.unpark();
         if parked.is_none() && mailbox.phase.is_busy() {
@@ -151,7 +151,7 @@ impl<S: Server> Cell<S> {
             mailbox.wake();
             drop(mailbox);
             drop(former);
-            return Ok(None);
+            return Ok(Sent::Queued);
         }
         // Nothing is queued before it: it is the task's first message.
         let instance = mailbox.take_idle(Phase::Running);
@@ -164,17 +164,17 @@ impl<S: Server> Cell<S> {
         drop(mailbox);
         drop(former);
         let task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
-        Self::begin(task.blocked(blocked), Envelope { terms: Some(terms.clone()), ..envelope });
-        Ok(None)
+        let envelope = Envelope { terms: Some(terms.clone()), ..envelope };
+        Ok(Self::begin(task.blocked(blocked), envelope))
     }
 
     /// Has a task handle its first message, in the caller's place if that waits for it.
-    fn begin(task: Box<Task<S>>, envelope: Envelope<S>) {
+    fn begin(task: Box<Task<S>>, envelope: Envelope<S>) -> Sent<S> {
         if envelope.is_waited_for() {
-            visit::run(task, envelope);
-        } else {
-            task.cell().clone().kind.spawn(task.run(Some(Step::Handle(envelope))));
+            return visit::run(task, envelope);
         }
+        task.cell().clone().kind.spawn(task.run(Some(Step::Handle(envelope))));
+        Sent::Queued
     }
 
     /// As [`try_send`](Self::try_send), waiting for room.
@@ -185,7 +185,7 @@ impl<S: Server> Cell<S> {
         envelope: Envelope<S>,
         terms: &Arc<Terms<S>>,
     ) -> Result<(), CallError> {
-        let Some(mut envelope) = self.try_send(envelope, terms)? else { return Ok(()) };
+        let Sent::Full(mut envelope) = self.try_send(envelope, terms)? else { return Ok(()) };
         let line = Line::join(self);
         let mut woken = false;
         loop {
@@ -193,8 +193,8 @@ impl<S: Server> Cell<S> {
             room.as_mut().enable();
             // Before one's turn, only to be told of a refusal.
             match self.push(envelope, terms, |mailbox| woken && self.has_room(mailbox))? {
-                None => return Ok(()),
-                Some(full) => envelope = full,
+                Sent::Full(full) => envelope = full,
+                Sent::Queued | Sent::Handled => return Ok(()),
             }
             room.await;
             woken = true;

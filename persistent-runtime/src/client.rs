@@ -7,7 +7,7 @@ use crate::{
     core::Core,
     deadline::Deadline,
     direct::{self, Direct},
-    mailbox::{Envelope, Job, Order, Stop, Terms},
+    mailbox::{Envelope, Job, Order, Sent, Stop, Terms},
     reply::{self, Answer},
     sync::task::coop::consume_budget,
     task::Transfer,
@@ -69,11 +69,13 @@ impl<S: Server> Handle<S> {
     /// restart limit is exceeded, the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
         match self.cell.try_send(Envelope::new(Order::Message(message), None), &self.terms)? {
-            None => {
+            Sent::Full(envelope) => {
+                self.within_deadline(self.cell.send(envelope, &self.terms)).await
+            }
+            Sent::Queued | Sent::Handled => {
                 give_way().await;
                 Ok(())
             }
-            Some(envelope) => self.within_deadline(self.cell.send(envelope, &self.terms)).await,
         }
     }
 
@@ -114,11 +116,16 @@ impl<S: Server> Handle<S> {
         answer: Answer,
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
-        let full = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
+        let sent = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
         self.within_deadline(async {
-            if let Some(envelope) = full {
-                self.cell.send(envelope, &self.terms).await?;
-            }
+            let _seat = match sent {
+                Sent::Full(envelope) => {
+                    self.cell.send(envelope, &self.terms).await?;
+                    None
+                }
+                Sent::Queued => None,
+                Sent::Handled => self.cell.kind().core().lobby().enter(&reply).await,
+            };
             reply.wait(self.cell.id()).await
         })
         .await

@@ -14,6 +14,7 @@ use crate::{
     client::Handle,
     config::Layers,
     kind::{AnyKind, Kind},
+    lobby::Lobby,
     panic::caught,
     reminder::Clock,
     sweeper::Sweeper,
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     sweeper: Arc<Sweeper>,
     sweeping: AbortHandle,
     clock: Clock,
+    lobby: Lobby,
     layers: Layers,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
@@ -75,6 +77,7 @@ impl Core {
             sweeper,
             sweeping: sweeping.abort_handle(),
             clock: Clock::start(),
+            lobby: Lobby::default(),
             layers,
             listeners,
             observers,
@@ -109,6 +112,10 @@ impl Core {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) fn lobby(&self) -> &Lobby {
+        &self.lobby
     }
 
     /// Whether each journaled message is handled twice.

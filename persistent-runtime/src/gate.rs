@@ -137,11 +137,11 @@ impl Gate {
         }
     }
 
-    /// The submitted commit is done: goes on with the next one, and returns
-    /// whether there is one.
-    pub(crate) fn advance(&mut self) -> bool {
-        self.release();
-        self.begin()
+    /// The submitted commit is done: goes on with the next one. Returns what is to
+    /// be released, and whether there is a next one.
+    pub(crate) fn advance(&mut self) -> (Released, bool) {
+        self.in_flight = None;
+        (Released(mem::take(&mut self.riding)), self.begin())
     }
 
     /// Begins the next commit, if there is one.
@@ -211,6 +211,15 @@ impl Drop for Gate {
         if let Some(InFlight::Submitted) = self.in_flight {
             self.desk.abandon_commit();
         }
+    }
+}
+
+/// What a commit has released.
+pub(crate) struct Released(SmallVec<[Held; 1]>);
+
+impl Released {
+    pub(crate) fn release(self) {
+        self.0.into_iter().for_each(Held::release);
     }
 }
 

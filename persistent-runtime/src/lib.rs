@@ -21,6 +21,7 @@ mod gate;
 mod kept;
 mod kind;
 mod listener;
+mod lobby;
 mod mailbox;
 mod options;
 mod panic;

@@ -43,6 +43,16 @@ pub(crate) enum Order<S: Server> {
     Stop(Box<Stop>),
 }
 
+/// What has become of an envelope.
+pub(crate) enum Sent<S: Server> {
+    /// There is no room for it.
+    Full(Envelope<S>),
+    /// It is queued, or refused.
+    Queued,
+    /// It is handled. A commit may keep its answer, or its handler.
+    Handled,
+}
+
 /// An orderly end.
 pub(crate) struct Stop {
     pub(crate) reason: StopReason,

@@ -128,6 +128,11 @@ impl<R> Waiting<R> {
         }
     }
 
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_there(&self) -> bool {
+        !matches!(self.0.lock().stage, Stage::Held { .. })
+    }
+
     /// The result; none if it was dropped.
     fn poll(&self, cx: &Context<'_>) -> Poll<Option<Result<Option<R>, CallError>>> {
         let mut content = self.0.lock();

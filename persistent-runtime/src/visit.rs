@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Server,
-    mailbox::Envelope,
+    mailbox::{Envelope, Sent},
     panic::poll_caught,
     sync::{self, thread_local},
     task::{Step, Task},
@@ -40,21 +40,21 @@ impl Drop for Visit {
 
 /// Runs `task`, whose first message is `envelope`, here as far as it goes without
 /// waiting, and then as a task of its own.
-pub(crate) fn run<S: Server>(mut task: Box<Task<S>>, envelope: Envelope<S>) {
+pub(crate) fn run<S: Server>(mut task: Box<Task<S>>, envelope: Envelope<S>) -> Sent<S> {
     let cell = task.cell().clone();
     let (kind, core) = (cell.kind(), cell.kind().core());
     // Without a tokio runtime the task is dropped, and tells the caller so.
     let visit = if core.is_homeless() { None } else { Visit::begin() };
     let Some(_visit) = visit else {
-        return kind.spawn(task.run(Some(Step::Handle(envelope))));
+        kind.spawn(task.run(Some(Step::Handle(envelope))));
+        return Sent::Queued;
     };
     if task.is_at_hand(&envelope) {
         // A handler finds tokio where it runs, also if its caller is no task.
         let _entered = sync::task::try_id().is_none().then(|| core.tokio().enter());
-        if let Some((task, next)) = task.handle_first(envelope) {
-            kind.spawn(task.run(next));
-        }
-        return;
+        let Some((task, next)) = task.handle_first(envelope) else { return Sent::Handled };
+        kind.spawn(task.run(next));
+        return Sent::Queued;
     }
     task.handle_no_more();
     let mut work = Box::pin(task.run(Some(Step::Handle(envelope))));
@@ -66,4 +66,5 @@ pub(crate) fn run<S: Server>(mut task: Box<Task<S>>, envelope: Envelope<S>) {
     if matches!(poll, Poll::Pending) {
         kind.spawn(work);
     }
+    Sent::Queued
 }
