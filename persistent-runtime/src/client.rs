@@ -1,6 +1,6 @@
 //! The caller's side: the generated client's core, and the controls.
 
-use std::{cell::Cell, fmt, future::Future, sync::Arc, time::Duration};
+use std::{cell::Cell, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     Address, CallError, OpenError, Options, Persist, ReplySlot, Server, StopReason, Watch, cell,
@@ -54,7 +54,9 @@ impl<S: Server> Handle<S> {
                 give_way().await;
                 result
             }
-            Direct::Handed(waiting) => self.within_deadline(waiting.wait(self.cell.id())).await,
+            Direct::Handed(waiting) => {
+                self.within_deadline(pin!(waiting.wait(self.cell.id()))).await
+            }
             Direct::Declined(message) => {
                 let (answer, reply) = reply::channel::<R>();
                 self.ask(Order::Message(message), answer, reply).await
@@ -70,7 +72,7 @@ impl<S: Server> Handle<S> {
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
         match self.cell.try_send(Envelope::new(Order::Message(message), None), &self.terms)? {
             Sent::Full(envelope) => {
-                self.within_deadline(self.cell.send(envelope, &self.terms)).await
+                self.within_deadline(Box::pin(self.cell.send(envelope, &self.terms))).await
             }
             Sent::Queued | Sent::Handled => {
                 give_way().await;
@@ -117,18 +119,18 @@ impl<S: Server> Handle<S> {
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
         let sent = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
-        self.within_deadline(async {
+        let asking = pin!(async {
             let _seat = match sent {
                 Sent::Full(envelope) => {
-                    self.cell.send(envelope, &self.terms).await?;
+                    Box::pin(self.cell.send(envelope, &self.terms)).await?;
                     None
                 }
                 Sent::Queued => None,
-                Sent::Handled => self.cell.kind().core().lobby().enter(&reply).await,
+                Sent::Handled => Box::pin(self.cell.kind().core().lobby().enter(&reply)).await,
             };
             reply.wait(self.cell.id()).await
-        })
-        .await
+        });
+        self.within_deadline(asking).await
     }
 
     pub(crate) fn cell(&self) -> &Arc<cell::Cell<S>> {
