@@ -119,6 +119,7 @@ impl<S: Server> Handle<S> {
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
         let sent = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
+        // What few calls come to is boxed: each call's future would be as large.
         let asking = pin!(async {
             let _seat = match sent {
                 Sent::Full(envelope) => {
@@ -148,6 +149,8 @@ impl<S: Server> Handle<S> {
         handle
     }
 
+    /// `work` had better be pinned already: what is moved from future to future is kept
+    /// in each of them.
     async fn within_deadline<R>(
         &self,
         work: impl Future<Output = Result<R, CallError>>,
