@@ -137,11 +137,16 @@ impl Gate {
         }
     }
 
-    /// The submitted commit is done: goes on with the next one. Returns what is to
-    /// be released, and whether there is a next one.
-    pub(crate) fn advance(&mut self) -> (Released, bool) {
-        self.in_flight = None;
-        (Released(mem::take(&mut self.riding)), self.begin())
+    /// The submitted commit is done: goes on with the next one. If there is none,
+    /// returns what is to be released.
+    pub(crate) fn advance(&mut self) -> Option<Released> {
+        if self.staged.is_none() {
+            self.in_flight = None;
+            return Some(Released(mem::take(&mut self.riding)));
+        }
+        self.release();
+        self.begin();
+        None
     }
 
     /// Begins the next commit, if there is one.

@@ -44,16 +44,18 @@ impl<S: Server> Task<S> {
     /// the time is that at which it was parked.
     pub(crate) fn go_on_after_commit(mut self: Box<Self>) {
         let cell = self.cell.clone();
-        let (released, goes_on) = self.gate.advance();
-        let left = if goes_on {
+        let left = match self.gate.advance() {
             // The storage may have taken the next one in another way.
-            if self.waits_only() { self.park() } else { Some(self) }
-        } else {
-            self.try_to_rest()
+            None if self.waits_only() => self.park(),
+            None => Some(self),
+            Some(released) => {
+                let left = self.try_to_rest();
+                // Who has an answer may come again at once, and had better find the
+                // server at rest.
+                released.release();
+                left
+            }
         };
-        // Who has an answer may come again at once, and had better find the server at
-        // rest.
-        released.release();
         if let Some(task) = left {
             cell.kind().spawn(task.run(None));
         }
