@@ -195,6 +195,8 @@ async fn reads_write_nothing_and_all_else_is_journaled() {
     ledger.entries().await.unwrap();
     ledger.entries_later().await.unwrap();
     ledger.read_clock().await.unwrap();
+    ledger.stop("with nothing to be folded").await.unwrap();
+    ledger.entries().await.unwrap();
     assert_eq!(storage.writes(), 1);
     ledger.touch().await.unwrap();
     assert_eq!(storage.writes(), 2, "to find out that nothing has changed costs the state's size");
@@ -585,6 +587,19 @@ async fn those_who_hear_of_changes_hear_of_states() {
     assert_eq!(records.len(), 3);
     ledger.stop("rest").await.unwrap();
     assert_eq!(stored(&storage), (records[2].state.clone(), 0), "they hear of whole states");
+}
+
+#[tokio::test]
+async fn a_listener_or_an_observer_alone_hears_as_much() {
+    let scribe = Scribe::default();
+    let builder = Runtime::builder;
+    for builder in [builder().listener(scribe.clone()), builder().observer(scribe.clone())] {
+        let runtime = builder.in_memory().await.unwrap();
+        runtime.at::<Ledger>("a", ()).book(1).await.unwrap();
+    }
+    let changes = scribe.changes.lock().unwrap();
+    assert_eq!(*changes, [(None, vec![]), (Some(vec![]), vec![1])]);
+    assert_eq!(scribe.records.lock().unwrap().len(), 2);
 }
 
 /// A message with an argument that can't be encoded.

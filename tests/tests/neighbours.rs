@@ -581,12 +581,17 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
 
     // A target that answers too late is given up, and takes nothing later.
     let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
-    let busy = tokio::spawn(async move { busy.value_after(50 * SECOND).await });
-    tokio::time::sleep(SECOND).await;
-    let error = here.transfer(&address, &there).await.unwrap_err();
+    let (waited, wiped, moved) = tokio::join!(
+        busy.value_after(50 * SECOND),
+        busy.stop_and_wipe(),
+        here.transfer(&address, &there)
+    );
+    let error = moved.unwrap_err();
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
-    busy.await.unwrap().unwrap();
+    waited.unwrap();
+    wiped.unwrap();
     assert_eq!(server.increment().await.unwrap(), 3);
+    assert_eq!(busy.increment().await.unwrap(), 1);
 
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::Exists { .. }), "{error}");

@@ -269,6 +269,95 @@ async fn a_migrated_server_is_stored_as_migrated_when_it_leaves_memory() {
     assert_eq!((after.version, after.messages.len()), (2, 0));
 }
 
+mod sound {
+    use std::time::Duration;
+
+    use persistent_runtime::{Context, persistent_server};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Fuse(u64);
+
+    #[persistent_server(name = "Fuse", journal = messages)]
+    impl Fuse {
+        pub fn light(&mut self, context: &Context<Self>) {
+            context.remind("end", Duration::from_secs(1), FuseMessage::End);
+        }
+
+        pub fn add(&mut self, length: u64) {
+            self.0 += length;
+        }
+
+        #[info]
+        fn end(&mut self) {}
+    }
+}
+
+/// The next version, which panics when its durable timer rings.
+mod faulty {
+    use persistent_runtime::persistent_server;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Fuse(Vec<u64>);
+
+    #[derive(Deserialize)]
+    enum Old {
+        Add { length: u64 },
+        End,
+    }
+
+    #[persistent_server(name = "Fuse", version = 2, journal = messages)]
+    impl Fuse {
+        #[migrate(from = 1)]
+        fn from_first(length: u64) -> Self {
+            Self(vec![length])
+        }
+
+        #[migrate_message(from = 1)]
+        fn message_from_first(old: Old) -> Option<FuseMessage> {
+            Some(match old {
+                Old::Add { length } => FuseMessage::Add { length },
+                Old::End => FuseMessage::End,
+            })
+        }
+
+        pub fn add(&mut self, length: u64) {
+            self.0.push(length);
+        }
+
+        pub fn lengths(&self) -> Vec<u64> {
+            self.0.clone()
+        }
+
+        #[info]
+        fn end(&mut self) {
+            panic!("bang");
+        }
+    }
+}
+
+/// What is stored without the durable timer is the state, in today's form.
+#[tokio::test(start_paused = true)]
+async fn a_durable_timer_that_crashes_a_migrated_server_leaves_it_as_migrated() {
+    let storage = MemoryStorage::new();
+    let runtime = open(&storage).await;
+    let fuse = runtime.at::<sound::Fuse>("a", ());
+    fuse.light().await.unwrap();
+    fuse.add(7).await.unwrap();
+    drop(runtime);
+    let before = record::<sound::Fuse>(&storage, "a").unwrap();
+    assert_eq!((before.version, before.messages.len(), before.due.is_some()), (1, 1, true));
+
+    let runtime = open(&storage).await;
+    let fuse = runtime.at::<faulty::Fuse>("a", ());
+    assert_eq!(fuse.lengths().await.unwrap(), [0, 7]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = record::<faulty::Fuse>(&storage, "a").unwrap();
+    assert_eq!((after.version, after.messages.len(), after.due), (2, 0, None));
+    assert_eq!(fuse.lengths().await.unwrap(), [0, 7]);
+}
+
 /// The same server, once it stores its states.
 mod plain {
     use persistent_runtime::persistent_server;

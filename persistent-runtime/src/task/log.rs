@@ -115,9 +115,9 @@ impl<S: Server> Log<S> {
         self.pending.clear();
     }
 
-    /// Whether a state is stored that needs messages to be this one.
+    /// Whether what is staged or stored is a state that needs messages to be this one.
     pub(super) fn is_behind(&self) -> bool {
-        self.stored + self.pending.len() > 0
+        self.stored > 0
     }
 
     /// The messages to be stored next, or none if it is the state.
