@@ -303,6 +303,7 @@ mod faulty {
 
     #[derive(Deserialize)]
     enum Old {
+        Light,
         Add { length: u64 },
         End,
     }
@@ -316,10 +317,11 @@ mod faulty {
 
         #[migrate_message(from = 1)]
         fn message_from_first(old: Old) -> Option<FuseMessage> {
-            Some(match old {
-                Old::Add { length } => FuseMessage::Add { length },
-                Old::End => FuseMessage::End,
-            })
+            match old {
+                Old::Light => None,
+                Old::Add { length } => Some(FuseMessage::Add { length }),
+                Old::End => Some(FuseMessage::End),
+            }
         }
 
         pub fn add(&mut self, length: u64) {
