@@ -595,7 +595,10 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
 
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::Exists { .. }), "{error}");
-    there.at::<Counter>("a", ()).stop_and_wipe().await.unwrap();
+    busy.stop("it is stored all the same").await.unwrap();
+    let error = here.transfer(&address, &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Exists { .. }), "{error}");
+    busy.stop_and_wipe().await.unwrap();
     there.shutdown(SECOND).await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
@@ -603,6 +606,21 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
     assert!(source.states.get(&id()).is_some());
     here.transfer(&address, &here).await.unwrap();
     assert_eq!(server.increment().await.unwrap(), 5);
+}
+
+/// Who has begun to store it decides: given up then, it would live twice.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_is_being_stored_is_waited_for() {
+    let (here, source, there, target) = pair().await;
+    let counter = here.at::<Counter>("a", ());
+    counter.increment().await.unwrap();
+    target.on_next_commit(Fault::Slow(100 * SECOND));
+    let error = here.transfer(&counter.address(), &there).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(counter.increment().await.unwrap(), 2);
+    assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 3);
+    assert!(source.states.get(&id()).is_none());
 }
 
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -735,6 +753,28 @@ async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
         assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), expected);
         there.shutdown(SECOND).await.unwrap();
     }
+}
+
+/// Else it would be stored where nothing runs any more.
+#[tokio::test(start_paused = true)]
+async fn a_server_stays_if_the_runtime_ends_that_it_is_on_its_way_to() {
+    let (here, source, there, target) = pair().await;
+    let counter = here.at::<Counter>("a", ());
+    let address = counter.address();
+    counter.increment().await.unwrap();
+    here.transfer(&address, &there).await.unwrap();
+    target.on_load(Fault::Slow(SECOND));
+    let back = there.transfer(&address, &here);
+    let end = async {
+        tokio::time::sleep(SECOND / 2).await;
+        here.shutdown(SECOND / 10).await
+    };
+    let (back, end) = tokio::join!(back, end);
+    end.unwrap_err();
+    let error = back.unwrap_err();
+    assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
+    assert!(source.states.get(&id()).is_none());
+    assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]
