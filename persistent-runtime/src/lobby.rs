@@ -2,8 +2,9 @@
 //!
 //! To wake a thread that sleeps takes up to a third as long as a commit. A caller who
 //! waits alone, and mostly not for long, looks again and again in place of going to
-//! sleep; other tasks have their turns in between. With more callers about, threads
-//! have a better use for the time, and one wake serves many.
+//! sleep: adaptive spinning, as locks have it, but by yields, so that other tasks have
+//! their turns in between. With more callers about, threads have a better use for the
+//! time, and one wake serves many.
 
 use std::{
     num::NonZero,
