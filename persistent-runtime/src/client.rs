@@ -118,17 +118,20 @@ impl<S: Server> Handle<S> {
         answer: Answer,
         reply: reply::Waiting<R>,
     ) -> Result<R, CallError> {
-        let sent = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
+        let placed = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
         // What few calls come to is boxed: each call's future would be as large.
         let asking = pin!(async {
-            let _seat = match sent {
+            let seat = match placed {
                 Sent::Full(envelope) => {
                     Box::pin(self.cell.send(envelope, &self.terms)).await?;
                     None
                 }
                 Sent::Queued => None,
-                Sent::Handled => Box::pin(self.cell.kind().core().lobby().enter(&reply)).await,
+                Sent::Handled => self.cell.kind().core().lobby().seat(&reply),
             };
+            if let Some(seat) = &seat {
+                Box::pin(seat.linger(&reply)).await;
+            }
             reply.wait(self.cell.id()).await
         });
         self.within_deadline(asking).await

@@ -38,20 +38,13 @@ impl Lobby {
         Self::new(if cores == 1 { Duration::ZERO } else { PATIENCE })
     }
 
-    /// Waits a moment for an answer that a commit keeps, if that is worth it. The seat
-    /// is to be kept until the answer is there.
-    pub(crate) async fn enter<R>(&self, answer: &Waiting<R>) -> Option<Seat<'_>> {
+    /// A seat for who waits for `answer`, which a commit keeps, until that is there.
+    pub(crate) fn seat<R>(&self, answer: &Waiting<R>) -> Option<Seat<'_>> {
         if answer.is_there() {
             return None;
         }
         let others = self.callers.fetch_add(1, Relaxed);
-        let seat = Seat { lobby: self, begin: (others == 0).then(Instant::now) };
-        if self.is_quick.load(Relaxed) {
-            while seat.is_alone() && seat.is_early() && !answer.is_there() {
-                yield_now().await;
-            }
-        }
-        Some(seat)
+        Some(Seat { lobby: self, begin: (others == 0).then(Instant::now) })
     }
 }
 
@@ -69,6 +62,15 @@ pub(crate) struct Seat<'a> {
 }
 
 impl Seat<'_> {
+    /// Waits a moment for the answer, if that is worth it.
+    pub(crate) async fn linger<R>(&self, answer: &Waiting<R>) {
+        if self.lobby.is_quick.load(Relaxed) {
+            while self.is_alone() && self.is_early() && !answer.is_there() {
+                yield_now().await;
+            }
+        }
+    }
+
     fn is_alone(&self) -> bool {
         self.lobby.callers.load(Relaxed) == 1
     }
@@ -94,7 +96,7 @@ mod tests {
         future::Future,
         pin::pin,
         sync::Arc,
-        task::{Context, Poll, Wake, Waker},
+        task::{Context, Wake, Waker},
     };
 
     use super::*;
@@ -127,13 +129,14 @@ mod tests {
         let seen = Arc::new(Wakes::default());
         let waker = seen.clone().into();
         let mut cx = Context::from_waker(&waker);
-        let mut entering = pin!(lobby.enter(&waiting));
+        let seat = lobby.seat(&waiting).unwrap();
+        let mut lingering = pin!(seat.linger(&waiting));
         for looks in 1..=3 {
-            assert!(entering.as_mut().poll(&mut cx).is_pending());
+            assert!(lingering.as_mut().poll(&mut cx).is_pending());
             assert_eq!(seen.0.load(Relaxed), looks, "it has itself polled again");
         }
         answer.release();
-        assert!(matches!(entering.poll(&mut cx), Poll::Ready(Some(_))));
+        assert!(lingering.poll(&mut cx).is_ready());
         assert_eq!(seen.0.load(Relaxed), 3);
     }
 
@@ -142,12 +145,14 @@ mod tests {
         let (lobby, (_first, waiting)) = (quick(Duration::MAX), answer());
         let (_second, also_waiting) = answer();
         let mut cx = Context::from_waker(Waker::noop());
-        let mut entering = pin!(lobby.enter(&waiting));
-        assert!(entering.as_mut().poll(&mut cx).is_pending());
-        let second = pin!(lobby.enter(&also_waiting)).poll(&mut cx);
-        assert!(matches!(second, Poll::Ready(Some(_))));
-        let Poll::Ready(Some(first)) = entering.poll(&mut cx) else { panic!("it looks on") };
-        drop(second);
+        let first = lobby.seat(&waiting).unwrap();
+        {
+            let mut lingering = pin!(first.linger(&waiting));
+            assert!(lingering.as_mut().poll(&mut cx).is_pending());
+            let second = lobby.seat(&also_waiting).unwrap();
+            assert!(pin!(second.linger(&also_waiting)).poll(&mut cx).is_ready());
+            assert!(lingering.poll(&mut cx).is_ready(), "another has come");
+        }
         assert!(first.is_alone());
         drop(first);
         assert_eq!(lobby.callers.load(Relaxed), 0);
@@ -156,21 +161,20 @@ mod tests {
     #[test]
     fn where_commits_take_longer_nobody_looks_again_until_they_do_not() {
         let (_answer, waiting) = answer();
-        let enter = |lobby: &Lobby| {
-            let mut cx = Context::from_waker(Waker::noop());
-            // Left again at once.
-            pin!(lobby.enter(&waiting)).poll(&mut cx).is_ready()
+        let sleeps = |lobby: &Lobby| {
+            let seat = lobby.seat(&waiting).unwrap();
+            pin!(seat.linger(&waiting)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
         };
         let slow = quick(Duration::ZERO);
         // None of its patience is used up, and there is none.
         let fresh = Instant::now() + Duration::from_hours(1);
         assert!(!Seat { lobby: &slow, begin: Some(fresh) }.is_early());
-        assert!(enter(&slow));
+        assert!(sleeps(&slow));
         assert!(!slow.is_quick.load(Relaxed));
         let lobby = Lobby::new(Duration::MAX);
-        assert!(enter(&lobby), "nothing is known yet");
+        assert!(sleeps(&lobby), "nothing is known yet");
         assert!(lobby.is_quick.load(Relaxed));
-        assert!(!enter(&lobby));
+        assert!(!sleeps(&lobby));
     }
 
     #[test]
@@ -182,7 +186,6 @@ mod tests {
     fn who_has_an_answer_takes_no_seat() {
         let (lobby, (answer, waiting)) = (quick(Duration::MAX), answer());
         answer.release();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(matches!(pin!(lobby.enter(&waiting)).poll(&mut cx), Poll::Ready(None)));
+        assert!(lobby.seat(&waiting).is_none());
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum Order<S: Server> {
 pub(crate) enum Sent<S: Server> {
     /// There is no room for it.
     Full(Envelope<S>),
-    /// It is queued, or refused.
+    /// It is with a task, or queued for one, or refused.
     Queued,
     /// It is handled. A commit may keep its answer, or its handler.
     Handled,
