@@ -24,7 +24,7 @@ impl Station {
         let thermometer = stream::iter(0..measurements)
             .map(|n| StationMessage::Measure { degrees: 20.0 + f64::from(n % 10) })
             .chain(stream::iter([StationMessage::Disconnected]));
-        context.attach(thermometer);
+        context.attach_stream(thermometer);
         self.reading = true;
     }
 

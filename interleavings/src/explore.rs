@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use persistent_runtime::{__model as model, Client, Options, Runtime};
+use persistent_runtime::{__shuttle as model, Client, Options, Runtime};
 use shuttle::{
     Config, MaxSteps, Runner,
     future::{self, JoinHandle, yield_now},

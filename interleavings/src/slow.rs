@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use persistent_runtime::{
-    __model as model, Change, MemoryStorage, Receipt, Record, ServerId, Storage, StorageError,
+    __shuttle as model, Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError,
     StorageFuture,
 };
 use shuttle::{
@@ -74,7 +74,7 @@ impl Storage for SlowStorage {
         })
     }
 
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
         Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
             pause().await;
@@ -88,14 +88,14 @@ impl Storage for SlowStorage {
             }
             // Not the key of the server's own, which shows whether it is gone.
             let id = ServerId::new(change.id.kind().to_owned(), change.id.key());
-            self.states.commit(Change::new(id, change.update)).await?;
+            self.states.commit(Commit::new(id, change.update)).await?;
             pause().await;
             Ok(())
         })
     }
 
     /// Half of the commits are told of from elsewhere.
-    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
         if thread_rng().r#gen() {
             return Some((change, receipt));
         }

@@ -111,16 +111,16 @@ fn a_start_waits_for_the_final_commit_of_a_stop() {
 }
 
 #[test]
-fn what_is_wiped_is_gone_and_what_comes_later_is_not() {
+fn what_is_deleted_is_gone_and_what_comes_later_is_not() {
     explore(options(), async |world| {
         let log = world.log();
         log.write(mark(0, 1)).await.unwrap();
-        let wipe = caller({
+        let delete = caller({
             let log = log.clone();
-            async move { log.stop_and_wipe().await.unwrap() }
+            async move { log.stop_and_delete().await.unwrap() }
         });
         let answer = log.write(mark(1, 1)).await.unwrap();
-        joined(wipe).await;
+        joined(delete).await;
         drop(log);
         let end = world.stored().await;
         let first = answer == [mark(0, 1), mark(1, 1)] && end.is_empty();
@@ -204,7 +204,7 @@ fn a_deadline_ends_the_wait_and_not_the_handler() {
             Err(error) => panic!("{error}"),
         }
         assert_eq!(aborted(), 0, "handlers");
-        world.log().stop_and_wipe().await.unwrap();
+        world.log().stop_and_delete().await.unwrap();
     });
 }
 

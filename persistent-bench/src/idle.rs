@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use persistent_runtime::{Change, Record, Runtime, ServerId, Storage, StorageFuture};
+use persistent_runtime::{Commit, Record, Runtime, ServerId, Storage, StorageFuture};
 
 use crate::{
     Fallible,
@@ -68,7 +68,7 @@ impl Storage for Nowhere {
         Box::pin(async { Ok(None) })
     }
 
-    fn commit(&self, _: Change) -> StorageFuture<'_, ()> {
+    fn commit(&self, _: Commit) -> StorageFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{DecodeError, EncodeError, ServerId};
+use crate::{codec::DecodeError, codec::EncodeError, id::ServerId};
 
 /// Why a call, cast, start or stop has no result.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ pub enum CallError {
     },
     /// A server can't be [transferred](crate::Runtime::transfer) to where
     /// another one is stored under its address.
-    Exists {
+    AlreadyExists {
         /// The server.
         server: ServerId,
     },
@@ -167,7 +167,7 @@ impl fmt::Display for CallError {
                  was dropped: replayed, {source}"
             ),
             Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
-            Self::Exists { server } => write!(f, "there is a {server} already"),
+            Self::AlreadyExists { server } => write!(f, "there is a {server} already"),
             Self::NoReply { server } => write!(f, "{server} gave no answer"),
             Self::NameTaken { server, by } => write!(
                 f,

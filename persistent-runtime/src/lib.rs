@@ -2,63 +2,47 @@
 
 extern crate self as persistent_runtime;
 
-mod address;
-mod agent;
-mod cell;
-mod client;
+mod api;
+mod call;
 mod codec;
 mod config;
-mod context;
-mod core;
-mod deadline;
-mod direct;
-mod duration;
-mod encoded;
-mod environment;
+mod engine;
 mod error;
-mod event;
-mod gate;
-mod kept;
-mod kind;
-mod listener;
-mod lobby;
-mod mailbox;
-mod options;
-mod panic;
-mod reminder;
-mod reply;
-mod restart;
+mod id;
+mod observe;
 mod runtime;
-mod server;
-mod servers;
-mod source;
+mod services;
+mod stop_reason;
 mod storage;
-mod sweeper;
-mod sync;
-mod tape;
-mod task;
-mod visit;
+mod support;
 
-pub use address::{Address, ServerId};
-pub use agent::{Agent, AgentClient, AgentMessage, AgentState};
-pub use client::Client;
+pub use api::{
+    address::Address,
+    agent::{Agent, AgentClient, AgentMessage, AgentState},
+    client::Client,
+    context::Context,
+    server::{InitOutput, Payload, ReplySlot, Server},
+    source::Source,
+};
+pub use call::reply::Reply;
 pub use codec::{DecodeError, EncodeError};
-pub use config::Config;
-pub use context::Context;
-pub use encoded::Encoded;
+pub use config::{
+    file::Config,
+    options::{Backoff, Journal, Options, Persist, Restart},
+};
+pub use engine::reminders::When;
 pub use error::{CallError, OpenError, ReplayError, ShutdownError, StorageError};
-pub use event::{Event, Watch};
-pub use listener::{Listener, Observer};
-pub use options::{Backoff, Journal, Options, Persist, Restart, StopReason};
+pub use id::ServerId;
+pub use observe::{
+    event::{Event, EventStream},
+    listener::{Listener, Observer},
+};
 pub use persistent_macros::persistent_server;
-pub use reminder::When;
-pub use reply::Reply;
-pub use runtime::{Builder, Count, Runtime};
-pub use server::{InitOutput, ReplySlot, Server, Value};
-pub use servers::Servers;
-pub use source::Source;
+pub use runtime::{Builder, Count, Runtime, keys::Keys};
+pub use stop_reason::StopReason;
 pub use storage::{
-    Change, MemoryStorage, Receipt, Record, SqliteStorage, Storage, StorageFuture, Update,
+    Commit, Completion, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture, Update,
+    encoded::Encoded,
 };
 
 #[doc(hidden)]
@@ -67,4 +51,4 @@ pub mod __private;
 
 #[cfg(shuttle)]
 #[doc(hidden)]
-pub use sync::model as __model;
+pub use support::sync::shuttle as __shuttle;

@@ -7,10 +7,9 @@ pub use std::{string::String, vec::Vec};
 pub use serde;
 use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::{DecodeError, InitOutput, Server, Value};
-pub use crate::{
-    client::Handle,
-    codec::{decode, decode_next, encode},
+pub use crate::{api::client::Handle, codec::decode, codec::decode_next, codec::encode};
+use crate::{
+    api::server::InitOutput, api::server::Payload, api::server::Server, codec::DecodeError,
 };
 
 /// A type by another name: rustc blames the type that the caller wrote for an
@@ -49,7 +48,7 @@ where
 }
 
 /// Requires that a result can travel.
-pub fn value<T: Value>() {}
+pub fn value<T: Payload>() {}
 
 /// The state of a server without `#[init]`.
 #[diagnostic::on_unimplemented(

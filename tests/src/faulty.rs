@@ -11,7 +11,8 @@ use std::{
 };
 
 use persistent_runtime::{
-    Change, MemoryStorage, Receipt, Record, ServerId, Storage, StorageError, StorageFuture, Update,
+    Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
+    Update,
 };
 use tokio::sync::Semaphore;
 
@@ -80,7 +81,7 @@ struct Content {
     script: Mutex<Option<Script>>,
     loads: AtomicUsize,
     writes: AtomicUsize,
-    wipes: AtomicUsize,
+    deletes: AtomicUsize,
 }
 
 /// From the opening of a storage to its end, which is the semaphore's.
@@ -135,10 +136,10 @@ impl FaultyStorage {
         self.content.writes.load(Ordering::SeqCst)
     }
 
-    /// How many commits of a wipe there were.
+    /// How many commits of a delete there were.
     #[must_use]
-    pub fn wipes(&self) -> usize {
-        self.content.wipes.load(Ordering::SeqCst)
+    pub fn deletes(&self) -> usize {
+        self.content.deletes.load(Ordering::SeqCst)
     }
 }
 
@@ -203,9 +204,9 @@ impl Storage for FaultyStorage {
         }))
     }
 
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
         let count = match change.update {
-            Update::Wipe => &self.content.wipes,
+            Update::Delete => &self.content.deletes,
             Update::Put(_) | Update::Append(_) => &self.content.writes,
         };
         count.fetch_add(1, Ordering::SeqCst);
@@ -239,7 +240,7 @@ impl Storage for FaultyStorage {
     }
 
     /// In a session, every other commit is told of from elsewhere.
-    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
         if self.session.is_none() || self.writes().is_multiple_of(2) {
             return Some((change, receipt));
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, CallError, Change, Client, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
+    Address, CallError, Client, Commit, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
     Storage, StorageFuture, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
@@ -38,7 +38,7 @@ impl Storage for Jumpy {
         self.states.load(id)
     }
 
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
         self.states.commit(change)
     }
 

@@ -53,12 +53,12 @@ impl Diary {
     pub fn write_then(&mut self, entry: String, then: Vec<String>, context: &Context<Self>) {
         self.entries.push(entry);
         for entry in then {
-            context.then(DiaryMessage::Note { entry });
+            context.continue_with(DiaryMessage::Note { entry });
         }
     }
 
     pub fn crash_after_then(&mut self, context: &Context<Self>) {
-        context.then(DiaryMessage::Note { entry: "never".into() });
+        context.continue_with(DiaryMessage::Note { entry: "never".into() });
         context.remind("never", Duration::ZERO, DiaryMessage::Note { entry: "never".into() });
         context.stop("never");
         panic!("on purpose");
@@ -89,7 +89,7 @@ impl Diary {
     }
 
     pub fn copy(&mut self, lines: u64, context: &Context<Self>) {
-        self.source = Some(context.attach(Lines { left: lines }));
+        self.source = Some(context.attach_stream(Lines { left: lines }));
     }
 
     pub fn remind(&mut self, name: String, wait: Duration, context: &Context<Self>) {
@@ -139,17 +139,17 @@ impl Diary {
     }
 
     pub fn keep(&mut self, name: String, value: String, context: &Context<Self>) {
-        context.keep(&name, value);
-        context.keep(&name, Connection(name.len()));
+        context.insert_resource(&name, value);
+        context.insert_resource(&name, Connection(name.len()));
     }
 
     pub fn kept(&self, name: String, context: &Context<Self>) -> Option<(String, usize)> {
-        let connection = context.kept::<Connection>(&name)?.0;
-        Some((context.kept::<String>(&name)?.to_string(), connection))
+        let connection = context.resource::<Connection>(&name)?.0;
+        Some((context.resource::<String>(&name)?.to_string(), connection))
     }
 
     pub fn unkeep(&mut self, name: String, context: &Context<Self>) -> bool {
-        context.unkeep::<String>(&name).is_some()
+        context.remove_resource::<String>(&name).is_some()
     }
 
     pub fn crash(&mut self) {
@@ -549,12 +549,12 @@ async fn kept_values_outlive_panics_and_nothing_else() {
     assert!(diary.unkeep("plain".into()).await.unwrap());
     assert_eq!(kept("plain").await, None);
 
-    for end in ["kill", "stop", "wipe", "idle"] {
+    for end in ["kill", "stop", "delete", "idle"] {
         keep().await;
         match end {
             "kill" => diary.kill(),
             "stop" => diary.stop(StopReason::Other(end.into())).await.unwrap(),
-            "wipe" => diary.stop_and_wipe().await.unwrap(),
+            "delete" => diary.stop_and_delete().await.unwrap(),
             _ => tokio::time::sleep(4000 * SECOND).await,
         }
         assert!(kept("large").await.is_none(), "{end}");
@@ -574,7 +574,7 @@ struct Eager(Vec<String>);
 impl Eager {
     #[started]
     fn started(&mut self, context: &Context<Self>) {
-        context.then(EagerMessage::Add { word: "then".into() });
+        context.continue_with(EagerMessage::Add { word: "then".into() });
         self.0.push("started".into());
     }
 

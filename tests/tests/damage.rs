@@ -228,10 +228,10 @@ async fn a_bit_that_flips_in_a_state_is_an_error_of_its_server_and_of_no_other()
             assert!(fs::read(&path).unwrap() == bytes, "the bytes are left as they were");
         }
 
-        // As the error says, a wipe lets it begin anew.
+        // As the error says, a delete lets it begin anew.
         let runtime = Runtime::open(&path).await.unwrap();
         let server = runtime.at::<Block>(&**victim, ());
-        server.stop_and_wipe().await.unwrap();
+        server.stop_and_delete().await.unwrap();
         assert_eq!(server.grow(100).await.unwrap(), 1);
         runtime.shutdown(MINUTE).await.unwrap();
     }

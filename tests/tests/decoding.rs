@@ -9,7 +9,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, CallError, Change, Client, Config, Context, MemoryStorage, Options, Record, Runtime,
+    Address, CallError, Client, Commit, Config, Context, MemoryStorage, Options, Record, Runtime,
     ServerId, Storage, Update, persistent_server,
 };
 use persistent_tests::{
@@ -210,7 +210,7 @@ fn peak() -> usize {
 /// Has a server read the record; whether it could. What it can't read stays.
 async fn read(storage: &MemoryStorage, runtime: &Runtime, record: Record) -> bool {
     let id = ServerId::new("shapes", "a");
-    storage.commit(Change::new(id.clone(), Update::Put(record.clone()))).await.unwrap();
+    storage.commit(Commit::new(id.clone(), Update::Put(record.clone()))).await.unwrap();
     let server = runtime.at::<Shapes>("a", ());
     let outcome = server.number().await;
     let readable = match &outcome {

@@ -54,7 +54,7 @@ impl Mirror {
     }
 
     pub fn read_and_then(&self, context: &Context<Self>) {
-        context.then(MirrorMessage::WhoWrites);
+        context.continue_with(MirrorMessage::WhoWrites);
     }
 
     pub fn read_and_remind(&self, context: &Context<Self>) {

@@ -150,7 +150,7 @@ async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
 }
 
 /// A stop looked at the policy of the type when the server had idled out, and at
-/// the client's own when it had not: one of the two wiped.
+/// the client's own when it had not: one of the two deleted.
 #[tokio::test(start_paused = true)]
 async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
     for idle in [0, 100] {
@@ -200,7 +200,7 @@ struct Expired {
 impl Expired {
     #[started]
     fn started(&self, context: &Context<Self>) {
-        context.then(ExpiredMessage::Check);
+        context.continue_with(ExpiredMessage::Check);
     }
 
     #[info]
@@ -257,7 +257,7 @@ struct Prepared {
 impl Prepared {
     #[started]
     fn started(&self, context: &Context<Self>) {
-        context.then(PreparedMessage::Prepare);
+        context.continue_with(PreparedMessage::Prepare);
     }
 
     #[info]
@@ -295,12 +295,12 @@ struct Circular;
 impl Circular {
     #[started]
     fn started(&self, context: &Context<Self>) {
-        context.then(CircularMessage::Step);
+        context.continue_with(CircularMessage::Step);
     }
 
     #[info]
     fn step(&self, context: &Context<Self>) {
-        context.then(CircularMessage::Step);
+        context.continue_with(CircularMessage::Step);
     }
 
     pub fn poke(&self) {}
@@ -354,11 +354,11 @@ struct Holder {
 #[persistent_server]
 impl Holder {
     pub fn put(&self, context: &Context<Self>) {
-        context.keep("k", 7_u64);
+        context.insert_resource("k", 7_u64);
     }
 
     pub fn get(&self, context: &Context<Self>) -> Option<u64> {
-        context.kept::<u64>("k").map(|value| *value)
+        context.resource::<u64>("k").map(|value| *value)
     }
 }
 
@@ -399,7 +399,7 @@ impl Fuse {
     #[started]
     fn lay(&mut self, context: &Context<Self>) {
         if context.key() == "short" {
-            context.then(FuseMessage::Blow);
+            context.continue_with(FuseMessage::Blow);
         }
     }
 

@@ -148,7 +148,7 @@ async fn begin(runtime: &Runtime) -> Result<(), CallError> {
         runtime.at::<Counter>(key, ()).increment().await?;
         runtime.at::<Twins>(key, ()).grow().await?;
     }
-    runtime.at::<Counter>("wiped", ()).increment().await?;
+    runtime.at::<Counter>("deleted", ()).increment().await?;
     for _ in 0..3 {
         runtime.at::<Dice>("dice", ()).roll().await?;
     }
@@ -166,7 +166,7 @@ async fn go_on(runtime: &Runtime) -> Result<(), CallError> {
             runtime.find::<Twins>(key).await?.grow().await?;
         }
     }
-    runtime.find::<Counter>("wiped").await?.stop_and_wipe().await?;
+    runtime.find::<Counter>("deleted").await?.stop_and_delete().await?;
     let dice = runtime.find::<Dice>("dice").await?;
     for _ in 0..2 {
         dice.roll().await?;
@@ -184,8 +184,8 @@ async fn read(runtime: &Runtime) -> Result<(), CallError> {
         assert_eq!((counter.value().await?, counter.increment().await?), (3, 4), "{key:?}");
         assert_eq!(runtime.find::<Twins>(key).await?.both().await?, (3, 3), "{key:?}");
     }
-    let wiped = runtime.find::<Counter>("wiped").await;
-    assert!(matches!(wiped, Err(CallError::NotFound { .. })), "{wiped:?}");
+    let deleted = runtime.find::<Counter>("deleted").await;
+    assert!(matches!(deleted, Err(CallError::NotFound { .. })), "{deleted:?}");
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 3);
 
     let dice = runtime.find::<Dice>("dice").await?;
@@ -218,7 +218,7 @@ async fn a_database_of_every_release_is_read() {
                 }
                 for key in KEYS {
                     let counter = runtime.at::<Counter>(key, ());
-                    counter.stop_and_wipe().await.unwrap();
+                    counter.stop_and_delete().await.unwrap();
                     for _ in 0..3 {
                         counter.increment().await.unwrap();
                     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_normal_stop_wipes_and_the_same_client_meets_a_fresh_server() {
+async fn a_normal_stop_deletes_and_the_same_client_meets_a_fresh_server() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_server_that_stops_itself_keeps_its_last_change() {
 
 /// Every cell of the table of restart policies.
 #[tokio::test]
-async fn each_policy_keeps_and_wipes_as_its_row_says() {
+async fn each_policy_keeps_and_deletes_as_its_row_says() {
     // policy, normal stop keeps, other stop keeps, crash keeps
     let rows = [
         (Restart::Temporary, false, false, false),
@@ -63,7 +63,7 @@ async fn each_policy_keeps_and_wipes_as_its_row_says() {
         let server = runtime.at::<Counter>("a", ());
         let expect = u64::from;
         let fresh = async || {
-            server.stop_and_wipe().await.unwrap();
+            server.stop_and_delete().await.unwrap();
             server.increment().await.unwrap();
         };
 
@@ -115,7 +115,7 @@ async fn an_idle_unload_keeps_whatever_the_policy() {
 }
 
 #[tokio::test]
-async fn a_stop_of_an_unloaded_server_wipes_or_keeps_as_the_policy_says() {
+async fn a_stop_of_an_unloaded_server_deletes_or_keeps_as_the_policy_says() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();

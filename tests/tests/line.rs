@@ -180,7 +180,7 @@ struct Feed {
 #[persistent_server]
 impl Feed {
     pub fn open(&mut self, context: &Context<Self>) {
-        context.attach(Endless);
+        context.attach_stream(Endless);
     }
 
     #[info]

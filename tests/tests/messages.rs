@@ -442,16 +442,16 @@ async fn calls_that_share_commits_are_journaled_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_wiped_server_begins_with_no_messages() {
+async fn a_deleted_server_begins_with_no_messages() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     ledger.book(1).await.unwrap();
-    ledger.stop_and_wipe().await.unwrap();
+    ledger.stop_and_delete().await.unwrap();
     assert_eq!(record::<Ledger>(&storage.states, "a"), None);
-    // The wipe, the new life and its messages may share commits.
+    // The delete, the new life and its messages may share commits.
     storage.on_commit(Fault::Slow(Duration::from_millis(5)));
-    let calls = tokio::join!(ledger.book(2), ledger.stop_and_wipe(), ledger.book(3));
+    let calls = tokio::join!(ledger.book(2), ledger.stop_and_delete(), ledger.book(3));
     assert_eq!((calls.0.unwrap(), calls.2.unwrap()), (2, 3));
     assert_eq!(ledger.book(4).await.unwrap(), 7);
     ledger.kill();

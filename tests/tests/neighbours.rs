@@ -101,7 +101,7 @@ async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
     server.stop("custom").await.unwrap();
     server.value().await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    server.stop_and_wipe().await.unwrap();
+    server.stop_and_delete().await.unwrap();
     server.value().await.unwrap();
     server.stop(StopReason::Normal).await.unwrap();
     server.value().await.unwrap();
@@ -148,7 +148,7 @@ async fn an_observer_hears_of_all_types() {
     runtime.at::<Counter>("a", ()).increment().await.unwrap();
     runtime.at::<Probe>("observed", 1).seed().await.unwrap();
     runtime.at::<Counter>("a", ()).kill();
-    runtime.at::<Counter>("a", ()).stop_and_wipe().await.unwrap();
+    runtime.at::<Counter>("a", ()).stop_and_delete().await.unwrap();
     let heard = ear.heard();
     let about = |kind: &str| -> Vec<&str> {
         heard.iter().filter_map(|heard| heard.strip_prefix(kind)).collect()
@@ -386,7 +386,7 @@ async fn servers_lists_live_and_stored_ones_once_each_in_order() {
     assert_eq!((count.live, count.stored), (399, 601));
     runtime.at::<Counter>("0007", ()).value().await.unwrap();
     expected.sort();
-    let mut servers = runtime.servers::<Counter>();
+    let mut servers = runtime.keys::<Counter>();
     let mut found = Vec::new();
     while let Some(key) = servers.next().await {
         found.push(key.unwrap().to_string());
@@ -472,11 +472,11 @@ struct Traveller {
 #[persistent_server]
 impl Traveller {
     pub fn pack(&self, luggage: String, context: &Context<Self>) {
-        context.keep("luggage", luggage);
+        context.insert_resource("luggage", luggage);
     }
 
     pub fn luggage(&self, context: &Context<Self>) -> Option<String> {
-        context.kept::<String>("luggage").map(|luggage| luggage.to_string())
+        context.resource::<String>("luggage").map(|luggage| luggage.to_string())
     }
 
     pub fn remind(&mut self, wait: Duration, context: &Context<Self>) {
@@ -581,24 +581,24 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
 
     // A target that answers too late is given up, and takes nothing later.
     let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
-    let (waited, wiped, moved) = tokio::join!(
+    let (waited, deleted, moved) = tokio::join!(
         busy.value_after(50 * SECOND),
-        busy.stop_and_wipe(),
+        busy.stop_and_delete(),
         here.transfer(&address, &there)
     );
     let error = moved.unwrap_err();
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
     waited.unwrap();
-    wiped.unwrap();
+    deleted.unwrap();
     assert_eq!(server.increment().await.unwrap(), 3);
     assert_eq!(busy.increment().await.unwrap(), 1);
 
     let error = here.transfer(&address, &there).await.unwrap_err();
-    assert!(matches!(error, CallError::Exists { .. }), "{error}");
+    assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
     busy.stop("it is stored all the same").await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
-    assert!(matches!(error, CallError::Exists { .. }), "{error}");
-    busy.stop_and_wipe().await.unwrap();
+    assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
+    busy.stop_and_delete().await.unwrap();
     there.shutdown(SECOND).await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
@@ -669,13 +669,13 @@ async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() 
 /// Generic code can name any server.
 #[tokio::test]
 async fn controls_work_for_any_server() {
-    async fn wipe<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
-        runtime.client(address).stop_and_wipe().await
+    async fn delete<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
+        runtime.client(address).stop_and_delete().await
     }
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
-    wipe(&runtime, &server.address()).await.unwrap();
+    delete(&runtime, &server.address()).await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0);
 }
 
@@ -786,9 +786,9 @@ async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
     here.shutdown(SECOND).await.unwrap();
 }
 
-/// A copy that could not be wiped kept its server from ever coming back.
+/// A copy that could not be deleted kept its server from ever coming back.
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_cant_be_wiped_is_told_of_and_gives_way_to_its_server() {
+async fn a_copy_that_cant_be_deleted_is_told_of_and_gives_way_to_its_server() {
     let (here, source, there, _) = pair().await;
     let counter = here.at::<Counter>("a", ());
     counter.increment().await.unwrap();

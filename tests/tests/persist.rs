@@ -58,7 +58,7 @@ async fn weaker_levels_flush_at_each_orderly_end() {
         let (_runtime, server) = open(&storage, level).await;
         server.increment().await.unwrap();
         server.stop(StopReason::Normal).await.unwrap();
-        assert_eq!((storage.writes(), stored(&storage)), (0, None), "a wipe writes no state");
+        assert_eq!((storage.writes(), stored(&storage)), (0, None), "a delete writes no state");
     }
 }
 

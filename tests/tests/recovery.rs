@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Backoff, CallError, Change, Client, MemoryStorage, Options, Persist, Record, Restart, Runtime,
+    Backoff, CallError, Client, Commit, MemoryStorage, Options, Persist, Record, Restart, Runtime,
     ServerId, Storage, Update, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, Probe};
@@ -149,7 +149,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     server.value().await.unwrap();
     server.touch().await.unwrap();
     server.stop("other").await.unwrap();
-    assert_eq!((storage.writes(), storage.wipes()), (2, 0));
+    assert_eq!((storage.writes(), storage.deletes()), (2, 0));
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
         let (reminders, due) = ([][..].into(), None);
         let messages = Vec::new();
         let record = Record { version, format, state: state.into(), reminders, due, messages };
-        storage.commit(Change::new(id.clone(), Update::Put(record))).await.unwrap();
+        storage.commit(Commit::new(id.clone(), Update::Put(record))).await.unwrap();
     };
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Inventory>("ada", ());
@@ -319,8 +319,8 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     assert_eq!(server.count().await.unwrap(), 0, "mended from outside, and the server works");
     put(1, 1, b"").await;
     server.kill();
-    server.stop_and_wipe().await.unwrap();
-    assert_eq!(server.count().await.unwrap(), 0, "or wiped");
+    server.stop_and_delete().await.unwrap();
+    assert_eq!(server.count().await.unwrap(), 0, "or deleted");
 }
 
 /// Holds things.
@@ -558,8 +558,8 @@ async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
             error => panic!("{error}"),
         }
     }
-    server.stop_and_wipe().await.unwrap();
-    assert_eq!(server.value().await.unwrap(), 0, "a wipe mends it too");
+    server.stop_and_delete().await.unwrap();
+    assert_eq!(server.value().await.unwrap(), 0, "a delete mends it too");
 }
 
 #[tokio::test(start_paused = true)]

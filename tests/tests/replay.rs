@@ -7,7 +7,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, CallError, Change, Client, Context, MemoryStorage, Options, Persist, Record,
+    Address, CallError, Client, Commit, Context, MemoryStorage, Options, Persist, Record,
     ReplayError, Reply, Runtime, Server, ServerId, Storage, Update, persistent_server,
 };
 use persistent_tests::{FaultyStorage, Ledger, LedgerClient};
@@ -23,7 +23,7 @@ async fn open(storage: &MemoryStorage) -> Runtime {
 
 /// Appends messages of its own to what is stored.
 async fn append(storage: &MemoryStorage, id: ServerId, bytes: &[u8]) {
-    storage.commit(Change::new(id, Update::Append(vec![bytes.into()]))).await.unwrap();
+    storage.commit(Commit::new(id, Update::Append(vec![bytes.into()]))).await.unwrap();
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn bytes_that_are_no_message_are_an_error_and_stay() {
         runtime.shutdown(Duration::from_secs(1)).await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), before);
         // The price of mending it is the state.
-        open(&storage).await.at::<Ledger>("a", ()).stop_and_wipe().await.unwrap();
+        open(&storage).await.at::<Ledger>("a", ()).stop_and_delete().await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), None);
     }
 }
@@ -423,23 +423,23 @@ struct Busy {
 impl Busy {
     pub fn ask(&mut self, context: &Context<Self>) -> usize {
         self.log.push("ask".to_owned());
-        context.then(BusyMessage::Hear { what: "then".to_owned() });
+        context.continue_with(BusyMessage::Hear { what: "then".to_owned() });
         let hear = |what: &str| BusyMessage::Hear { what: what.to_owned() };
         context.send_after(Duration::from_millis(1), hear("timer"));
-        context.attach(futures::stream::iter([hear("stream")]));
+        context.attach_stream(futures::stream::iter([hear("stream")]));
         context
             .interval(Duration::from_hours(1), move || BusyMessage::Hear { what: String::new() });
         self.others.push(context.client_of(&Address::<Ledger>::new("other", ())));
         let other = context.client_of(&Address::<Ledger>::new("told", ()));
         tokio::spawn(async move { other.book(1).await });
-        let kept = context.kept::<AtomicUsize>("asked");
-        let kept = kept.unwrap_or_else(|| context.keep("asked", AtomicUsize::new(0)));
+        let kept = context.resource::<AtomicUsize>("asked");
+        let kept = kept.unwrap_or_else(|| context.insert_resource("asked", AtomicUsize::new(0)));
         kept.fetch_add(1, Ordering::SeqCst);
         self.log.len()
     }
 
     pub fn asked(&self, context: &Context<Self>) -> Option<usize> {
-        context.kept::<AtomicUsize>("asked").map(|asked| asked.load(Ordering::SeqCst))
+        context.resource::<AtomicUsize>("asked").map(|asked| asked.load(Ordering::SeqCst))
     }
 
     pub fn later(&mut self, reply: Reply<u32>) {
@@ -557,7 +557,7 @@ static BOMB: AtomicBool = AtomicBool::new(false);
 impl Suspect {
     pub fn honest(&mut self, context: &Context<Self>) -> u64 {
         self.seen.push(context.random());
-        context.then(SuspectMessage::Aside);
+        context.continue_with(SuspectMessage::Aside);
         self.seen.len() as u64
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    Change, Client, MemoryStorage, OpenError, Record, Runtime, ServerId, SqliteStorage, StopReason,
+    Client, Commit, MemoryStorage, OpenError, Record, Runtime, ServerId, SqliteStorage, StopReason,
     Storage, StorageFuture, Update,
 };
 use persistent_tests::{Counter, FaultyStorage};
@@ -29,9 +29,9 @@ async fn a_storage_may_take_each_commit_in_another_way() {
 }
 
 /// A second storage, as a user would write one: it gets every load, save and
-/// wipe.
+/// delete.
 #[tokio::test]
-async fn a_storage_of_the_users_own_gets_every_load_save_and_wipe() {
+async fn a_storage_of_the_users_own_gets_every_load_save_and_delete() {
     #[derive(Clone, Default)]
     struct Journal {
         rows: Arc<Mutex<HashMap<ServerId, Record>>>,
@@ -50,8 +50,8 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_wipe() {
             Box::pin(async { Ok(self.rows.lock().unwrap().get(id).cloned()) })
         }
 
-        fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-            self.note(if change.update == Update::Wipe { "wipe" } else { "save" });
+        fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
+            self.note(if change.update == Update::Delete { "delete" } else { "save" });
             let mut rows = self.rows.lock().unwrap();
             let outcome = change.update.apply(rows.remove(&change.id)).map(|record| {
                 rows.extend(record.map(|record| (change.id, record)));
@@ -98,7 +98,7 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_wipe() {
     let log = journal.log.lock().unwrap().clone();
     // The first life, the increment, the kill and the revival, the stop, the
     // second life, the end.
-    assert_eq!(log[..7], ["load", "save", "save", "load", "wipe", "load", "save"]);
+    assert_eq!(log[..7], ["load", "save", "save", "load", "delete", "load", "save"]);
     assert!(log[7..].iter().all(|entry| *entry == "close"), "{log:?}");
 }
 
@@ -119,15 +119,15 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
             messages: Vec::new(),
         };
         for (n, key) in (0..).zip(["b", "a", "", "ä", "c"]) {
-            storage.commit(Change::new(id(key), Update::Put(record(n)))).await.unwrap();
+            storage.commit(Commit::new(id(key), Update::Put(record(n)))).await.unwrap();
         }
         storage
-            .commit(Change::new(ServerId::new("kind2", "z"), Update::Put(record(9))))
+            .commit(Commit::new(ServerId::new("kind2", "z"), Update::Put(record(9))))
             .await
             .unwrap();
-        storage.commit(Change::new(id("a"), Update::Put(record(7)))).await.unwrap();
-        storage.commit(Change::new(id("c"), Update::Wipe)).await.unwrap();
-        storage.commit(Change::new(id("never"), Update::Wipe)).await.unwrap();
+        storage.commit(Commit::new(id("a"), Update::Put(record(7)))).await.unwrap();
+        storage.commit(Commit::new(id("c"), Update::Delete)).await.unwrap();
+        storage.commit(Commit::new(id("never"), Update::Delete)).await.unwrap();
 
         assert_eq!(storage.load(&id("a")).await.unwrap(), Some(record(7)));
         assert_eq!(storage.load(&id("c")).await.unwrap(), None);
@@ -156,7 +156,7 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
     sqlite.close();
     let closed = sqlite.load(&ServerId::new("kind", "a")).await.unwrap_err();
     assert!(closed.to_string().contains("closed"), "{closed}");
-    sqlite.commit(Change::new(ServerId::new("kind", "a"), Update::Wipe)).await.unwrap_err();
+    sqlite.commit(Commit::new(ServerId::new("kind", "a"), Update::Delete)).await.unwrap_err();
 }
 
 #[tokio::test]

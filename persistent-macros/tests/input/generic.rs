@@ -1,5 +1,5 @@
 #[persistent_server]
-impl<T: Value, const N: usize> Stack<T, N>
+impl<T: Payload, const N: usize> Stack<T, N>
 where
     Vec<T>: Debug,
 {

@@ -1,4 +1,4 @@
-impl<T: Value, const N: usize> Stack<T, N>
+impl<T: Payload, const N: usize> Stack<T, N>
 where
     Vec<T>: Debug,
 {
@@ -12,7 +12,7 @@ where
     :: persistent_runtime :: __private :: serde :: Deserialize,
 )]
 #[serde(crate = "::persistent_runtime::__private::serde", bound(serialize = "", deserialize = ""))]
-pub enum StackMessage<T: Value, const N: usize>
+pub enum StackMessage<T: Payload, const N: usize>
 where
     Vec<T>: Debug,
 {
@@ -39,13 +39,13 @@ where
     __Unused(::persistent_runtime::__private::Unused<(T,)>),
 }
 #[doc = "A client of one `Stack`; cheap to clone."]
-pub struct StackClient<T: Value, const N: usize>
+pub struct StackClient<T: Payload, const N: usize>
 where
     Vec<T>: Debug,
 {
     handle: ::persistent_runtime::__private::Handle<Stack<T, N>>,
 }
-impl<T: Value, const N: usize> StackClient<T, N>
+impl<T: Payload, const N: usize> StackClient<T, N>
 where
     Vec<T>: Debug,
 {
@@ -72,7 +72,7 @@ where
         self.handle.call(StackMessage::Swap { other }).await
     }
 }
-impl<T: Value, const N: usize> ::core::clone::Clone for StackClient<T, N>
+impl<T: Payload, const N: usize> ::core::clone::Clone for StackClient<T, N>
 where
     Vec<T>: Debug,
 {
@@ -80,7 +80,7 @@ where
         Self { handle: ::core::clone::Clone::clone(&self.handle) }
     }
 }
-impl<T: Value, const N: usize> ::core::fmt::Debug for StackClient<T, N>
+impl<T: Payload, const N: usize> ::core::fmt::Debug for StackClient<T, N>
 where
     Vec<T>: Debug,
 {
@@ -88,7 +88,7 @@ where
         formatter.debug_tuple("StackClient").field(&self.handle).finish()
     }
 }
-impl<T: Value, const N: usize> ::persistent_runtime::Client<Stack<T, N>> for StackClient<T, N>
+impl<T: Payload, const N: usize> ::persistent_runtime::Client<Stack<T, N>> for StackClient<T, N>
 where
     Vec<T>: Debug,
 {
@@ -99,7 +99,7 @@ where
         &self.handle
     }
 }
-impl<T: Value, const N: usize> ::persistent_runtime::Server for Stack<T, N>
+impl<T: Payload, const N: usize> ::persistent_runtime::Server for Stack<T, N>
 where
     Vec<T>: Debug,
 {

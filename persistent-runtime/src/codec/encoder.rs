@@ -418,7 +418,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::codec::{DEPTH, encode, is_too_deep};
+    use crate::{codec::DEPTH, codec::encode, codec::is_too_deep};
 
     #[derive(Serialize)]
     struct Unit;

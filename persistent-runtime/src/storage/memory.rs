@@ -5,11 +5,8 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Change, Record, Storage, StorageFuture};
-use crate::{
-    ServerId,
-    sync::{Mutex, MutexGuard},
-};
+use super::{Commit, Record, Storage, StorageFuture};
+use crate::{id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
 
 /// States in memory: for tests, and for servers that need not outlive the
 /// process.
@@ -57,8 +54,8 @@ impl Storage for MemoryStorage {
         Box::pin(ready(Ok(self.get(id))))
     }
 
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
-        let Change { id, update } = change;
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
+        let Commit { id, update } = change;
         let mut states = self.lock();
         let record = states.remove(&id);
         let outcome = update.apply(record).map(|record| {

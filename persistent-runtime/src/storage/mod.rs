@@ -2,8 +2,9 @@
 
 use std::{fmt, iter, pin::Pin, sync::Arc};
 
-use crate::{Encoded, ServerId, StorageError, panic::caught};
+use crate::{error::StorageError, id::ServerId, storage::encoded::Encoded, support::catch::caught};
 
+pub(crate) mod encoded;
 mod memory;
 mod sqlite;
 
@@ -49,7 +50,7 @@ impl fmt::Debug for Record {
 /// One commit: what becomes of one server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Change {
+pub struct Commit {
     /// The server.
     pub id: ServerId,
     /// What becomes of what is stored for it.
@@ -64,10 +65,10 @@ pub enum Update {
     /// These go behind the messages of the record that is there.
     Append(Vec<Arc<[u8]>>),
     /// It is deleted.
-    Wipe,
+    Delete,
 }
 
-impl Change {
+impl Commit {
     /// `update` for the server `id`.
     #[must_use]
     pub fn new(id: ServerId, update: Update) -> Self {
@@ -78,8 +79,8 @@ impl Change {
 impl Update {
     /// Has this and `next` happen at once. `next` comes later: what it replaces
     /// need not be written at all. Messages follow a record, or messages, never a
-    /// wipe.
-    pub fn then(&mut self, next: Self) {
+    /// delete.
+    pub fn merge(&mut self, next: Self) {
         match (self, next) {
             (Self::Put(Record { messages, .. }) | Self::Append(messages), Self::Append(more)) => {
                 messages.extend(more);
@@ -101,7 +102,7 @@ impl Update {
                 Ok(Some(record))
             }
             (Self::Append(_), None) => Err(StorageError::new("there is no record to append to")),
-            (Self::Wipe, _) => Ok(None),
+            (Self::Delete, _) => Ok(None),
         }
     }
 
@@ -113,13 +114,13 @@ impl Update {
                 record.state.len() + record.reminders.len() + sum(&record.messages)
             }
             Self::Append(messages) => sum(messages),
-            Self::Wipe => 0,
+            Self::Delete => 0,
         }
     }
 }
 
 /// Who is told of a commit, apart from any task; see [`Storage::submit`].
-pub struct Receipt(Option<Arc<dyn Committed>>);
+pub struct Completion(Option<Arc<dyn Committed>>);
 
 /// The server that a commit is of.
 pub(crate) trait Committed: Send + Sync {
@@ -131,7 +132,7 @@ pub(crate) trait Committed: Send + Sync {
     }
 }
 
-impl Receipt {
+impl Completion {
     pub(crate) fn new(server: Arc<dyn Committed>) -> Self {
         Self(Some(server))
     }
@@ -175,15 +176,15 @@ impl Receipt {
 }
 
 /// Dropped untold, it tells that the commit has failed.
-impl Drop for Receipt {
+impl Drop for Completion {
     fn drop(&mut self) {
         self.tell(Err(StorageError::new("the storage is gone")));
     }
 }
 
-impl fmt::Debug for Receipt {
+impl fmt::Debug for Completion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Receipt").finish()
+        f.debug_tuple("Completion").finish()
     }
 }
 
@@ -203,7 +204,7 @@ impl fmt::Debug for Receipt {
 /// A storage that counts the commits of another:
 ///
 /// ```
-/// # use persistent_runtime::{persistent_server, Change, MemoryStorage, Record, Runtime, ServerId, Storage, StorageFuture};
+/// # use persistent_runtime::{persistent_server, Commit, MemoryStorage, Record, Runtime, ServerId, Storage, StorageFuture};
 /// # use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
 /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
 /// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } pub fn get(&self) -> u64 { self.0 } }
@@ -214,7 +215,7 @@ impl fmt::Debug for Receipt {
 ///     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
 ///         self.storage.load(id)
 ///     }
-///     fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+///     fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
 ///         self.commits.fetch_add(1, Relaxed);
 ///         self.storage.commit(change)
 ///     }
@@ -242,14 +243,14 @@ pub trait Storage: Send + Sync + 'static {
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>>;
 
     /// Makes one change durable, as a whole or not at all.
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()>;
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()>;
 
     /// As [`commit`](Self::commit), for a storage that has threads of its own to
     /// tell the outcome from: then a server that waits for nothing else needs no
     /// task to wait in. One that can't do so returns what it was given.
     ///
     /// The receipt may be told at any time, on any thread, even in here.
-    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
         Some((change, receipt))
     }
 
@@ -313,7 +314,7 @@ mod tests {
     fn each_of_many_receipts_is_told_once_and_many_are_told_elsewhere() {
         for count in [0, 1, 4, 5, 127, 128, 129, 1000] {
             let told = Arc::new(Told::default());
-            Receipt::all_done((0..count).map(|_| Receipt::new(told.clone())).collect());
+            Completion::all_done((0..count).map(|_| Completion::new(told.clone())).collect());
             let here = told.done.load(Relaxed);
             assert_eq!(here, if count <= 4 { count } else { 0 });
             for work in told.work.lock().unwrap().drain(..) {
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn receipts_whose_telling_is_dropped_tell_that_it_has_failed() {
         let told = Arc::new(Told::default());
-        Receipt::all_done((0..10).map(|_| Receipt::new(told.clone())).collect());
+        Completion::all_done((0..10).map(|_| Completion::new(told.clone())).collect());
         told.work.lock().unwrap().clear();
         assert_eq!((told.done.load(Relaxed), told.failed.load(Relaxed)), (0, 10));
     }

@@ -114,13 +114,13 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
         let index = random.within(0..OWN);
         let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
         if random.chance(1, 12) {
-            load.say(format!("begin {key} wipe"));
-            let wiped = if random.chance(1, 2) {
-                server.stop_and_wipe().await
+            load.say(format!("begin {key} delete"));
+            let deleted = if random.chance(1, 2) {
+                server.stop_and_delete().await
             } else {
                 server.stop(StopReason::Normal).await
             };
-            load.done(wiped, |()| format!("done {key} wipe"));
+            load.done(deleted, |()| format!("done {key} delete"));
         } else {
             turns[index] += 1;
             load.say(format!("begin {key} {}", turns[index]));

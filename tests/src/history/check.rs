@@ -32,7 +32,7 @@ pub enum Effect {
     /// One more write.
     Append(u16),
     /// It is empty.
-    Wipe,
+    Delete,
     /// It is what it was at some time since all was durable, with all of these
     /// writes that it had.
     Revert(Vec<u16>),
@@ -59,7 +59,7 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
         .filter(|operation| match &operation.effect {
             Effect::Append(id) => operation.sure || seen(id),
             Effect::None => operation.sure,
-            Effect::Wipe | Effect::Revert(_) | Effect::Reverts => true,
+            Effect::Delete | Effect::Revert(_) | Effect::Reverts => true,
         })
         .collect();
     operations.sort_by_key(|operation| operation.begin);
@@ -142,7 +142,7 @@ impl Held {
                 next.log.push(*id);
                 vec![next]
             }
-            Effect::Wipe => vec![Self::default()],
+            Effect::Delete => vec![Self::default()],
             Effect::Revert(_) | Effect::Reverts => {
                 let kept = match &operation.effect {
                     Effect::Revert(kept) => &kept[..],
@@ -202,8 +202,8 @@ mod tests {
             write(3, 4, 8, &[7, 8]),
             read(5, 6, &[7, 8])
         ]));
-        let wiped = [write(1, 2, 7, &[7]), operation(3, 4, Effect::Wipe), read(5, 6, &[])];
-        assert!(is_linearizable(&wiped));
+        let deleted = [write(1, 2, 7, &[7]), operation(3, 4, Effect::Delete), read(5, 6, &[])];
+        assert!(is_linearizable(&deleted));
     }
 
     #[test]
@@ -261,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wipe_that_comes_back_is_found() {
-        let wipe = operation(3, 4, Effect::Wipe);
-        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), wipe.clone(), read(5, 6, &[7])]));
-        let maybe = Operation { sure: false, ..wipe };
+    fn a_delete_that_comes_back_is_found() {
+        let delete = operation(3, 4, Effect::Delete);
+        assert!(!is_linearizable(&[write(1, 2, 7, &[7]), delete.clone(), read(5, 6, &[7])]));
+        let maybe = Operation { sure: false, ..delete };
         assert!(is_linearizable(&[write(1, 2, 7, &[7]), maybe.clone(), read(5, 6, &[7])]));
         assert!(is_linearizable(&[write(1, 2, 7, &[7]), maybe, read(5, 6, &[])]));
     }

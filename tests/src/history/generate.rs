@@ -72,7 +72,7 @@ fn step(
         55..65 => Act::Cast,
         65..73 => Act::Panic { changed: rng.bool(), wait: wait(rng) },
         73..79 => Act::Stop { normal: rng.bool() },
-        79..82 => Act::Wipe,
+        79..82 => Act::Delete,
         82..85 => Act::Kill,
         85..87 => Act::Reset,
         _ => Act::Sleep(SLEEPS[rng.usize(..SLEEPS.len())]),

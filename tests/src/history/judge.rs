@@ -65,7 +65,7 @@ impl Judge<'_> {
     }
 
     /// Whether a server is stored where it was last seen, and there alone: a
-    /// storage that refuses to wipe it leaves a copy where it came from.
+    /// storage that refuses to delete it leaves a copy where it came from.
     fn places(&self, live: &[&Call], stored: &[&Call]) -> Result<(), String> {
         let saw = |call: &&&Call| match &call.outcome {
             Outcome::Saw(log) => Some(log.clone()),
@@ -158,8 +158,8 @@ impl Judge<'_> {
         let death_tick = death.map_or(NEVER, |restart| restart.end.tick);
         // Later runtimes have messages of their own.
         let lane = Some((*client * 1_000 + *generation) as u64);
-        let wipes = match step.act {
-            Act::Wipe => true,
+        let deletes = match step.act {
+            Act::Delete => true,
             Act::Stop { normal } => match self.plan.restart {
                 Restart::Temporary => true,
                 Restart::Transient => normal,
@@ -170,16 +170,16 @@ impl Judge<'_> {
         };
         let effect = match step.act {
             Act::Write(_) | Act::Cast => Effect::Append(step.id),
-            _ if wipes => Effect::Wipe,
+            _ if deletes => Effect::Delete,
             Act::Panic { .. } | Act::Kill if self.plan.is_weak() => {
                 Effect::Revert(self.kept(*begin))
             }
             _ => Effect::None,
         };
-        // A wipe is committed under each level, and so is what a stop keeps.
+        // A delete is committed under each level, and so is what a stop keeps.
         let saves = !self.plan.is_weak()
             || step.durable
-            || matches!(step.act, Act::Stop { .. } | Act::Wipe);
+            || matches!(step.act, Act::Stop { .. } | Act::Delete);
         let operation = Operation {
             begin: begin.tick,
             until: end.tick,
@@ -199,7 +199,7 @@ impl Judge<'_> {
                 Act::Cast if self.can_be_lost(*begin, death) => all.push(maybe(death_tick)),
                 Act::Cast => all.push(Operation { until: death_tick, ..operation }),
                 Act::Kill => all.push(Operation { lane: None, ..maybe(death_tick) }),
-                Act::Stop { .. } | Act::Wipe => all.push(operation),
+                Act::Stop { .. } | Act::Delete => all.push(operation),
                 _ => {}
             },
             Outcome::Dropped => all.push(maybe(death_tick)),
@@ -222,8 +222,8 @@ impl Judge<'_> {
                 if !matches!(step.act, Act::Panic { .. }) || panic != PLANNED {
                     return Err("a panic that was not planned".to_owned());
                 }
-                // A store that refuses, or is closed, can keep what should have been wiped.
-                if wipes && (is_ended || self.is_faulted(*begin, *end)) {
+                // A store that refuses, or is closed, can keep what should have been deleted.
+                if deletes && (is_ended || self.is_faulted(*begin, *end)) {
                     all.push(maybe(end.tick.min(death_tick)));
                 } else {
                     all.push(operation);
@@ -239,7 +239,7 @@ impl Judge<'_> {
                 }
             }
             Outcome::Failed(CallError::RestartLimit { .. }) => {
-                let stops = matches!(step.act, Act::Stop { .. } | Act::Wipe);
+                let stops = matches!(step.act, Act::Stop { .. } | Act::Delete);
                 if self.plan.max_restarts.is_none() || stops {
                     return Err("the restart limit was not exceeded".to_owned());
                 }
@@ -254,7 +254,9 @@ impl Judge<'_> {
                 let moves = matches!(step.act, Act::Transfer { .. });
                 let known = match error {
                     CallError::NotFound { .. } => moves,
-                    CallError::Exists { .. } => moves && self.is_faulted(Time::default(), *end),
+                    CallError::AlreadyExists { .. } => {
+                        moves && self.is_faulted(Time::default(), *end)
+                    }
                     _ => false,
                 };
                 if !known {

@@ -89,7 +89,7 @@ pub enum Act {
         normal: bool,
     },
     /// The state is deleted.
-    Wipe,
+    Delete,
     /// At once.
     Kill,
     /// A new crash budget.

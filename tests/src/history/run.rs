@@ -294,7 +294,7 @@ impl World {
             }
             Act::Stop { normal: true } => server.stop(StopReason::Normal).await.map(|()| None),
             Act::Stop { normal: false } => server.stop("another").await.map(|()| None),
-            Act::Wipe => server.stop_and_wipe().await.map(|()| None),
+            Act::Delete => server.stop_and_delete().await.map(|()| None),
             Act::Kill => {
                 server.kill();
                 Ok(None)

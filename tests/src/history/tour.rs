@@ -27,7 +27,7 @@ impl Plan {
             Act::Write(None),
             Act::Stop { normal: true },
             Act::Write(None),
-            Act::Wipe,
+            Act::Delete,
             Act::Write(None),
         ];
         let restart_or_move = |orderly| {

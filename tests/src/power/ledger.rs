@@ -15,8 +15,8 @@ pub enum Outcome {
 
 /// What was asked for and what was acknowledged, from the marks of a log.
 ///
-/// The marks are lines: `begin KEY TURN`, `done KEY TURN`, where a wipe's turn is
-/// `wipe`. A key that begins with `shared` has many callers at once, who all let
+/// The marks are lines: `begin KEY TURN`, `done KEY TURN`, where a delete's turn is
+/// `delete`. A key that begins with `shared` has many callers at once, who all let
 /// it grow by one, and are told their turn; every other has one.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -47,7 +47,7 @@ impl Ledger {
             return;
         };
         let outcome = match turn {
-            "wipe" => Outcome::Absent,
+            "delete" => Outcome::Absent,
             turn => Outcome::Turn(turn.parse().expect("a turn")),
         };
         let entry = self.entries.entry(key.to_owned()).or_default();

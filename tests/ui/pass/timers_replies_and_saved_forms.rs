@@ -65,7 +65,7 @@ where
 
     pub fn tick_soon(&self, context: &Context<Self>) {
         let _ = context.send_after(Duration::from_millis(1), QueueMessage::Tick { tick: Tick(1) });
-        context.then(QueueMessage::Quiet);
+        context.continue_with(QueueMessage::Quiet);
     }
 
     #[info]

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, Result};
 
-use crate::StorageError;
+use crate::error::StorageError;
 
 /// Pages of the log that are worth a checkpoint: 4 MiB.
 const STEP: u32 = 1024;

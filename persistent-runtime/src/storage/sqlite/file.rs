@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Result, config::DbConfig};
 
 use super::checksum::Checksum;
-use crate::{OpenError, StorageError};
+use crate::{error::OpenError, error::StorageError};
 
 /// "PSRV": tells our databases from those of other programs.
 const APPLICATION_ID: i32 = 0x5053_5256;

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{Encoded, ServerId, Update};
+use crate::{id::ServerId, storage::Update, storage::encoded::Encoded};
 
 /// What was committed for one server, and is to become of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Pending {
         if !matches!(next.update, Update::Append(_)) {
             self.number = next.number;
         }
-        self.update.then(next.update);
+        self.update.merge(next.update);
     }
 }
 
@@ -60,7 +60,7 @@ impl Generation {
     pub fn state(&self, id: &ServerId) -> Option<&Encoded> {
         match &self.pending.get(id)?.update {
             Update::Put(record) => Some(&record.state),
-            Update::Append(_) | Update::Wipe => None,
+            Update::Append(_) | Update::Delete => None,
         }
     }
 
@@ -152,13 +152,13 @@ impl Memtable {
         self.lock().active.state(id).cloned()
     }
 
-    /// Whether a server is known to be wiped.
-    pub fn is_wiped(&self, id: &ServerId) -> bool {
+    /// Whether a server is known to be deleted.
+    pub fn is_deleted(&self, id: &ServerId) -> bool {
         let generations = self.lock();
         let frozen = || generations.frozen.as_deref().and_then(|frozen| frozen.get(id));
-        // What was wiped is appended to by nobody, so the newer one decides.
+        // What was deleted is appended to by nobody, so the newer one decides.
         let pending = generations.active.get(id).or_else(frozen);
-        pending.is_some_and(|pending| pending.update == Update::Wipe)
+        pending.is_some_and(|pending| pending.update == Update::Delete)
     }
 
     /// Whether what is newer makes a frozen change needless.
@@ -196,7 +196,7 @@ impl Memtable {
                 let stored = match &pending.update {
                     _ if id.kind() != kind => continue,
                     Update::Put(record) => Some(Stored { due: record.due }),
-                    Update::Wipe => None,
+                    Update::Delete => None,
                     // As it was before.
                     Update::Append(_) => continue,
                 };

@@ -9,20 +9,20 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Change, Committed, Receipt, Record, Storage, StorageFuture, Update};
-use crate::{OpenError, ServerId, StorageError};
+use super::{Commit, Committed, Completion, Record, Storage, StorageFuture, Update};
+use crate::{error::OpenError, error::StorageError, id::ServerId};
 use checkpoint::Checkpoints;
 use memtable::Memtable;
-use queue::{Commit, Queue, Taker};
+use queue::{Queue, Submission, Taker};
 use reader::Readers;
 use tables::Tables;
 use writer::Writer;
 
 mod checkpoint;
 mod checksum;
+mod commit_log;
 mod file;
-mod fold;
-mod journal;
+mod flush;
 mod memtable;
 mod queue;
 mod reader;
@@ -100,7 +100,7 @@ impl Storage for SqliteStorage {
             let pending = self.memtable.find(id);
             let more = match pending.map(|pending| (pending.number, pending.update)) {
                 Some((_, Update::Put(record))) => return Ok(Some(record)),
-                Some((_, Update::Wipe)) => return Ok(None),
+                Some((_, Update::Delete)) => return Ok(None),
                 Some((number, Update::Append(messages))) => Some((number, messages)),
                 None => None,
             };
@@ -115,16 +115,18 @@ impl Storage for SqliteStorage {
         })
     }
 
-    fn commit(&self, change: Change) -> StorageFuture<'_, ()> {
+    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
         let (told, outcome) = oneshot::channel();
-        self.submit(change, Receipt::new(Arc::new(Waiting(Mutex::new(Some(told))))));
+        self.submit(change, Completion::new(Arc::new(Waiting(Mutex::new(Some(told))))));
         Box::pin(async { outcome.await.unwrap_or_else(|_| Err(closed())) })
     }
 
-    fn submit(&self, change: Change, receipt: Receipt) -> Option<(Change, Receipt)> {
+    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
         if change.id.kind().len() + change.id.key().len() + change.update.bytes() > ROW_LIMIT {
             receipt.done(Err(StorageError::new("it is larger than SQLite can store")));
-        } else if let Some(Commit { receipt, .. }) = self.queue.push(Commit { change, receipt }) {
+        } else if let Some(Submission { receipt, .. }) =
+            self.queue.push(Submission { change, receipt })
+        {
             receipt.done(Err(closed()));
         }
         None

@@ -9,18 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Change, Receipt};
+use crate::{storage::Commit, storage::Completion};
 
 /// A change, and who waits for it.
-pub struct Commit {
-    pub change: Change,
-    pub receipt: Receipt,
+pub struct Submission {
+    pub change: Commit,
+    pub receipt: Completion,
 }
 
 /// What the writer finds when it looks.
 pub enum Found {
     /// All that waited, in order.
-    Commits(Vec<Commit>),
+    Commits(Vec<Submission>),
     /// Nothing, for as long as it was to wait.
     Nothing,
     /// Nothing, and nothing will come.
@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_micros(50);
 
 #[derive(Default)]
 struct State {
-    commits: Vec<Commit>,
+    commits: Vec<Submission>,
     is_closed: bool,
     /// Whether the writer sleeps: to wake it is a system call.
     sleeps: bool,
@@ -59,7 +59,7 @@ impl Queue {
     }
 
     /// Gives a commit to the writer, or back once it is closed.
-    pub fn push(&self, commit: Commit) -> Option<Commit> {
+    pub fn push(&self, commit: Submission) -> Option<Submission> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_closed {
             return Some(commit);

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{closed, file::connect_to_read};
-use crate::StorageError;
+use crate::error::StorageError;
 
 /// A look-up that takes longer had to wait for the disk.
 const FAST: Duration = Duration::from_micros(200);

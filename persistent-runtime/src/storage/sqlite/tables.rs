@@ -8,7 +8,7 @@ use std::sync::{
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::{checksum::Checksum, memtable::Overlay};
-use crate::{Record, ServerId, StorageError};
+use crate::{error::StorageError, id::ServerId, storage::Record};
 
 /// What is known of the tables without a look at them.
 pub struct Tables {
@@ -96,7 +96,7 @@ fn verify(stored: i64, sum: u64) -> Result<(), StorageError> {
     }
     Err(StorageError::new(
         "what is stored is damaged, as its checksum says, and was left as it is; put a backup of \
-         the database in its place, or wipe the server to begin it anew",
+         the database in its place, or delete the server to begin it anew",
     ))
 }
 

@@ -13,13 +13,15 @@ use rusqlite::{Connection, params};
 use super::{
     checkpoint::Checkpoints,
     checksum::Checksum,
-    fold::{self, Fold, transaction},
-    journal::{self, ROW_BYTES, Row, SPLICED},
+    commit_log::{self, ROW_BYTES, Row, SPLICED},
+    flush::{self, Fold, transaction},
     memtable::{Generation, Memtable, Pending},
-    queue::{Commit, Found, Queue, Taker},
+    queue::{Found, Queue, Submission, Taker},
     tables::Tables,
 };
-use crate::{Change, Receipt, ServerId, StorageError, Update};
+use crate::{
+    error::StorageError, id::ServerId, storage::Commit, storage::Completion, storage::Update,
+};
 
 /// Limits of one transaction, so that no commit waits for long behind others.
 const BATCH_ROWS: usize = 4096;
@@ -131,7 +133,7 @@ impl Writer {
     }
 
     /// Commits the next of them, as many as fit into a batch.
-    fn serve(&mut self, commits: &mut impl Iterator<Item = Commit>) -> bool {
+    fn serve(&mut self, commits: &mut impl Iterator<Item = Submission>) -> bool {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_ROWS
             && bytes < BATCH_BYTES
@@ -149,7 +151,7 @@ impl Writer {
     }
 
     /// Commits a batch in one transaction and answers each of its commits.
-    pub fn commit(&mut self, mut batch: Vec<Commit>) -> Written {
+    pub fn commit(&mut self, mut batch: Vec<Submission>) -> Written {
         if let Some(error) = self.refusal() {
             answer(batch, &Err(error));
             return Written::default();
@@ -168,25 +170,25 @@ impl Writer {
         };
         let mut number = first;
         let mut waiting = Vec::with_capacity(batch.len());
-        let changes = batch.into_iter().map(|Commit { change, receipt }| {
+        let changes = batch.into_iter().map(|Submission { change, receipt }| {
             waiting.push(receipt);
             let pending = Pending { number, update: change.update };
-            number += journal::numbers(&pending.update);
+            number += commit_log::numbers(&pending.update);
             (change.id, pending)
         });
         self.memtable.publish(changes, written.weight);
-        Receipt::all_done(waiting);
+        Completion::all_done(waiting);
         written
     }
 
     /// Writes the journal's rows.
-    fn append(&mut self, batch: &[Commit]) -> Result<Written, StorageError> {
+    fn append(&mut self, batch: &[Submission]) -> Result<Written, StorageError> {
         let Self { connection, memtable, buffer, next, .. } = self;
         // A difference is taken to the last change of the server. That is what the
         // memtable has, unless there is another before it in the batch.
-        let is_large = |commit: &Commit| match &commit.change.update {
+        let is_large = |commit: &Submission| match &commit.change.update {
             Update::Put(record) => record.state.len() >= SPLICED,
-            Update::Append(_) | Update::Wipe => false,
+            Update::Append(_) | Update::Delete => false,
         };
         let mut seen = batch.iter().any(is_large).then(HashSet::new);
         let mut written = Written::default();
@@ -214,8 +216,8 @@ impl Writer {
                 row.push(&change.id, &change.update, old.as_ref());
                 let bytes = row.len() - before;
                 written.bytes += bytes;
-                written.weight += journal::weight(bytes, &change.update, old.is_some());
-                *next += journal::numbers(&change.update);
+                written.weight += commit_log::weight(bytes, &change.update, old.is_some());
+                *next += commit_log::numbers(&change.update);
             }
             *buffer = insert(row)?;
             Ok(())
@@ -238,13 +240,13 @@ impl Writer {
         self.trouble.as_ref().map(|(_, error)| error.clone())
     }
 
-    /// Tells who wants to append to what is wiped that this can't be.
-    fn refuse_appends_to_nothing(&self, batch: &mut Vec<Commit>) {
-        let is_append = |commit: &Commit| matches!(commit.change.update, Update::Append(_));
+    /// Tells who wants to append to what is deleted that this can't be.
+    fn refuse_appends_to_nothing(&self, batch: &mut Vec<Submission>) {
+        let is_append = |commit: &Submission| matches!(commit.change.update, Update::Append(_));
         let is_wrong =
-            |commit: &Commit| is_append(commit) && !self.may_append(&commit.change.id, &[]);
-        let wipes = batch.iter().any(|commit| commit.change.update == Update::Wipe);
-        if !wipes && !batch.iter().any(is_wrong) {
+            |commit: &Submission| is_append(commit) && !self.may_append(&commit.change.id, &[]);
+        let deletes = batch.iter().any(|commit| commit.change.update == Update::Delete);
+        if !deletes && !batch.iter().any(is_wrong) {
             return;
         }
         let mut at = 0;
@@ -259,13 +261,13 @@ impl Writer {
         }
     }
 
-    /// Whether a server is not known to be wiped, by a batch or before it.
-    fn may_append(&self, id: &ServerId, batch: &[Commit]) -> bool {
+    /// Whether a server is not known to be deleted, by a batch or before it.
+    fn may_append(&self, id: &ServerId, batch: &[Submission]) -> bool {
         let decides =
-            |change: &Change| change.id == *id && !matches!(change.update, Update::Append(_));
+            |change: &Commit| change.id == *id && !matches!(change.update, Update::Append(_));
         match batch.iter().map(|commit| &commit.change).rfind(|change| decides(change)) {
-            Some(change) => change.update != Update::Wipe,
-            None => !self.memtable.is_wiped(id),
+            Some(change) => change.update != Update::Delete,
+            None => !self.memtable.is_deleted(id),
         }
     }
 
@@ -293,7 +295,7 @@ impl Writer {
         }
         if self.rubbish {
             // Twice as fast as is written.
-            self.owed += 2 * (written.bytes + fold::ROW);
+            self.owed += 2 * (written.bytes + flush::ROW);
             if self.owed >= CLEANED {
                 let bytes = mem::take(&mut self.owed);
                 self.clean(bytes);
@@ -360,7 +362,7 @@ impl Writer {
 
     fn clean(&mut self, bytes: usize) {
         // What fails is tried again behind the next fold.
-        self.rubbish = fold::clean(&self.connection, bytes).unwrap_or(false);
+        self.rubbish = flush::clean(&self.connection, bytes).unwrap_or(false);
     }
 
     /// Leaves plain tables behind, if the disk lets it.
@@ -382,7 +384,7 @@ impl Writer {
     }
 }
 
-fn answer(batch: Vec<Commit>, outcome: &Result<(), StorageError>) {
+fn answer(batch: Vec<Submission>, outcome: &Result<(), StorageError>) {
     for commit in batch {
         commit.receipt.done(outcome.clone());
     }
@@ -406,7 +408,7 @@ pub fn recover(connection: &Connection) -> Result<(Generation, u64), StorageErro
     while let Some(row) = rows.next()? {
         let number: i64 = row.get(0)?;
         let changes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        next = journal::replay(number.cast_unsigned(), changes, &mut generation)?;
+        next = commit_log::replay(number.cast_unsigned(), changes, &mut generation)?;
     }
     Ok((generation, next))
 }

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Change, Encoded, MemoryStorage, Record, ServerId, SqliteStorage, Storage,
-    storage::StorageFuture,
+    id::ServerId, storage::Commit, storage::MemoryStorage, storage::Record, storage::SqliteStorage,
+    storage::Storage, storage::StorageFuture, storage::encoded::Encoded,
 };
 
 /// A storage whose writer does only what it is told.
@@ -44,7 +44,7 @@ impl Engine {
     async fn try_commit(&mut self, changes: Vec<(ServerId, Update)>) -> Vec<bool> {
         let commits: Vec<StorageFuture<'_, ()>> = changes
             .into_iter()
-            .map(|(id, update)| self.storage.commit(Change::new(id, update)))
+            .map(|(id, update)| self.storage.commit(Commit::new(id, update)))
             .collect();
         if let Found::Commits(batch) = self.storage.queue.take(Some(Duration::ZERO)) {
             self.writer.commit(batch);
@@ -82,7 +82,7 @@ impl Engine {
 
     /// Commits as the writer's thread does, with all that comes behind it.
     async fn turn_with(&mut self, key: &str, update: Update) {
-        let commit = self.storage.commit(Change::new(id(key), update));
+        let commit = self.storage.commit(Commit::new(id(key), update));
         assert!(self.writer.turn(&self.storage.queue));
         commit.await.unwrap();
     }
@@ -152,7 +152,7 @@ async fn a_load_finds_the_last_change_wherever_it_is() {
     engine.fold();
     assert_eq!(engine.number("SELECT count(*) FROM servers WHERE state = CAST('two' AS BLOB)"), 1);
     assert_eq!(text(engine.load("a").await).unwrap(), "two", "from the table");
-    engine.commit("a", Update::Wipe).await;
+    engine.commit("a", Update::Delete).await;
     assert_eq!(engine.load("a").await, None);
     engine.fold();
     assert_eq!(engine.number("SELECT count(*) FROM servers"), 0);
@@ -162,12 +162,12 @@ async fn a_load_finds_the_last_change_wherever_it_is() {
 #[tokio::test]
 async fn what_is_newer_than_a_fold_is_not_folded_twice_and_not_lost() {
     let mut engine = Engine::new();
-    for key in ["put", "wiped", "appended", "left"] {
+    for key in ["put", "deleted", "appended", "left"] {
         engine.commit(key, put("old")).await;
     }
     engine.writer.freeze();
     engine.commit("put", put("new")).await;
-    engine.commit("wiped", Update::Wipe).await;
+    engine.commit("deleted", Update::Delete).await;
     engine.commit("appended", append(&["more"])).await;
     engine.fold_rest();
     let rows = "SELECT group_concat(key, ' ') FROM (SELECT key FROM servers ORDER BY key)";
@@ -175,7 +175,7 @@ async fn what_is_newer_than_a_fold_is_not_folded_twice_and_not_lost() {
     assert_eq!(rows, "appended left", "the others have no row to write yet");
     for engine in [engine.crashed(), engine] {
         assert_eq!(text(engine.load("put").await).unwrap(), "new");
-        assert_eq!(engine.load("wiped").await, None);
+        assert_eq!(engine.load("deleted").await, None);
         assert_eq!(text(engine.load("appended").await).unwrap(), "old more");
         assert_eq!(text(engine.load("left").await).unwrap(), "old");
     }
@@ -192,9 +192,9 @@ async fn a_fold_that_is_cut_off_anywhere_is_done_again() {
         (id("a"), put("a")),
         (id("b"), put("b")),
         (id("b"), append(&["1", "2"])),
-        (id("c"), Update::Wipe),
+        (id("c"), Update::Delete),
         (id("d"), put("gone")),
-        (id("d"), Update::Wipe),
+        (id("d"), Update::Delete),
         (id("d"), put("d")),
     ];
     assert_eq!(engine.try_commit(changes).await, [true; 7]);
@@ -247,7 +247,7 @@ async fn messages_stay_in_order_through_any_number_of_folds_and_lives() {
     engine.fold();
     assert_eq!(text(engine.load("a").await).unwrap(), "6 7", "older messages are gone");
     assert_eq!(engine.number("SELECT count(*) FROM messages"), 1);
-    engine.commit("a", Update::Wipe).await;
+    engine.commit("a", Update::Delete).await;
     engine.fold();
     assert_eq!(engine.number("SELECT count(*) FROM messages"), 0);
     engine.commit("a", put("8")).await;
@@ -259,7 +259,7 @@ async fn messages_stay_in_order_through_any_number_of_folds_and_lives() {
 async fn nothing_can_be_appended_to_what_is_not_there() {
     let mut engine = Engine::new();
     engine.commit("a", put("0")).await;
-    engine.commit("a", Update::Wipe).await;
+    engine.commit("a", Update::Delete).await;
     assert_eq!(engine.try_commit(vec![(id("a"), append(&["1"]))]).await, [false]);
     let changes = vec![(id("a"), append(&["1"])), (id("b"), put("b"))];
     assert_eq!(engine.try_commit(changes).await, [false, true]);
@@ -267,7 +267,7 @@ async fn nothing_can_be_appended_to_what_is_not_there() {
     let changes = vec![
         (id("a"), put("0")),
         (id("a"), append(&["1"])),
-        (id("b"), Update::Wipe),
+        (id("b"), Update::Delete),
         (id("b"), append(&["2"])),
     ];
     assert_eq!(engine.try_commit(changes).await, [true, true, true, false]);
@@ -283,8 +283,8 @@ async fn lists_and_counts_merge_what_is_pending_with_the_tables() {
     let due = |due| Update::Put(Record { due, ..record(&b"state"[..]) });
     let stages: [&[(&str, Update)]; 3] = [
         &[("a", due(Some(5))), ("c", due(Some(1))), ("e", due(None)), ("g", due(Some(3)))],
-        &[("b", due(Some(2))), ("c", due(Some(9))), ("e", Update::Wipe)],
-        &[("a", append(&["x"])), ("b", Update::Wipe), ("e", due(Some(4))), ("f", due(None))],
+        &[("b", due(Some(2))), ("c", due(Some(9))), ("e", Update::Delete)],
+        &[("a", append(&["x"])), ("b", Update::Delete), ("e", due(Some(4))), ("f", due(None))],
     ];
     for (stage, changes) in stages.into_iter().enumerate() {
         for (key, update) in changes {
@@ -379,7 +379,7 @@ async fn a_fold_that_fails_fails_no_call_until_the_journal_is_full() {
         assert!(stored < 1000, "the journal has a bound");
     }
     assert!(stored > 20, "{stored} calls went well while the fold did not");
-    let refused = engine.storage.commit(Change::new(id("y"), put("y")));
+    let refused = engine.storage.commit(Commit::new(id("y"), put("y")));
     let Found::Commits(batch) = engine.storage.queue.take(None) else { panic!("no commit") };
     engine.writer.commit(batch);
     assert!(refused.await.unwrap_err().to_string().contains("no room"), "says why");
@@ -438,7 +438,7 @@ async fn a_small_change_of_a_large_state_is_a_small_row() {
     engine.commit("a", append(&["more"])).await;
     engine.commit("a", large(3)).await;
     engine.commit("b", large(4)).await;
-    engine.commit("b", Update::Wipe).await;
+    engine.commit("b", Update::Delete).await;
     engine.commit("b", large(5)).await;
     for engine in [engine.crashed(), engine] {
         assert_eq!(engine.load("a").await, Some(record(vec![3; 50_000])));
@@ -558,7 +558,8 @@ async fn the_journal_is_deleted_by_bytes_and_a_row_is_some() {
     engine.fold();
     engine.commit("0", put("not folded")).await;
     let rows = "SELECT count(*) FROM journal";
-    for (bytes, left) in [(200 * fold::ROW, 54), (50 * fold::ROW, 4), (1, 3), (ROW_BYTES + 99, 1)] {
+    for (bytes, left) in [(200 * flush::ROW, 54), (50 * flush::ROW, 4), (1, 3), (ROW_BYTES + 99, 1)]
+    {
         engine.writer.clean(bytes);
         assert_eq!(engine.number(rows), left);
         assert!(engine.writer.rubbish);
@@ -583,7 +584,7 @@ async fn the_journal_and_the_log_stay_bounded_under_load() {
         let queue = engine.storage.queue.clone();
         let waiting: Vec<_> = (0..256)
             .map(change)
-            .map(|(id, update)| engine.storage.commit(Change::new(id, update)))
+            .map(|(id, update)| engine.storage.commit(Commit::new(id, update)))
             .collect();
         let before = engine.writer.fold.is_some();
         assert!(engine.writer.turn(&queue));
@@ -666,9 +667,9 @@ async fn a_closed_database_is_plain_tables() {
     for n in ["1", "2"] {
         let storage = SqliteStorage::open(&path).unwrap();
         for key in ["a", "b"] {
-            storage.commit(Change::new(id(key), put(n))).await.unwrap();
+            storage.commit(Commit::new(id(key), put(n))).await.unwrap();
         }
-        storage.commit(Change::new(id("a"), append(&["m"]))).await.unwrap();
+        storage.commit(Commit::new(id("a"), append(&["m"]))).await.unwrap();
         // Closed by hand, and dropped.
         if n == "1" {
             storage.close();
@@ -713,7 +714,7 @@ async fn a_reader_misses_nothing_that_is_folded_meanwhile() {
     for round in 0..300_u64 {
         for key in 0..4 {
             let due = Update::Put(Record { due: Some(round), ..record(&b"state"[..]) });
-            storage.commit(Change::new(id(&key.to_string()), due)).await.unwrap();
+            storage.commit(Commit::new(id(&key.to_string()), due)).await.unwrap();
         }
         assert_eq!(storage.keys("kind", None, 9).await.unwrap().len(), 4, "round {round}");
         assert_eq!(storage.count("kind").await.unwrap(), 4, "round {round}");
@@ -730,10 +731,10 @@ async fn a_reader_misses_nothing_that_is_folded_meanwhile() {
 #[tokio::test]
 async fn nobody_waits_for_a_writer_that_is_gone() {
     let engine = Engine::new();
-    let commit = engine.storage.commit(Change::new(id("a"), put("a")));
+    let commit = engine.storage.commit(Commit::new(id("a"), put("a")));
     drop(Taker(engine.storage.queue.clone()));
     assert!(commit.await.unwrap_err().to_string().contains("gone"));
-    let later = engine.storage.commit(Change::new(id("a"), put("a"))).await;
+    let later = engine.storage.commit(Commit::new(id("a"), put("a"))).await;
     assert!(later.unwrap_err().to_string().contains("closed"));
 }
 
@@ -771,7 +772,7 @@ async fn model(seed: u64) {
                     let id = ServerId::new(kind, random(12).to_string());
                     let old = map.get(&id);
                     let update = match random(8) {
-                        0 => Update::Wipe,
+                        0 => Update::Delete,
                         1..4 if old.is_some() => Update::Append(
                             (0..random(4)).map(|_| bytes(&random(1000).to_string())).collect(),
                         ),
@@ -794,7 +795,7 @@ async fn model(seed: u64) {
                             })
                         }
                     };
-                    map.commit(Change::new(id.clone(), update.clone())).await.unwrap();
+                    map.commit(Commit::new(id.clone(), update.clone())).await.unwrap();
                     changes.push((id, update));
                 }
                 let outcomes = engine.try_commit(changes).await;

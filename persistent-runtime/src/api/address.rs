@@ -1,0 +1,137 @@
+//! The symbolic pid.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{api::server::Server, id::ServerId};
+
+/// The symbolic pid: the type, key and init arguments of a server, as a value.
+///
+/// It needs no runtime and no running server. Store it in another server's
+/// state, send it in a message, write it to a file; turn it into a client with
+/// [`Runtime::client`](crate::Runtime::client) or, inside a handler, with
+/// [`Context::client_of`](crate::Context::client_of).
+///
+/// With init arguments the client creates the server at its first message when
+/// nothing is stored; without, the server must exist.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Address, Client, Runtime};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Default, Serialize, Deserialize)] struct Player { score: u64 }
+/// # #[persistent_server] impl Player { pub fn add(&mut self, n: u64) -> u64 { self.score += n; self.score } }
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Team { captain: Option<Address<Player>> }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::in_memory().await?;
+/// let team = Team { captain: Some(runtime.at::<Player>("vorpal", ()).address()) };
+/// let captain = runtime.client(&team.captain.unwrap());
+/// assert_eq!(captain.add(5).await?, 5);
+/// # Ok(()) }
+/// ```
+pub struct Address<S: Server> {
+    key: Arc<str>,
+    init: Option<Arc<S::Init>>,
+}
+
+impl<S: Server> Address<S> {
+    /// The server under `key`, created from `init` when nothing is stored.
+    pub fn new(key: impl Into<Arc<str>>, init: S::Init) -> Self {
+        Self { key: key.into(), init: Some(Arc::new(init)) }
+    }
+
+    /// The server under `key`, which must exist.
+    pub fn existing(key: impl Into<Arc<str>>) -> Self {
+        Self { key: key.into(), init: None }
+    }
+
+    pub(crate) fn from_parts(key: Arc<str>, init: Option<Arc<S::Init>>) -> Self {
+        Self { key, init }
+    }
+
+    pub(crate) fn parts(&self) -> (&Arc<str>, &Option<Arc<S::Init>>) {
+        (&self.key, &self.init)
+    }
+
+    /// The server's key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What the server's first life would start from.
+    #[must_use]
+    pub fn init(&self) -> Option<&S::Init> {
+        self.init.as_deref()
+    }
+
+    /// The type's stored name and the key, without the type.
+    #[must_use]
+    pub fn id(&self) -> ServerId {
+        ServerId::new(S::NAME, self.key.clone())
+    }
+}
+
+impl<S: Server> Clone for Address<S> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), init: self.init.clone() }
+    }
+}
+
+impl<S: Server> fmt::Debug for Address<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address")
+            .field("kind", &S::NAME)
+            .field("key", &self.key)
+            .field("init", &self.init)
+            .finish()
+    }
+}
+
+/// Two addresses are equal when they lead to the same server; the init
+/// arguments don't count.
+impl<S: Server> PartialEq for Address<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<S: Server> Eq for Address<S> {}
+
+impl<S: Server> std::hash::Hash for Address<S> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+/// The stored form: the kind guards against an address of one type being read
+/// as an address of another.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Address")]
+struct Stored<K, I> {
+    kind: K,
+    key: K,
+    /// In a list of its own: formats write `Some(())` as they write `None`.
+    init: Option<(I,)>,
+}
+
+impl<S: Server> Serialize for Address<S> {
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        let init = self.init.as_deref().map(|init| (init,));
+        Stored { kind: S::NAME, key: &self.key, init }.serialize(serializer)
+    }
+}
+
+impl<'de, S: Server> Deserialize<'de> for Address<S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Stored::<String, S::Init> { kind, key, init } = Stored::deserialize(deserializer)?;
+        if kind != S::NAME {
+            return Err(de::Error::custom(format_args!(
+                "this is the address of a {kind}, not of a {}",
+                S::NAME
+            )));
+        }
+        Ok(Self { key: key.into(), init: init.map(|(init,)| Arc::new(init)) })
+    }
+}

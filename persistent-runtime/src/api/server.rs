@@ -1,0 +1,199 @@
+//! What the attribute generates: one [`Server`] impl per annotated block.
+
+use std::{
+    fmt::{Debug, Display},
+    future::Future,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::client::Client, api::context::Context, call::reply::Answer, call::reply::Reply, codec,
+    codec::DecodeError, codec::EncodeError, config::options::Journal, config::options::Options,
+    engine::direct::CallersPlace, stop_reason::StopReason,
+};
+
+/// A type whose values live as persistent servers.
+///
+/// `#[persistent_server]` writes this impl; it is public so that generic code
+/// can name it (`fn audit<S: Server>(runtime: &Runtime)`), not to be written
+/// by hand, and its provided items may change between minor versions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a persistent server",
+    label = "no `#[persistent_server]` impl block for this type",
+    note = "put `#[persistent_server]` on one inherent impl block of `{Self}`"
+)]
+pub trait Server: Sized + Send + 'static {
+    /// One variant a callable method.
+    type Message: Payload + Debug;
+    /// The typed client.
+    type Client: Client<Self>;
+    /// What `#[init]` takes: `()`, its one argument, or a tuple of several.
+    type Init: Payload + Clone + Debug + Sync;
+
+    /// The stable name that states are stored under.
+    const NAME: &'static str;
+    /// The version of the state's shape, stored beside each state.
+    const VERSION: u32;
+    /// What is stored of a change.
+    const JOURNAL: Journal = Journal::State;
+    /// Whether the `#[started]` hook takes `&mut self`, so that it can have
+    /// changed the state.
+    const STARTED_WRITES: bool = false;
+    /// Whether the `#[terminate]` hook takes `&mut self`.
+    const TERMINATE_WRITES: bool = false;
+
+    /// The options that the attribute sets.
+    fn options() -> Options;
+
+    /// Makes the state of a server's first life.
+    fn init(
+        init: Self::Init,
+        context: &Context<Self>,
+    ) -> impl Future<Output = Result<Self, String>> + Send;
+
+    /// Runs after each activation, before the first message.
+    fn started(&mut self, context: &Context<Self>) -> impl Future<Output = ()> + Send {
+        let _ = context;
+        async {}
+    }
+
+    /// Runs once at each orderly end of an activation.
+    fn terminate(
+        &mut self,
+        reason: &StopReason,
+        context: &Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (reason, context);
+        async {}
+    }
+
+    /// Whether the method behind `message` takes `&self`, so that it can't
+    /// have changed the state.
+    fn is_read(message: &Self::Message) -> bool;
+
+    /// Whether the method behind `message` is `async`, so that it may wait.
+    fn is_async(message: &Self::Message) -> bool;
+
+    /// Runs the method behind `message` and hands its result to `reply`.
+    fn handle(
+        &mut self,
+        message: Self::Message,
+        context: &Context<Self>,
+        reply: ReplySlot<'_>,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Appends the stored form of the state to `buffer`.
+    ///
+    /// # Errors
+    /// If the state has no stored form, a custom `Serialize` that fails say.
+    fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// Rebuilds a state of this or an earlier version from its stored form.
+    ///
+    /// # Errors
+    /// If the bytes are not such a state, or of a version with no migration.
+    fn decode(version: u32, bytes: &[u8], context: &Context<Self>) -> Result<Self, DecodeError>;
+
+    /// Reads a journaled message of this or an earlier version, and leaves in
+    /// `bytes` what follows it; none if it has no meaning any more.
+    ///
+    /// # Errors
+    /// If the bytes don't begin with such a message, or are of a version with
+    /// no migration of messages.
+    fn decode_message(
+        version: u32,
+        bytes: &mut &[u8],
+    ) -> Result<Option<Self::Message>, DecodeError> {
+        if version == Self::VERSION {
+            codec::decode_next(bytes).map(Some)
+        } else {
+            Err(DecodeError::Version { stored: version, current: Self::VERSION })
+        }
+    }
+}
+
+/// What can travel in a message: an argument or a result of a server's method.
+///
+/// Implemented for each owned type that serde can write and read. The bound
+/// holds for results too, so that a server can move to another process
+/// without a change to its callers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't travel to or from a persistent server",
+    label = "arguments and results are owned, `Send`, and both `Serialize` and `Deserialize`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or convert it to a type \
+            that has them; `#[skip]` on the method takes it out of the server's interface"
+)]
+pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
+
+/// What `#[init]` and `#[restore]` may return: the state, or a `Result` of it.
+#[diagnostic::on_unimplemented(
+    message = "a state can't be made of `{Self}`",
+    label = "this should be `Self` or `Result<Self, E>` where `E: Display`"
+)]
+pub trait InitOutput<S> {
+    /// The state, or why there is none.
+    ///
+    /// # Errors
+    /// The text of the user's error.
+    fn into_state(self) -> Result<S, String>;
+}
+
+impl<S: Server> InitOutput<S> for S {
+    fn into_state(self) -> Result<S, String> {
+        Ok(self)
+    }
+}
+
+impl<S: Server, E: Display> InitOutput<S> for Result<S, E> {
+    fn into_state(self) -> Result<S, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Where a handler's result goes: the waiting caller's place, or nowhere when
+/// nobody waits.
+pub struct ReplySlot<'a>(Slot<'a>);
+
+enum Slot<'a> {
+    /// The caller waits for a task, or not at all.
+    Queued(&'a mut Option<Answer>),
+    /// The caller runs the handler itself.
+    Direct(&'a mut dyn CallersPlace),
+}
+
+impl<'a> ReplySlot<'a> {
+    pub(crate) fn queued(answer: &'a mut Option<Answer>) -> Self {
+        Self(Slot::Queued(answer))
+    }
+
+    pub(crate) fn direct(place: &'a mut dyn CallersPlace) -> Self {
+        Self(Slot::Direct(place))
+    }
+
+    /// Puts `value` in the caller's place. A caller that waits for another
+    /// type gets [`CallError::NoReply`](crate::CallError::NoReply); generated
+    /// code never mixes them up.
+    pub fn set<R: Send + 'static>(self, value: R) {
+        match self.0 {
+            Slot::Queued(Some(answer)) => answer.set(value),
+            Slot::Queued(None) => {}
+            Slot::Direct(place) => {
+                if let Some(place) = place.value().downcast_mut::<Option<R>>() {
+                    *place = Some(value);
+                }
+            }
+        }
+    }
+
+    /// Takes the caller away, to be answered later.
+    pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
+        let answer = match self.0 {
+            Slot::Queued(answer) => answer.take(),
+            Slot::Direct(place) => Some(place.defer()),
+        };
+        Reply::new(answer, context.outbox())
+    }
+}

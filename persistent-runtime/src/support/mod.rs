@@ -1,0 +1,5 @@
+//! Building blocks that know nothing of servers.
+
+pub(crate) mod catch;
+pub(crate) mod expiry;
+pub(crate) mod sync;

@@ -1,0 +1,392 @@
+//! As much of tokio as the runtime uses, on shuttle's scheduler. Time stands still
+//! until a test moves it, so a deadline passes at whatever moment the scheduler
+//! gives to the task that does so, and nothing that hangs is ended by one.
+
+#![expect(clippy::unused_self, reason = "tokio's methods have it")]
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    future::poll_fn,
+    mem,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use ::shuttle::sync::atomic::{AtomicBool, Ordering};
+
+thread_local! {
+    /// Shuttle runs all tasks of an execution on the thread of its test. Never
+    /// borrowed across a scheduling point.
+    static WORLD: RefCell<World> = RefCell::default();
+}
+
+#[derive(Default)]
+struct World {
+    now: Duration,
+    /// By deadline, in the order in which they were set.
+    timers: BTreeMap<(Duration, u64), Waker>,
+    timers_set: u64,
+    tasks: usize,
+    /// Waits for the last task to end.
+    waiting: Option<Waker>,
+}
+
+fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(look)
+}
+
+/// Runs `scenario` in a world of its own, and then until the last task that the
+/// runtime has spawned is over: one that never ends is a deadlock.
+pub fn run<T>(scenario: impl Future<Output = T>) -> T {
+    drop(world(mem::take));
+    ::shuttle::future::block_on(async {
+        let done = scenario.await;
+        poll_fn(|cx| {
+            world(|world| {
+                world.waiting = Some(cx.waker().clone());
+                if world.tasks == 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+        })
+        .await;
+        done
+    })
+}
+
+/// Starts a task that [`run`] waits for.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    drop(runtime::Handle::current().spawn(work));
+}
+
+/// Moves time, and wakes whom it wakes.
+pub fn advance(by: Duration) {
+    preempt();
+    let due = world(|world| {
+        world.now += by;
+        let later = world.timers.split_off(&(world.now, u64::MAX));
+        mem::replace(&mut world.timers, later)
+    });
+    due.into_values().for_each(Waker::wake);
+}
+
+/// Lets the scheduler go on with another task.
+pub fn preempt() {
+    AtomicBool::new(false).load(Ordering::SeqCst);
+}
+
+/// Tokio's own, with a place to be preempted before each step.
+#[derive(Default)]
+pub(crate) struct Notify(tokio::sync::Notify);
+
+impl Notify {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn notified(&self) -> tokio::sync::futures::Notified<'_> {
+        preempt();
+        self.0.notified()
+    }
+
+    pub fn notify_one(&self) {
+        preempt();
+        self.0.notify_one();
+    }
+
+    pub fn notify_waiters(&self) {
+        preempt();
+        self.0.notify_waiters();
+    }
+}
+
+pub(crate) mod runtime {
+    use ::shuttle::future::{self, JoinHandle};
+
+    use super::{preempt, world};
+
+    /// There is one runtime, everywhere.
+    pub struct Handle(());
+
+    impl Handle {
+        pub fn current() -> Self {
+            Self(())
+        }
+
+        /// What tells tokio's timers where they are.
+        pub fn enter(&self) -> impl Drop + use<> {
+            struct Entered;
+            impl Drop for Entered {
+                fn drop(&mut self) {}
+            }
+            Entered
+        }
+
+        pub fn spawn<T: Send + 'static>(
+            &self,
+            work: impl Future<Output = T> + Send + 'static,
+        ) -> JoinHandle<T> {
+            let counted = Counted::new();
+            let task = future::spawn(async move {
+                let done = work.await;
+                drop(counted);
+                done
+            });
+            preempt();
+            task
+        }
+    }
+
+    /// A task that is not over.
+    struct Counted;
+
+    impl Counted {
+        fn new() -> Self {
+            world(|world| world.tasks += 1);
+            Self
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            let waiting = world(|world| {
+                world.tasks -= 1;
+                world.waiting.take_if(|_| world.tasks == 0)
+            });
+            if let Some(waiting) = waiting {
+                waiting.wake();
+            }
+        }
+    }
+}
+
+pub(crate) mod task {
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    pub use ::shuttle::future::AbortHandle;
+    pub use ::shuttle::future::yield_now;
+    use ::shuttle::future::{JoinError, JoinHandle};
+    pub use tokio::task::{coop, try_id};
+
+    use super::runtime::Handle;
+
+    pub fn spawn_blocking<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        Handle::current().spawn(async { work() })
+    }
+
+    /// Tasks that end with it.
+    pub struct JoinSet<T>(Vec<JoinHandle<T>>);
+
+    impl<T: Send + 'static> JoinSet<T> {
+        pub fn new() -> Self {
+            Self::default()
+        }
+
+        pub fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub fn spawn(&mut self, work: impl Future<Output = T> + Send + 'static) -> AbortHandle {
+            self.spawn_on(work, &Handle::current())
+        }
+
+        pub fn spawn_on(
+            &mut self,
+            work: impl Future<Output = T> + Send + 'static,
+            on: &Handle,
+        ) -> AbortHandle {
+            let task = on.spawn(work);
+            let abort = task.abort_handle();
+            self.0.push(task);
+            abort
+        }
+
+        pub fn poll_join_next(
+            &mut self,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<T, JoinError>>> {
+            if self.0.is_empty() {
+                return Poll::Ready(None);
+            }
+            for place in 0..self.0.len() {
+                if let Poll::Ready(done) = pin!(&mut self.0[place]).poll(cx) {
+                    self.0.swap_remove(place);
+                    return Poll::Ready(Some(done));
+                }
+            }
+            Poll::Pending
+        }
+
+        pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
+            match self.poll_join_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(done) => done,
+                Poll::Pending => None,
+            }
+        }
+
+        pub async fn join_all(mut self) {
+            while poll_fn(|cx| self.poll_join_next(cx)).await.is_some() {}
+        }
+    }
+
+    impl<T> Default for JoinSet<T> {
+        fn default() -> Self {
+            Self(Vec::new())
+        }
+    }
+
+    impl<T> Drop for JoinSet<T> {
+        fn drop(&mut self) {
+            self.0.iter().for_each(JoinHandle::abort);
+        }
+    }
+}
+
+pub(crate) mod time {
+    use std::{
+        future::{pending, poll_fn},
+        ops::Add,
+        pin::{Pin, pin},
+        task::{Context, Poll},
+        time::Duration,
+    };
+
+    pub use tokio::time::MissedTickBehavior;
+
+    use super::world;
+
+    /// Since the beginning of the world.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub struct Instant(Duration);
+
+    impl Instant {
+        pub fn now() -> Self {
+            Self(world(|world| world.now))
+        }
+
+        pub fn checked_add(&self, duration: Duration) -> Option<Self> {
+            self.0.checked_add(duration).map(Self)
+        }
+
+        pub fn duration_since(&self, earlier: Self) -> Duration {
+            self.0.saturating_sub(earlier.0)
+        }
+
+        pub fn elapsed(&self) -> Duration {
+            Self::now().duration_since(*self)
+        }
+    }
+
+    impl Add<Duration> for Instant {
+        type Output = Self;
+
+        fn add(self, duration: Duration) -> Self {
+            Self(self.0 + duration)
+        }
+    }
+
+    #[derive(Debug)]
+    pub struct Elapsed(());
+
+    pub async fn sleep(wait: Duration) {
+        match Instant::now().checked_add(wait) {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
+    }
+
+    pub fn sleep_until(deadline: Instant) -> Sleep {
+        Sleep { deadline, place: None }
+    }
+
+    pub struct Sleep {
+        deadline: Instant,
+        /// Among the timers, once it is polled.
+        place: Option<(Duration, u64)>,
+    }
+
+    impl Sleep {
+        pub fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+            self.unset();
+            self.deadline = deadline;
+        }
+
+        fn unset(&mut self) {
+            if let Some(place) = self.place.take() {
+                world(|world| world.timers.remove(&place));
+            }
+        }
+    }
+
+    impl Future for Sleep {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            world(|world| {
+                if world.now >= self.deadline.0 {
+                    return Poll::Ready(());
+                }
+                let deadline = self.deadline.0;
+                let place = *self.place.get_or_insert_with(|| {
+                    world.timers_set += 1;
+                    (deadline, world.timers_set)
+                });
+                world.timers.insert(place, cx.waker().clone());
+                Poll::Pending
+            })
+        }
+    }
+
+    impl Drop for Sleep {
+        fn drop(&mut self) {
+            self.unset();
+        }
+    }
+
+    pub async fn timeout<T>(after: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        within(work, sleep(after)).await
+    }
+
+    pub async fn timeout_at<T>(
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Elapsed> {
+        within(work, sleep_until(deadline)).await
+    }
+
+    async fn within<T>(
+        work: impl Future<Output = T>,
+        limit: impl Future<Output = ()>,
+    ) -> Result<T, Elapsed> {
+        let (mut work, mut limit) = (pin!(work), pin!(limit));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| Err(Elapsed(()))),
+        })
+        .await
+    }
+
+    pub struct Interval {
+        next: Instant,
+        period: Duration,
+    }
+
+    pub fn interval_at(next: Instant, period: Duration) -> Interval {
+        Interval { next, period }
+    }
+
+    impl Interval {
+        /// Ticks are never missed by much: they are counted from the last one.
+        pub fn set_missed_tick_behavior(&mut self, _: MissedTickBehavior) {}
+
+        pub async fn tick(&mut self) {
+            sleep_until(self.next).await;
+            self.next = Instant::now() + self.period;
+        }
+    }
+}
