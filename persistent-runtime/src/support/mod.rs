@@ -2,4 +2,5 @@
 
 pub(crate) mod catch;
 pub(crate) mod expiry;
+pub(crate) mod spin;
 pub(crate) mod sync;

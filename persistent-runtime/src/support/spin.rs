@@ -1,0 +1,85 @@
+//! All busy waiting: where the runtime spins or yields instead of going to sleep.
+//!
+//! Waking a sleeping thread takes 10 to 40 µs, which is up to a third of a commit. A wait that is
+//! likely to be shorter than that is spent awake:
+//!
+//! | who waits | for what | how | at most |
+//! | --- | --- | --- | --- |
+//! | the writer thread | the next commit, after a batch of few commits | spins | [`WRITER_SPIN`] |
+//! | a caller alone | its reply, if the last such wait was short | yields | [`COMMIT_SPIN`] |
+//! | a caller | a server that another caller has borrowed | spins | [`BORROW_ATTEMPTS`] times |
+//! | a task | more messages, after a burst | yields | [`CAST_YIELDS`] times |
+//!
+//! Spinning threads do not yield to the operating system: on a busy core it reschedules a yielded
+//! thread much later than a woken one. `Builder::busy_wait(false)` turns all of it off but the
+//! last, which is no waiting: it lets senders run. On a machine with one core it is always off.
+
+use std::{
+    hint,
+    num::NonZero,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the writer spins before it sleeps.
+pub(crate) const WRITER_SPIN: Duration = Duration::from_micros(50);
+/// How long a lone caller yields before it sleeps. A commit that takes longer makes the wake-up
+/// negligible.
+pub(crate) const COMMIT_SPIN: Duration =
+    if cfg!(shuttle) { Duration::ZERO } else { Duration::from_micros(250) };
+/// How often a caller looks for a server that another caller has borrowed.
+pub(crate) const BORROW_ATTEMPTS: u32 = 16;
+/// How long a caller pauses between two attempts, in spin-loop hints: each attempt takes the
+/// lock's cache line from the caller that has the server.
+pub(crate) const BORROW_PAUSE: u32 = 64;
+/// How often a task yields after a burst of casts before it looks for more.
+pub(crate) const CAST_YIELDS: u32 = 4;
+/// How many messages at once are a burst.
+pub(crate) const BURST: usize = 8;
+
+/// Whether a runtime may busy-wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BusyWait(bool);
+
+impl BusyWait {
+    /// Allows busy waiting if `allowed` and the machine has a second core.
+    pub(crate) fn new(allowed: bool) -> Self {
+        Self::on(allowed, thread::available_parallelism().map_or(1, NonZero::get))
+    }
+
+    fn on(allowed: bool, cores: usize) -> Self {
+        Self(allowed && cores > 1)
+    }
+
+    pub(crate) fn is_allowed(self) -> bool {
+        self.0
+    }
+
+    /// Spins until `ready` returns true or `limit` has passed.
+    pub(crate) fn spin_until(self, limit: Duration, ready: impl Fn() -> bool) {
+        if self.0 {
+            let start = Instant::now();
+            while !ready() && start.elapsed() < limit {
+                hint::spin_loop();
+            }
+        }
+    }
+}
+
+/// Pauses for `iterations` spin-loop hints.
+pub(crate) fn pause(iterations: u32) {
+    for _ in 0..iterations {
+        hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_is_left_to_the_thread_that_is_waited_for() {
+        assert_eq!([1, 2].map(|cores| BusyWait::on(true, cores).is_allowed()), [false, true]);
+        assert!(!BusyWait::on(false, 2).is_allowed());
+    }
+}
