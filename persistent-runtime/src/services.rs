@@ -6,24 +6,25 @@ use std::{
     future::Future,
     mem,
     pin::pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use crate::{
     api::address::Address, api::client::Handle, api::server::Server, call::commit_wait::Lobby,
     config::file::Layers, engine::registry::AnyKind, engine::registry::Kind,
     engine::reminders::Clock, observe::listener::Observer, storage::MemoryStorage,
-    storage::Storage, support::catch::caught, support::expiry::Sweeper, support::sync::Notify,
-    support::sync::RwLock, support::sync::atomic::AtomicBool, support::sync::atomic::AtomicUsize,
-    support::sync::atomic::Ordering, support::sync::runtime, support::sync::task::AbortHandle,
+    storage::Storage, support::catch::catch_unwind, support::expiry::ExpiryQueue,
+    support::sync::Notify, support::sync::RwLock, support::sync::atomic::AtomicBool,
+    support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering, support::sync::runtime,
+    support::sync::task::AbortHandle,
 };
 
 /// See the [module](self).
 pub(crate) struct Core {
     storage: Arc<dyn Storage>,
     tokio: runtime::Handle,
-    sweeper: Arc<Sweeper>,
-    sweeping: AbortHandle,
+    expiry: Arc<ExpiryQueue>,
+    expiring: AbortHandle,
     clock: Clock,
     lobby: Lobby,
     layers: Layers,
@@ -58,16 +59,16 @@ impl Core {
         checks_replay: bool,
     ) -> Self {
         let tokio = runtime::Handle::current();
-        let sweeper = Arc::new(Sweeper::new());
-        let sweeping = tokio.spawn({
-            let sweeper = sweeper.clone();
-            async move { sweeper.run().await }
+        let expiry = Arc::new(ExpiryQueue::new());
+        let expiring = tokio.spawn({
+            let expiry = expiry.clone();
+            async move { expiry.run().await }
         });
         Self {
             storage,
             tokio,
-            sweeper,
-            sweeping: sweeping.abort_handle(),
+            expiry,
+            expiring: expiring.abort_handle(),
             clock: Clock::start(),
             lobby: Lobby::default(),
             layers,
@@ -94,8 +95,8 @@ impl Core {
         &self.storage
     }
 
-    pub(crate) fn sweeper(&self) -> &Sweeper {
-        &self.sweeper
+    pub(crate) fn expiry(&self) -> &ExpiryQueue {
+        &self.expiry
     }
 
     pub(crate) fn tokio(&self) -> &runtime::Handle {
@@ -122,7 +123,7 @@ impl Core {
     /// Has each observer called; their panics end here.
     pub(crate) fn observe(&self, call: impl Fn(&dyn Observer)) {
         for observer in &self.observers {
-            let _ = caught(|| call(&**observer));
+            let _ = catch_unwind(|| call(&**observer));
         }
     }
 
@@ -140,7 +141,7 @@ impl Core {
 
     /// Whether the tokio runtime that this one lives on is gone.
     pub(crate) fn is_homeless(&self) -> bool {
-        self.sweeping.is_finished()
+        self.expiring.is_finished()
     }
 
     /// A client's core for any address.
@@ -151,9 +152,9 @@ impl Core {
     /// The registry of a type, made at its first use.
     pub(crate) fn kind<S: Server>(self: &Arc<Self>) -> Arc<Kind<S>> {
         let of = TypeId::of::<S>();
-        let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner).get(of);
+        let known = self.kinds.read().get(of);
         let kind: Arc<dyn Any + Send + Sync> = known.unwrap_or_else(|| {
-            let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
+            let mut kinds = self.kinds.write();
             kinds.get(of).unwrap_or_else(|| {
                 let (owner, path) = *kinds.names.entry(S::NAME).or_insert((of, type_name::<S>()));
                 let taken_by = (owner != of).then_some(path);
@@ -192,8 +193,8 @@ impl Core {
     pub(crate) fn halt(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.halted.store(true, Ordering::SeqCst);
-        self.sweeping.abort();
-        let kinds = mem::take(&mut *self.kinds.write().unwrap_or_else(PoisonError::into_inner));
+        self.expiring.abort();
+        let kinds = mem::take(&mut *self.kinds.write());
         for kind in kinds.by_type.values() {
             kind.halt();
         }
@@ -205,7 +206,7 @@ impl Core {
     }
 
     fn kinds(&self) -> Vec<Arc<dyn AnyKind>> {
-        let kinds = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
+        let kinds = self.kinds.read();
         kinds.by_type.values().cloned().collect()
     }
 }

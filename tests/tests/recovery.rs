@@ -23,7 +23,7 @@ async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
     assert_eq!(error.to_string(), r#"Counter "a" panicked: the text of it"#);
     assert_eq!(server.value().await.unwrap(), 1);
     let error = server.crash_oddly().await.unwrap_err();
-    assert_eq!(error.to_string(), r#"Counter "a" panicked: a panic without a text"#);
+    assert_eq!(error.to_string(), r#"Counter "a" panicked: panic without a message"#);
     assert_eq!(server.increment().await.unwrap(), 2);
 }
 

@@ -9,7 +9,7 @@ use std::{
     mem,
     panic::resume_unwind,
     pin::pin,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -613,7 +613,7 @@ impl<S: Server> Context<S> {
             return Source::silent();
         }
         let cancelled = Arc::new(AtomicBool::new(false));
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock();
         let Sources { life, tasks } = &mut **sources.get_or_insert_default();
         let sender = Sender {
             cell: self.cell.clone(),
@@ -626,7 +626,7 @@ impl<S: Server> Context<S> {
     }
 
     fn effects(&self) -> MutexGuard<'_, Option<Box<Effects<S>>>> {
-        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+        self.effects.lock()
     }
 
     /// Adds to the effects.
@@ -680,7 +680,7 @@ impl<S: Server> Context<S> {
     }
 
     fn tape(&self) -> Option<MutexGuard<'_, Tape>> {
-        Some(self.tape.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.tape.as_ref()?.lock())
     }
 
     /// Whether what is handled has been handled before.

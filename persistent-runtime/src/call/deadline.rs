@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::PoisonError,
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,7 +40,7 @@ impl Deadline {
     }
 
     fn begin(&self, timeout: Duration, home: &runtime::Handle) -> Timer<'_> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = self.0.lock().take();
         // A caller that is no task has no clock of its own.
         let foreign = kept.is_none() || task::try_id().is_none();
         let _entered = foreign.then(|| home.enter());
@@ -73,7 +72,7 @@ impl Timer<'_> {
 /// Also when the caller gives up.
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
-        let mut kept = self.deadline.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.deadline.0.lock();
         if kept.is_none() {
             *kept = self.sleep.take();
         }

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::{
     call::reply::Answer, error::CallError, error::StorageError, id::ServerId, storage::Commit,
     storage::Committed, storage::Completion, storage::Storage, storage::Update,
-    support::catch::caught, support::catch::poll_caught,
+    support::catch::catch_unwind, support::catch::poll_catching,
 };
 
 /// See the [module](self).
@@ -123,7 +123,7 @@ impl Gate {
                     Err(error) => self.fail(error),
                 },
                 Some(InFlight::Future(future)) => {
-                    let outcome = ready!(poll_caught(future.as_mut(), cx));
+                    let outcome = ready!(poll_catching(future.as_mut(), cx));
                     match outcome.unwrap_or_else(|panic| Err(StorageError::new(panic))) {
                         Ok(()) => self.release(),
                         Err(error) => self.fail(error),
@@ -155,7 +155,7 @@ impl Gate {
         // It is empty, and its memory is of use.
         mem::swap(&mut self.riding, &mut self.waiting);
         let receipt = Completion::new(self.desk.clone());
-        self.in_flight = Some(match caught(|| self.desk.storage().submit(change, receipt)) {
+        self.in_flight = Some(match catch_unwind(|| self.desk.storage().submit(change, receipt)) {
             // A panic drops the receipt, which tells so.
             Ok(None) | Err(_) => InFlight::Submitted,
             Ok(Some((change, receipt))) => {
@@ -232,7 +232,7 @@ impl Held {
         match self {
             Self::Answer(answer) => answer.release(),
             // A listener's panic harms nobody.
-            Self::Notice(notice) => drop(caught(notice)),
+            Self::Notice(notice) => drop(catch_unwind(notice)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     marker::PhantomData,
     mem,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
@@ -81,7 +81,7 @@ enum Stage {
 impl<R> Place<R> {
     /// Nothing of the user's is dropped under this lock.
     fn lock(&self) -> MutexGuard<'_, Content<R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -240,7 +240,7 @@ impl<T: Send + 'static> Reply<T> {
 
 impl<T> Reply<T> {
     fn take(&mut self) -> Option<Answer> {
-        self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+        self.answer.get_mut().take()
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     any::Any,
     mem,
     pin::pin,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{self, Poll},
 };
 
@@ -23,8 +23,8 @@ use crate::{
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
     engine::visit, error::CallError, error::StorageError, id::ServerId, observe::event::Event,
     observe::event::EventStream, observe::event::Watchers, services::Active,
-    stop_reason::StopReason, storage::Committed, storage::Storage, support::catch::caught,
-    support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
+    stop_reason::StopReason, storage::Committed, storage::Storage, support::catch::catch_unwind,
+    support::expiry::CompactInstant, support::expiry::Expire, support::sync::Mutex,
     support::sync::MutexGuard, support::sync::Notify, support::sync::atomic::AtomicBool,
     support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
 };
@@ -78,7 +78,7 @@ impl<S: Server> Cell<S> {
 
     /// Nothing may be dropped under this lock that could hold a client.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<S>> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mailbox.lock()
     }
 
     pub(crate) fn held(&self) {
@@ -196,7 +196,7 @@ impl<S: Server> Cell<S> {
     /// Puts an instance back that a caller has borrowed, or has a task see to
     /// what has come up meanwhile.
     pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance<S>>) {
-        let now = self.kind.core().sweeper().now();
+        let now = self.kind.core().expiry().now();
         let mut mailbox = self.lock();
         // The flag counts under the lock only: a shutdown that came after it was
         // looked at finds the instance at rest.
@@ -213,11 +213,11 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Has the sweeper come by, if it would come too late.
-    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Moment>) {
+    /// Has the expiry come by, if it would come too late.
+    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<CompactInstant>) {
         if let Some(deadline) = deadline {
             let target: Weak<Self> = Arc::downgrade(self);
-            self.kind.core().sweeper().arm(deadline, target);
+            self.kind.core().expiry().schedule(deadline, target);
         }
     }
 
@@ -225,11 +225,11 @@ impl<S: Server> Cell<S> {
     pub(crate) fn forget_old_crashes(
         &self,
         mailbox: &mut Mailbox<S>,
-        now: Moment,
-    ) -> Option<Moment> {
+        now: CompactInstant,
+    ) -> Option<CompactInstant> {
         let crashes = &mut mailbox.extras_mut()?.crashes;
-        let sweeper = self.kind.core().sweeper();
-        crashes.forget_old(sweeper.instant(now)?).map(|last| sweeper.moment(last))
+        let expiry = self.kind.core().expiry();
+        crashes.forget_old(expiry.expand(now)?).map(|last| expiry.compact(last))
     }
 
     /// Whether an order may join the queue.
@@ -313,7 +313,7 @@ impl<S: Server> Cell<S> {
     /// Drops the kept values.
     pub(crate) fn forget_kept(&self) {
         let kept = self.lock().take(|extras| &mut extras.kept);
-        let _ = caught(|| drop(kept));
+        let _ = catch_unwind(|| drop(kept));
     }
 
     /// Tells all who watch.
@@ -371,8 +371,8 @@ impl<S: Server> Cell<S> {
     }
 }
 
-impl<S: Server> Sweep for Cell<S> {
-    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment> {
+impl<S: Server> Expire for Cell<S> {
+    fn expire(self: Arc<Self>, now: CompactInstant) -> Option<CompactInstant> {
         let mut mailbox = self.lock();
         if !mailbox.disarm(now) {
             return None;
@@ -380,7 +380,7 @@ impl<S: Server> Sweep for Cell<S> {
         let crashes = self.forget_old_crashes(&mut mailbox, now);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
-            // Who has it arms the sweeper again when it comes to rest.
+            // Who has it arms the expiry again when it comes to rest.
             Phase::Running | Phase::Borrowed | Phase::Parked(_) => return None,
             Phase::Absent => {
                 let until = mailbox.extras_mut().and_then(|extras| {
@@ -400,12 +400,12 @@ impl<S: Server> Sweep for Cell<S> {
         if deadline.is_some_and(|deadline| deadline > now) {
             let rearmed = mailbox.arm(deadline);
             drop(mailbox);
-            let _ = caught(|| drop(kept));
+            let _ = catch_unwind(|| drop(kept));
             return rearmed;
         }
         let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
-        let _ = caught(|| drop(kept));
+        let _ = catch_unwind(|| drop(kept));
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
             self.run(instance, unload);
@@ -454,7 +454,10 @@ impl<S: Server> Drop for Line<'_, S> {
 }
 
 /// The earlier of two deadlines, if there are any.
-pub(crate) fn earliest(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+pub(crate) fn earliest(
+    one: Option<CompactInstant>,
+    other: Option<CompactInstant>,
+) -> Option<CompactInstant> {
     one.into_iter().chain(other).min()
 }
 
@@ -537,5 +540,5 @@ impl<S: Server> Desk for Cell<S> {
 
 /// Drops an instance that no hook sees out; a panic in its own `Drop` ends here.
 pub(crate) fn discard<S: Server>(instance: Option<Box<Instance<S>>>) {
-    let _ = caught(|| drop(instance));
+    let _ = catch_unwind(|| drop(instance));
 }

@@ -7,7 +7,8 @@ use crate::{
     config::options::Options, config::options::Persist, engine::crash_budget::Crashes,
     engine::resources::Kept, engine::task::Instance, engine::task::Offer, engine::task::Task,
     engine::task::Transfer, error::CallError, error::StorageError, observe::event::Watchers,
-    services::Active, stop_reason::StopReason, support::expiry::Moment, support::sync::Notify,
+    services::Active, stop_reason::StopReason, support::expiry::CompactInstant,
+    support::sync::Notify,
 };
 
 /// What a server can be asked to do, in the order in which it was asked. Most are
@@ -123,11 +124,11 @@ pub(crate) struct Mailbox<S: Server> {
     pub(crate) active: Option<Active>,
     /// Wakes the task that runs the server, while it waits.
     pub(crate) waker: Option<Waker>,
-    /// When the sweeper comes by next, and the time after that: what is in its
+    /// When the expiry comes by next, and the time after that: what is in its
     /// heap of this cell. Few servers have more there, and what is not known of
     /// here is stale.
-    armed: Option<Moment>,
-    armed_later: Option<Moment>,
+    armed: Option<CompactInstant>,
+    armed_later: Option<CompactInstant>,
     extras: Option<Box<Extras<S>>>,
 }
 
@@ -140,7 +141,7 @@ pub(crate) struct Extras<S: Server> {
     pub(crate) outbox: Vec<Answer>,
     pub(crate) kept: Kept,
     /// When a server that is not in memory loses its kept values.
-    pub(crate) kept_until: Option<Moment>,
+    pub(crate) kept_until: Option<CompactInstant>,
     pub(crate) watchers: Watchers,
     /// The options that came with a server from another runtime.
     pub(crate) adopted: Option<Arc<Options>>,
@@ -183,7 +184,7 @@ pub(crate) enum Phase<S: Server> {
     /// Not in memory.
     Absent,
     /// In memory and at rest.
-    Idle { instance: Box<Instance<S>>, since: Moment },
+    Idle { instance: Box<Instance<S>>, since: CompactInstant },
     /// With its task: being activated, at work, or being unloaded.
     Running,
     /// With a caller, for one message that can't wait.
@@ -322,9 +323,9 @@ impl<S: Server> Mailbox<S> {
         }
     }
 
-    /// Has the sweeper come by at `deadline`; returns what to arm it with,
+    /// Has the expiry come by at `deadline`; returns what to arm it with,
     /// unless it comes early enough as it is.
-    pub(crate) fn arm(&mut self, deadline: Option<Moment>) -> Option<Moment> {
+    pub(crate) fn arm(&mut self, deadline: Option<CompactInstant>) -> Option<CompactInstant> {
         let deadline = deadline?;
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return None;
@@ -333,8 +334,8 @@ impl<S: Server> Mailbox<S> {
         Some(deadline)
     }
 
-    /// The sweeper has come; whether it was awaited.
-    pub(crate) fn disarm(&mut self, now: Moment) -> bool {
+    /// The expiry has come; whether it was awaited.
+    pub(crate) fn disarm(&mut self, now: CompactInstant) -> bool {
         if self.armed.is_none_or(|armed| armed > now) {
             return false;
         }

@@ -12,7 +12,7 @@ use crate::{
     api::address::Address, api::client::Handle, api::server::Server, config::options::Options,
     config::options::Settings, engine::cell::Cell, engine::mailbox::Phase, engine::reminders,
     engine::reminders::Bell, id::ServerId, observe::listener::Listener, services::Core,
-    stop_reason::StopReason, support::catch::caught, support::expiry::Sweeper,
+    stop_reason::StopReason, support::catch::catch_unwind, support::expiry::ExpiryQueue,
     support::sync::DashMap, support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
     support::sync::task::AbortHandle,
 };
@@ -102,7 +102,7 @@ impl<S: Server> Kind<S> {
     /// Has each listener called; their panics end here.
     pub(crate) fn listen(&self, call: impl Fn(&dyn Listener<S>)) {
         for listener in &self.listeners {
-            let _ = caught(|| call(&**listener));
+            let _ = catch_unwind(|| call(&**listener));
         }
     }
 
@@ -214,8 +214,8 @@ impl<S: Server> Live<S> {
         Self { kind }
     }
 
-    pub(crate) fn sweeper(&self) -> &Sweeper {
-        self.kind.core.sweeper()
+    pub(crate) fn expiry(&self) -> &ExpiryQueue {
+        self.kind.core.expiry()
     }
 }
 

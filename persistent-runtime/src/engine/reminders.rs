@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     api::address::Address, api::server::Server, codec, codec::DecodeError, codec::EncodeError,
-    engine::registry::Kind, error::CallError, error::StorageError, support::catch::await_caught,
-    support::catch::caught, support::sync::Notify, support::sync::atomic::AtomicU64,
+    engine::registry::Kind, error::CallError, error::StorageError, support::catch::await_catching,
+    support::catch::catch_unwind, support::sync::Notify, support::sync::atomic::AtomicU64,
     support::sync::atomic::Ordering, support::sync::task::JoinSet, support::sync::time,
     support::sync::time::Instant,
 };
@@ -105,7 +105,7 @@ impl Reminder {
 
     /// The message. A panic in its own code is an error as well.
     pub(crate) fn message<M: DeserializeOwned>(&self) -> Result<M, DecodeError> {
-        caught(|| codec::decode(&self.message))
+        catch_unwind(|| codec::decode(&self.message))
             .unwrap_or_else(|reason| Err(DecodeError::Restore { reason }))
     }
 }
@@ -223,7 +223,7 @@ impl Ringer {
             let from = after.as_ref().map(|(due, key)| (*due, &**key));
             let page = async { kind.core().storage().due(S::NAME, from, AT_ONCE).await };
             let page =
-                await_caught(page).await.unwrap_or_else(|panic| Err(StorageError::new(panic)))?;
+                await_catching(page).await.unwrap_or_else(|panic| Err(StorageError::new(panic)))?;
             for (due, key) in &page {
                 if *due > now {
                     return Ok(Some(*due));

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     api::server::Server, engine::mailbox::Envelope, engine::mailbox::Sent, engine::task::Step,
-    engine::task::Task, support::catch::poll_caught, support::sync, support::sync::thread_local,
+    engine::task::Task, support::catch::poll_catching, support::sync, support::sync::thread_local,
 };
 
 thread_local! {
@@ -58,7 +58,7 @@ pub(crate) fn run<S: Server>(mut task: Box<Task<S>>, envelope: Envelope<S>) -> S
     let poll = {
         // Its timers are those of its own runtime, wherever the caller is.
         let _entered = core.tokio().enter();
-        poll_caught(work.as_mut(), &mut Context::from_waker(Waker::noop()))
+        poll_catching(work.as_mut(), &mut Context::from_waker(Waker::noop()))
     };
     if matches!(poll, Poll::Pending) {
         kind.spawn(work);

@@ -8,8 +8,9 @@ use crate::{
     engine::registry::Kind, error::CallError, error::OpenError, error::ShutdownError,
     error::StorageError, observe::listener::Listener, observe::listener::Observer,
     runtime::keys::Keys, services::Active, services::Core, services::Listeners,
-    storage::MemoryStorage, storage::SqliteStorage, storage::Storage, support::catch::await_caught,
-    support::catch::caught, support::sync::task, support::sync::task::JoinSet, support::sync::time,
+    storage::MemoryStorage, storage::SqliteStorage, storage::Storage,
+    support::catch::await_catching, support::catch::catch_unwind, support::sync::task,
+    support::sync::task::JoinSet, support::sync::time,
 };
 
 pub(crate) mod keys;
@@ -228,7 +229,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.0.halt();
         // A foreign storage's panic must not become one of the drop.
-        let _ = caught(|| self.0.storage().close());
+        let _ = catch_unwind(|| self.0.storage().close());
     }
 }
 
@@ -528,7 +529,7 @@ async fn revive_all<S: Server>(kind: Arc<Kind<S>>, _active: Active) {
     loop {
         let storage = kind.core().storage();
         let keys = async { storage.keys(S::NAME, after.as_deref(), REVIVED_AT_ONCE).await };
-        let Ok(Ok(keys)) = await_caught(keys).await else {
+        let Ok(Ok(keys)) = await_catching(keys).await else {
             if kind.is_stopping() {
                 return;
             }

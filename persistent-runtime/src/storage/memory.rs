@@ -1,9 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    future::ready,
-    ops::Bound,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, future::ready, ops::Bound, sync::Arc};
 
 use super::{Commit, Record, Storage, StorageFuture};
 use crate::{id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
@@ -45,7 +40,7 @@ impl MemoryStorage {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

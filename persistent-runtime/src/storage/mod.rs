@@ -2,7 +2,9 @@
 
 use std::{fmt, iter, pin::Pin, sync::Arc};
 
-use crate::{error::StorageError, id::ServerId, storage::encoded::Encoded, support::catch::caught};
+use crate::{
+    error::StorageError, id::ServerId, storage::encoded::Encoded, support::catch::catch_unwind,
+};
 
 pub(crate) mod encoded;
 mod memory;
@@ -170,7 +172,7 @@ impl Completion {
     fn tell(&mut self, outcome: Result<(), StorageError>) {
         if let Some(server) = self.0.take() {
             // What a caller who has given up leaves behind may panic when dropped.
-            let _ = caught(|| server.committed(outcome));
+            let _ = catch_unwind(|| server.committed(outcome));
         }
     }
 }

@@ -1,78 +1,94 @@
-//! Idle timeouts in bulk: one task and one heap a runtime, nothing a server.
+//! Deadlines of idle servers: one task and one heap per runtime, and no timer per server.
+//!
+//! The heap holds weak references, so it keeps no target alive. Entries are never removed or
+//! moved: a target that is busy lets its entry become stale. When that entry expires,
+//! [`Expire::expire`] returns the target's true deadline, which is pushed again. The cost is
+//! therefore proportional to the number of expired entries and independent of the number of calls.
+//!
+//! A target decides by itself how many entries it has. To stay at one, it schedules a deadline
+//! only if no entry of its own expires earlier.
 
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, binary_heap::PeekMut},
+    fmt,
     num::NonZeroU64,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use crate::{
-    support::sync::Mutex, support::sync::MutexGuard, support::sync::Notify, support::sync::task,
-    support::sync::time, support::sync::time::Instant,
+    support::sync::Mutex, support::sync::Notify, support::sync::task, support::sync::time,
+    support::sync::time::Instant,
 };
 
-/// Something with deadlines.
-pub(crate) trait Sweep: Send + Sync {
-    /// A deadline has come; returns the next one to be woken at.
-    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment>;
+/// A target of the [`ExpiryQueue`].
+pub(crate) trait Expire: Send + Sync {
+    /// Handles a deadline that has passed at `now`. Returns the next deadline to schedule, if
+    /// any.
+    ///
+    /// The queue calls this without holding a lock, from the task of [`ExpiryQueue::run`].
+    fn expire(self: Arc<Self>, now: CompactInstant) -> Option<CompactInstant>;
 }
 
-/// An [`Instant`] of one runtime in half the room, for there are some in each
-/// idle server.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(NonZeroU64);
+/// An [`Instant`] of one [`ExpiryQueue`] in half its size, also as an `Option`: each idle server
+/// stores several.
+///
+/// Counts the nanoseconds since the queue was created, plus one. Values of different queues are
+/// not comparable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CompactInstant(NonZeroU64);
 
-impl Moment {
-    /// None in some centuries, where clocks may end.
-    pub(crate) fn after(self, wait: Duration) -> Option<Self> {
+impl CompactInstant {
+    /// Adds `wait`. Returns `None` on overflow, which is after more than 500 years.
+    pub(crate) fn checked_add(self, wait: Duration) -> Option<Self> {
         let nanos = u64::try_from(wait.as_nanos()).ok()?;
         self.0.checked_add(nanos).map(Self)
     }
 }
 
-/// See the [module](self). Each server is in the heap at most once: while it is
-/// busy its entry goes stale, and is put back with the true deadline when it
-/// comes up. So the cost is proportional to what expires, not to the calls.
-pub(crate) struct Sweeper {
-    /// The first moment.
+/// A heap of deadlines and their targets. The [module documentation](self) describes its entries.
+pub(crate) struct ExpiryQueue {
+    /// The instant that [`CompactInstant`]s count from.
     base: Instant,
     heap: Mutex<BinaryHeap<Entry>>,
+    /// Notified if the earliest deadline becomes earlier.
     earlier: Notify,
 }
 
-/// How many are swept before other tasks have their turn.
+/// How many entries expire before the task yields.
 const BATCH: usize = 256;
 
 struct Entry {
-    deadline: Moment,
-    target: Weak<dyn Sweep>,
+    deadline: CompactInstant,
+    target: Weak<dyn Expire>,
 }
 
-impl Sweeper {
+impl ExpiryQueue {
     pub(crate) fn new() -> Self {
         Self { base: Instant::now(), heap: Mutex::default(), earlier: Notify::new() }
     }
 
-    pub(crate) fn now(&self) -> Moment {
-        self.moment(Instant::now())
+    pub(crate) fn now(&self) -> CompactInstant {
+        self.compact(Instant::now())
     }
 
-    pub(crate) fn moment(&self, instant: Instant) -> Moment {
+    /// Converts an instant. Saturates at both ends.
+    pub(crate) fn compact(&self, instant: Instant) -> CompactInstant {
         let since = instant.duration_since(self.base);
         let nanos = since.as_secs().saturating_mul(1_000_000_000);
-        Moment(NonZeroU64::MIN.saturating_add(nanos.saturating_add(since.subsec_nanos().into())))
+        let nanos = nanos.saturating_add(since.subsec_nanos().into());
+        CompactInstant(NonZeroU64::MIN.saturating_add(nanos))
     }
 
-    /// None in some centuries, where clocks may end.
-    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
-        self.base.checked_add(Duration::from_nanos(moment.0.get() - 1))
+    /// Converts an instant back. Returns `None` if the platform's clock can't represent it.
+    pub(crate) fn expand(&self, instant: CompactInstant) -> Option<Instant> {
+        self.base.checked_add(Duration::from_nanos(instant.0.get() - 1))
     }
 
-    /// Has `target` swept at `deadline`.
-    pub(crate) fn arm(&self, deadline: Moment, target: Weak<dyn Sweep>) {
-        let mut heap = self.lock();
+    /// Schedules a call of [`Expire::expire`] on `target` at `deadline`.
+    pub(crate) fn schedule(&self, deadline: CompactInstant, target: Weak<dyn Expire>) {
+        let mut heap = self.heap.lock();
         let first = heap.peek().is_none_or(|entry| deadline < entry.deadline);
         heap.push(Entry { deadline, target });
         drop(heap);
@@ -81,13 +97,13 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps for ever.
+    /// Expires entries as their deadlines pass. Never returns.
     pub(crate) async fn run(&self) {
         loop {
-            let next = self.lock().peek().map(|entry| entry.deadline);
-            match next.and_then(|deadline| self.instant(deadline)) {
+            let next = self.heap.lock().peek().map(|entry| entry.deadline);
+            match next.and_then(|deadline| self.expand(deadline)) {
                 None => self.earlier.notified().await,
-                Some(deadline) if deadline <= Instant::now() => self.sweep(),
+                Some(deadline) if deadline <= Instant::now() => self.expire_due(),
                 Some(deadline) => {
                     let _ = time::timeout_at(deadline, self.earlier.notified()).await;
                 }
@@ -96,10 +112,10 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps what is due, up to a batch.
-    fn sweep(&self) {
+    /// Expires the due entries, at most one batch.
+    fn expire_due(&self) {
         let now = self.now();
-        let mut heap = self.lock();
+        let mut heap = self.heap.lock();
         let mut due = Vec::new();
         while due.len() < BATCH
             && let Some(entry) = heap.peek_mut()
@@ -107,23 +123,27 @@ impl Sweeper {
         {
             due.push(PeekMut::pop(entry).target);
         }
-        // A target takes locks of its own: never under ours.
+        // Lock order: `expire` takes the locks of its target, under which `schedule` may be called.
         drop(heap);
         for target in due {
             if let Some(strong) = target.upgrade()
-                && let Some(deadline) = strong.sweep(now)
+                && let Some(deadline) = strong.expire(now)
             {
-                self.lock().push(Entry { deadline, target });
+                self.heap.lock().push(Entry { deadline, target });
             }
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Entry>> {
-        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+impl fmt::Debug for ExpiryQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExpiryQueue")
+            .field("entries", &self.heap.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
-/// The earliest deadline is the greatest, for the heap's sake.
+/// Reversed, because [`BinaryHeap`] is a max-heap and the earliest deadline must be on top.
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
         other.deadline.cmp(&self.deadline)

@@ -1,27 +1,35 @@
-//! What the order of events hangs on: locks, atomics, the registry's map, tasks,
-//! time. Nothing else knows who decides that order: tokio and the operating system,
-//! or, under `--cfg shuttle`, a scheduler that tries many orders.
+//! All primitives on which the order of events depends: locks, atomics, the registry's map, tasks
+//! and time.
 //!
-//! The rest of tokio that is used, its channels and its budget, asks no runtime for
-//! anything but to wake whom it was given.
+//! This module is the only one that knows who decides that order: tokio and the operating system,
+//! or, under `--cfg shuttle`, a scheduler that tries many orders. The other parts of tokio in use,
+//! its channels and its cooperative budget, only call wakers and need no replacement.
+//!
+//! # Poisoning
+//!
+//! [`Mutex::lock`], [`RwLock::read`] and [`RwLock::write`] return the guard, not a `Result`: a lock
+//! is not poisoned by a panic. In return, each critical section must leave its value consistent
+//! if it panics. Code of users, which may panic anywhere, runs outside of the locks, or its panics
+//! are caught. Code outside this module never handles poisoning.
+
+pub(crate) mod os;
+#[cfg(shuttle)]
+pub mod shuttle;
 
 #[cfg(not(shuttle))]
 pub(crate) use {
     dashmap::DashMap,
-    std::{
-        sync::{Mutex, MutexGuard, RwLock, atomic},
-        thread_local,
-    },
+    os::{Mutex, MutexGuard, RwLock},
+    std::{sync::atomic, thread_local},
     tokio::{runtime, sync::Notify, task, time},
 };
 
 #[cfg(shuttle)]
 pub(crate) use {
-    ::shuttle::sync::{Mutex, MutexGuard, RwLock, atomic},
-    ::shuttle::thread_local,
-    shuttle::{Notify, runtime, task, time},
+    ::shuttle::{
+        sync::{MutexGuard, atomic},
+        thread_local,
+    },
+    shuttle::{Mutex, Notify, RwLock, runtime, task, time},
     shuttle_dashmap::DashMap,
 };
-
-#[cfg(shuttle)]
-pub mod shuttle;

@@ -6,7 +6,7 @@ use super::{Driven, log::Log, replay::run};
 use crate::{
     api::context::Context, api::server::ReplySlot, api::server::Server, config::options::Options,
     config::options::Persist, config::options::Settings, engine::cell::earliest,
-    engine::registry::Live, storage::encoded::Encoded, support::expiry::Moment,
+    engine::registry::Live, storage::encoded::Encoded, support::expiry::CompactInstant,
 };
 
 /// A server in memory.
@@ -21,7 +21,7 @@ pub(crate) struct Instance<S: Server> {
     /// Whether `state` may differ from `saved`.
     pub(super) unsaved: bool,
     /// When it is to be saved at the latest.
-    pub(super) flush_at: Option<Moment>,
+    pub(super) flush_at: Option<CompactInstant>,
     /// Whether it has handled a message well.
     pub(super) proven: bool,
     pub(super) settings: Arc<Settings>,
@@ -73,7 +73,7 @@ impl<S: Server> Instance<S> {
             && self.unsaved
             && self.flush_at.is_none()
         {
-            self.flush_at = self.live.sweeper().now().after(most);
+            self.flush_at = self.live.expiry().now().checked_add(most);
         }
     }
 
@@ -82,11 +82,11 @@ impl<S: Server> Instance<S> {
         self.options.as_ref().map(|_| self.settings.clone())
     }
 
-    pub(crate) fn deadline(&self, since: Moment) -> Option<Moment> {
+    pub(crate) fn deadline(&self, since: CompactInstant) -> Option<CompactInstant> {
         earliest(self.idle_deadline(since), self.flush_at)
     }
 
-    pub(crate) fn idle_deadline(&self, since: Moment) -> Option<Moment> {
-        since.after(self.settings.idle_timeout)
+    pub(crate) fn idle_deadline(&self, since: CompactInstant) -> Option<CompactInstant> {
+        since.checked_add(self.settings.idle_timeout)
     }
 }

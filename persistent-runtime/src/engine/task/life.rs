@@ -13,8 +13,8 @@ use crate::{
     config::options::Restart, engine::cell::discard, engine::crash_budget::End,
     engine::crash_budget::Verdict, engine::mailbox::Terms, engine::registry::Live,
     engine::reminders::Reminders, error::CallError, error::StorageError, observe::event::Event,
-    stop_reason::StopReason, storage::Record, storage::encoded::Encoded, support::catch::caught,
-    support::sync::time, support::sync::time::Instant,
+    stop_reason::StopReason, storage::Record, storage::encoded::Encoded,
+    support::catch::catch_unwind, support::sync::time, support::sync::time::Instant,
 };
 
 impl<S: Server> Task<S> {
@@ -134,7 +134,7 @@ impl<S: Server> Task<S> {
 
     pub(super) fn decode(&self, record: &Record, context: &Context<S>) -> Result<S, Trouble> {
         let decoded = if record.format == codec::FORMAT {
-            caught(|| S::decode(record.version, &record.state.bytes(), context))
+            catch_unwind(|| S::decode(record.version, &record.state.bytes(), context))
                 .map_err(|text| Trouble::Panic { text, poison: true })?
         } else {
             Err(DecodeError::Format { stored: record.format })

@@ -11,7 +11,7 @@ use super::replay::{replay, run};
 use crate::{
     api::context::Context, api::server::ReplySlot, api::server::Server, codec, codec::EncodeError,
     config::options::Journal, engine::recorded::Tape, error::CallError, error::ReplayError,
-    storage::Record, support::catch::caught,
+    storage::Record, support::catch::catch_unwind,
 };
 
 /// Messages that take no more room than this are never too large.
@@ -70,7 +70,7 @@ impl<S: Server> Log<S> {
         }
         codec::with_buffer(|buffer| {
             // Now, for the handler takes it.
-            if let Err(error) = caught(|| codec::encode(&message, buffer))? {
+            if let Err(error) = catch_unwind(|| codec::encode(&message, buffer))? {
                 context.fail(encode_error(context, error));
                 return Ok(());
             }
@@ -150,7 +150,7 @@ impl<S: Server> Shadow<S> {
         replay(state, S::VERSION, entry, context)?;
         let compared = codec::with_buffer(|one| {
             codec::with_buffer(|other| {
-                caught(|| {
+                catch_unwind(|| {
                     live.encode(one)?;
                     state.encode(other)?;
                     Ok::<_, EncodeError>(one == other)
@@ -188,6 +188,6 @@ fn method(message: &impl fmt::Debug) -> String {
     }
 
     let mut name = Name(String::new());
-    let _ = caught(|| write!(name, "{message:?}"));
+    let _ = catch_unwind(|| write!(name, "{message:?}"));
     name.0
 }

@@ -16,8 +16,8 @@ use crate::{
     engine::cell::Cell, engine::cell::discard, engine::crash_budget::End,
     engine::mailbox::Envelope, engine::mailbox::Job, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Stop, engine::mailbox::Terms, error::CallError,
-    error::StorageError, id::ServerId, stop_reason::StopReason, support::catch::poll_caught,
-    support::expiry::Moment, support::sync::task::coop::consume_budget,
+    error::StorageError, id::ServerId, stop_reason::StopReason, support::catch::poll_catching,
+    support::expiry::CompactInstant, support::sync::task::coop::consume_budget,
     support::sync::task::yield_now,
 };
 
@@ -54,7 +54,7 @@ pub(crate) struct Task<S: Server> {
     /// Whether the messages after the first are handled elsewhere.
     moves: bool,
     /// When it was parked, with no message since.
-    since: Option<Moment>,
+    since: Option<CompactInstant>,
     rests: bool,
 }
 
@@ -637,7 +637,7 @@ impl<S: Server> Task<S> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             let _ = self.gate.poll(cx);
-            if let Poll::Ready(done) = poll_caught(work.as_mut(), cx) {
+            if let Poll::Ready(done) = poll_catching(work.as_mut(), cx) {
                 return Poll::Ready(match done {
                     Ok(output) => Driven::Done(output),
                     Err(panic) => Driven::Panicked(panic),
@@ -657,8 +657,8 @@ impl<S: Server> Task<S> {
         self.cell.id().clone()
     }
 
-    fn now(&self) -> Moment {
-        self.cell.kind().core().sweeper().now()
+    fn now(&self) -> CompactInstant {
+        self.cell.kind().core().expiry().now()
     }
 
     /// Those of the current or the last activation.

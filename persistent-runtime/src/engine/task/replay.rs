@@ -11,7 +11,7 @@ use super::{Driven, Task, Trouble};
 use crate::{
     api::context::Context, api::server::ReplySlot, api::server::Server, codec, codec::DecodeError,
     engine::recorded::Tape, error::CallError, error::ReplayError, storage::Record,
-    support::catch::caught, support::catch::poll_caught,
+    support::catch::catch_unwind, support::catch::poll_catching,
 };
 
 /// Runs a message whose method is not `async`; a panic becomes its text.
@@ -22,7 +22,7 @@ pub(super) fn run<S: Server>(
     reply: ReplySlot<'_>,
 ) -> Result<(), String> {
     let mut handling = pin!(S::handle(state, message, context, reply));
-    match poll_caught(handling.as_mut(), &mut task::Context::from_waker(Waker::noop())) {
+    match poll_catching(handling.as_mut(), &mut task::Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => Err("a method that is not async has waited".to_owned()),
     }
@@ -37,7 +37,7 @@ pub(super) fn replay<S: Server>(
     context: &Context<S>,
 ) -> Result<(), ReplayError> {
     let panicked = |panic| ReplayError::Panicked { panic };
-    let (message, given) = caught(|| {
+    let (message, given) = catch_unwind(|| {
         let mut rest = entry;
         let message = S::decode_message(version, &mut rest)?;
         let given = if rest.is_empty() { Vec::new() } else { codec::decode(rest)? };

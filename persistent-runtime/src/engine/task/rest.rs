@@ -10,7 +10,7 @@ use std::{
 use super::{Instance, Task};
 use crate::{
     api::server::Server, engine::cell::Cell, engine::cell::earliest, engine::mailbox::Mailbox,
-    engine::mailbox::Phase, support::expiry::Moment, support::sync::MutexGuard,
+    engine::mailbox::Phase, support::expiry::CompactInstant, support::sync::MutexGuard,
 };
 
 impl<S: Server> Task<S> {
@@ -91,7 +91,7 @@ impl<S: Server> Task<S> {
         &mut self,
         cell: &Arc<Cell<S>>,
         mut mailbox: MutexGuard<'_, Mailbox<S>>,
-        now: Moment,
+        now: CompactInstant,
     ) {
         let (phase, deadline) = match self.instance.take() {
             Some(instance) => {
@@ -100,7 +100,7 @@ impl<S: Server> Task<S> {
             }
             None => {
                 let until = mailbox.extras_mut().and_then(|extras| {
-                    let until = now.after(self.settings().idle_timeout);
+                    let until = now.checked_add(self.settings().idle_timeout);
                     extras.kept_until = until.filter(|_| !extras.kept.is_empty());
                     extras.kept_until
                 });

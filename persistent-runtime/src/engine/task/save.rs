@@ -10,7 +10,7 @@ use crate::{
     api::address::Address, api::context::Context, api::server::Server, codec, codec::EncodeError,
     config::options::Persist, engine::reminders::Reminder, engine::reminders::Reminders,
     error::CallError, observe::event::Event, storage::Record, storage::Update,
-    storage::encoded::Encoded, support::catch::caught,
+    storage::encoded::Encoded, support::catch::catch_unwind,
 };
 
 /// When a late save that the store has refused is tried again.
@@ -87,7 +87,7 @@ impl<S: Server> Task<S> {
 
     /// The stored form of `state`; `saved`, if it is that.
     pub(super) fn encode(&self, state: &S, saved: Option<&Encoded>) -> Result<Encoded, Trouble> {
-        codec::with_buffer(|buffer| match caught(|| state.encode(buffer)) {
+        codec::with_buffer(|buffer| match catch_unwind(|| state.encode(buffer)) {
             Err(text) => Err(Trouble::Panic { text, poison: false }),
             Ok(Err(source)) => Err(self.encode_trouble(source)),
             Ok(Ok(())) => Ok(match saved {
@@ -189,7 +189,7 @@ impl<S: Server> Task<S> {
             log.store_whole();
         }
         instance.unsaved = true;
-        instance.flush_at = self.now().after(RETRY);
+        instance.flush_at = self.now().checked_add(RETRY);
         self.cell.tell(&Event::Unsaved { reason });
         false
     }

@@ -1,10 +1,6 @@
 //! From one runtime to another.
 
-use std::{
-    mem,
-    pin::pin,
-    sync::{Arc, PoisonError},
-};
+use std::{mem, pin::pin, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -59,7 +55,7 @@ impl Baggage {
     }
 
     fn take_kept(&self) -> Kept {
-        mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *self.kept.lock())
     }
 }
 
@@ -150,7 +146,7 @@ impl<S: Server> Task<S> {
         };
         let baggage = Arc::new(Baggage::default());
         let kept = self.cell.lock().take(|extras| &mut extras.kept);
-        *baggage.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        *baggage.kept.lock() = kept;
         let (mut taken, reply) = reply::channel::<()>();
         taken.set(());
         let offer = Offer {

@@ -13,7 +13,12 @@ use std::{
     time::Duration,
 };
 
-use ::shuttle::sync::atomic::{AtomicBool, Ordering};
+use ::shuttle::sync::{
+    MutexGuard, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::os::ignore_poison;
 
 thread_local! {
     /// Shuttle runs all tasks of an execution on the thread of its test. Never
@@ -96,6 +101,38 @@ impl Notify {
     pub fn notify_waiters(&self) {
         preempt();
         self.0.notify_waiters();
+    }
+}
+
+/// A [`shuttle::sync::Mutex`](::shuttle::sync::Mutex) without poisoning.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(::shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(::shuttle::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        ignore_poison(self.0.lock())
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        ignore_poison(self.0.get_mut())
+    }
+}
+
+/// A [`shuttle::sync::RwLock`](::shuttle::sync::RwLock) without poisoning.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(::shuttle::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        ignore_poison(self.0.read())
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        ignore_poison(self.0.write())
     }
 }
 
