@@ -11,7 +11,9 @@ use syn::{
 
 use crate::{
     check::borrows,
-    model::{Call, Delivery, Hook, Maker, Method, Migration, Parameter, Server, cfgs, reads},
+    model::{
+        Call, Delivery, Hook, Maker, Method, Migration, Parameter, Server, cfgs, is_unit, reads,
+    },
     options::{Idle, Journal, Options, Persist},
 };
 
@@ -167,12 +169,13 @@ fn client_method(
         format!("A [`CallError`]({}::CallError) if the message got no answer.", path_string(root));
     let fields: Vec<_> = method.call.fields().map(|(ident, _)| generated(ident)).collect();
     let types = method.call.fields().map(|(_, ty)| names_self(ty.to_token_stream(), server));
-    let output = match method.call.deferred() {
-        Some(ty) => ty.to_token_stream(),
-        None => output(sig),
+    let (output, is_unit) = match method.call.deferred() {
+        Some(ty) => (ty.to_token_stream(), false),
+        None => (output(sig), is_unit(&sig.output)),
     };
     let output = names_self(output, server);
-    let value = quote_spanned!(output.span()=> #root::__private::value::<#output>());
+    let bound = (!is_unit)
+        .then(|| quote_spanned!(output.span()=> #root::__private::assert_payload::<#output>();));
     Some(quote! {
         #(#carried)*
         #fallback
@@ -183,7 +186,7 @@ fn client_method(
             &self,
             #(#fields: #types),*
         ) -> ::core::result::Result<#output, #root::CallError> {
-            #value;
+            #bound
             self.handle.#send(#message::#variant { #(#fields),* }).await
         }
     })
@@ -191,6 +194,7 @@ fn client_method(
 
 fn client_clone(Names { client, params, arguments, bounds, .. }: &Names) -> TokenStream {
     quote! {
+        #[automatically_derived]
         impl #params ::core::clone::Clone for #client #arguments #bounds {
             fn clone(&self) -> Self {
                 Self { handle: ::core::clone::Clone::clone(&self.handle) }
@@ -203,6 +207,7 @@ fn client_debug(Names { client, params, arguments, bounds, .. }: &Names) -> Toke
     let name = client.to_string();
     let formatter = Ident::new("formatter", Span::mixed_site());
     quote! {
+        #[automatically_derived]
         impl #params ::core::fmt::Debug for #client #arguments #bounds {
             fn fmt(&self, #formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 #formatter.debug_tuple(#name).field(&self.handle).finish()
@@ -216,6 +221,7 @@ fn client_impl(names: &Names) -> TokenStream {
     let self_ty = server.self_ty;
     let handle = quote!(#root::__private::Handle<#self_ty>);
     quote! {
+        #[automatically_derived]
         impl #params #root::Client<#self_ty> for #client #arguments #bounds {
             fn from_handle(handle: #handle) -> Self {
                 Self { handle }
@@ -241,13 +247,14 @@ fn server_impl(names: &Names) -> TokenStream {
     let (init_ty, init) = init(names);
     let started = started(names);
     let terminate = terminate(names);
-    let is_read = property("is_read", names, |method| method.reads);
-    let is_async = property("is_async", names, |method| method.call.sig.asyncness.is_some());
+    let method = method(names);
     let handle = handle(names);
+    let handle_async = handle_async(names);
     let encode = encode(names);
     let decode = decode(names);
     let decode_message = decode_message(names);
     quote! {
+        #[automatically_derived]
         impl #params #root::Server for #self_ty #bounds {
             type Message = #message #arguments;
             type Client = #client #arguments;
@@ -264,9 +271,9 @@ fn server_impl(names: &Names) -> TokenStream {
             #init
             #started
             #terminate
-            #is_read
-            #is_async
+            #method
             #handle
+            #handle_async
 
             #encode
             #decode
@@ -286,7 +293,10 @@ fn init(names: &Names) -> (TokenStream, TokenStream) {
         }
         Maker::Function(call) => {
             let (value, output) = (invoke(call, names), output(call.sig));
-            (Some(call), quote!(<#output as #root::InitOutput<Self>>::into_state(#value)))
+            (
+                Some(call),
+                quote!(<#output as #root::__private::InitOutput<Self>>::into_state(#value)),
+            )
         }
         Maker::Broken(call) => (Some(call), quote!(::core::unimplemented!())),
     };
@@ -314,10 +324,10 @@ fn started(names: &Names) -> Option<TokenStream> {
     let Names { server, root, context, .. } = names;
     let Hook { call, attrs } = server.started.as_ref()?;
     let (cfgs, run) = (cfgs(attrs).collect::<Vec<_>>(), invoke(call, names));
-    let writes = !reads(call.sig);
+    let (hook, access) = (quote!(#root::__private::Hook), access(call));
     Some(quote! {
         #(#cfgs)*
-        const STARTED_WRITES: bool = #writes;
+        const STARTED: #hook = #hook::#access;
 
         #(#cfgs)*
         async fn started(&mut self, #context: &#root::Context<Self>) {
@@ -330,10 +340,10 @@ fn terminate(names: &Names) -> Option<TokenStream> {
     let Names { server, root, context, reason, .. } = names;
     let Hook { call, attrs } = server.terminate.as_ref()?;
     let (cfgs, run) = (cfgs(attrs).collect::<Vec<_>>(), invoke(call, names));
-    let writes = !reads(call.sig);
+    let (hook, access) = (quote!(#root::__private::Hook), access(call));
     Some(quote! {
         #(#cfgs)*
-        const TERMINATE_WRITES: bool = #writes;
+        const TERMINATE: #hook = #hook::#access;
 
         #(#cfgs)*
         async fn terminate(
@@ -346,17 +356,28 @@ fn terminate(names: &Names) -> Option<TokenStream> {
     })
 }
 
-/// Which messages have a property of their methods, as a function of the trait.
-fn property(name: &str, names: &Names, has: impl Fn(&Method) -> bool) -> TokenStream {
-    let Names { server, message, .. } = names;
-    let name = Ident::new(name, Span::call_site());
-    let arms = server.methods.iter().map(|method| {
-        let (cfgs, variant, has) = (cfgs(method.attrs), variant_ident(method), has(method));
-        quote!(#(#cfgs)* #message::#variant { .. } => #has,)
+/// The variant of `Hook` that a hook is.
+fn access(hook: &Call) -> Ident {
+    Ident::new(if reads(hook.sig) { "Reads" } else { "Writes" }, Span::call_site())
+}
+
+fn method(names: &Names) -> TokenStream {
+    let Names { server, root, message, .. } = names;
+    let method = quote!(#root::__private::Method);
+    let arms = server.methods.iter().map(|each| {
+        let (cfgs, variant, is_read) = (cfgs(each.attrs), variant_ident(each), each.reads);
+        let name = each.call.sig.ident.unraw().to_string();
+        let is_async = each.is_async();
+        quote! {
+            #(#cfgs)*
+            #message::#variant { .. } => {
+                #method { name: #name, is_read: #is_read, is_async: #is_async }
+            }
+        }
     });
     let unused = unused_arm(names);
     quote! {
-        fn #name(message: &Self::Message) -> bool {
+        fn method(message: &Self::Message) -> #method {
             match *message {
                 #(#arms)*
                 #unused
@@ -366,34 +387,70 @@ fn property(name: &str, names: &Names, has: impl Fn(&Method) -> bool) -> TokenSt
 }
 
 fn handle(names: &Names) -> TokenStream {
-    let Names { server, root, message, context, reply, .. } = names;
-    let arms = server.methods.iter().map(|method| {
-        let (cfgs, variant) = (cfgs(method.attrs), variant_ident(method));
-        let fields = method.call.fields().map(|(ident, _)| generated(ident));
-        let result = invoke(&method.call, names);
-        // Unlike other lints this one looks into expansions.
-        let deprecated = method.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
-        let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
-        let answer = match method.call.deferred() {
-            Some(_) => result,
-            None => quote!(#reply.set(#result)),
-        };
-        quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #answer,)
-    });
+    let Names { server, root, context, reply, .. } = names;
+    let arms = server.methods.iter().filter(|method| !method.is_async());
+    let arms = arms.map(|method| arm(method, names));
+    let others = has_async(server).then(|| quote!(_ => {}));
     let unused = unused_arm(names);
     quote! {
-        async fn handle(
+        fn handle(
             &mut self,
             message: Self::Message,
             #context: &#root::Context<Self>,
-            #reply: #root::ReplySlot<'_>,
+            #reply: #root::__private::ReplySlot<'_>,
         ) {
             match message {
                 #(#arms)*
                 #unused
+                #others
             }
         }
     }
+}
+
+/// The provided `handle_async` calls `handle`, which is all that a block
+/// without async methods needs.
+fn handle_async(names: &Names) -> Option<TokenStream> {
+    let Names { server, root, context, reply, .. } = names;
+    if !has_async(server) {
+        return None;
+    }
+    let arms = server.methods.iter().filter(|method| method.is_async());
+    let arms = arms.map(|method| arm(method, names));
+    Some(quote! {
+        async fn handle_async(
+            &mut self,
+            message: Self::Message,
+            #context: &#root::Context<Self>,
+            #reply: #root::__private::ReplySlot<'_>,
+        ) {
+            match message {
+                #(#arms)*
+                message => #root::Server::handle(self, message, #context, #reply),
+            }
+        }
+    })
+}
+
+/// Input: `pub fn add(&mut self, points: u64) -> u64`
+/// Output: `PlayerMessage::Add { points } => reply.set(Self::add(self, points)),`
+fn arm(method: &Method, names: &Names) -> TokenStream {
+    let Names { message, reply, .. } = names;
+    let (cfgs, variant) = (cfgs(method.attrs), variant_ident(method));
+    let fields = method.call.fields().map(|(ident, _)| generated(ident));
+    let result = invoke(&method.call, names);
+    // Unlike other lints, `deprecated` also checks expanded code.
+    let deprecated = method.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
+    let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
+    let answer = match method.call.deferred() {
+        Some(_) => result,
+        None => quote!(#reply.set(#result)),
+    };
+    quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #answer,)
+}
+
+fn has_async(server: &Server) -> bool {
+    server.methods.iter().any(Method::is_async)
 }
 
 fn unused_arm(Names { server, message, .. }: &Names) -> Option<TokenStream> {

@@ -41,6 +41,12 @@ pub(crate) struct Method<'a> {
     pub(crate) delivery: Delivery,
 }
 
+impl Method<'_> {
+    pub(crate) fn is_async(&self) -> bool {
+        self.call.sig.asyncness.is_some()
+    }
+}
+
 /// Who sends a method's message.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Delivery {

@@ -21,7 +21,7 @@ pub use api::{
     agent::{Agent, AgentClient, AgentMessage, AgentState},
     client::Client,
     context::Context,
-    server::{InitOutput, Payload, ReplySlot, Server},
+    server::{Payload, Server},
     source::Source,
 };
 pub use call::reply::Reply;

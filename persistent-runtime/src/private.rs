@@ -1,19 +1,52 @@
-//! What generated code uses; no part of the public interface.
+//! The items that generated code uses. Not part of the public interface: both
+//! crates are released together, and these items may change with every release.
+//!
+//! Each bound on a type of the user stands in exactly one of these functions.
+//! Generated code passes the type in a turbofish, written with the user's own
+//! tokens, so that rustc reports a missing bound once and underlines the type
+//! where the user wrote it.
 
-use std::{convert::Infallible, fmt, marker::PhantomData};
+use std::{
+    convert::Infallible,
+    fmt::{self, Display},
+    marker::PhantomData,
+};
 
 pub use std::{string::String, vec::Vec};
 
 pub use serde;
 use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-pub use crate::{api::client::Handle, codec::decode, codec::decode_next, codec::encode};
-use crate::{
-    api::server::InitOutput, api::server::Payload, api::server::Server, codec::DecodeError,
+pub use crate::{
+    api::client::Handle, api::server::ReplySlot, codec::decode, codec::decode_next, codec::encode,
 };
+use crate::{api::server::Payload, api::server::Server, codec::DecodeError};
 
-/// A type by another name: rustc blames the type that the caller wrote for an
-/// unmet bound on `T`, not the argument, where a parameter is an alias of `T`.
+/// The method that handles a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// The name as it is written in the source code.
+    pub name: &'static str,
+    /// True if the method takes `&self` and so cannot change the state.
+    pub is_read: bool,
+    /// True if the method is `async` and so may wait.
+    pub is_async: bool,
+}
+
+/// A `#[started]` or `#[terminate]` hook, as far as the runtime must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// The block has no such hook.
+    Absent,
+    /// The hook takes `&self` and so cannot change the state.
+    Reads,
+    /// The hook takes `&mut self`.
+    Writes,
+}
+
+/// An identity that hides its type parameter from rustc's blame: for a
+/// parameter of type `<T as Alias>::Of`, rustc reports an unmet bound on `T`
+/// at the turbofish and not at the argument.
 pub trait Alias {
     type Of: ?Sized;
 }
@@ -22,11 +55,10 @@ impl<T: ?Sized> Alias for T {
     type Of = T;
 }
 
-/// What serde writes a message's field with; the field's type is blamed for
-/// what is missing, once.
+/// Serializes one argument of a message. Requires `Serialize` of its type.
 ///
 /// # Errors
-/// The serializer's.
+/// Returns the serializer's error.
 pub fn serialize<T, S>(field: &<T as Alias>::Of, serializer: S) -> Result<S::Ok, S::Error>
 where
     T: Serialize + Alias<Of = T>,
@@ -35,10 +67,11 @@ where
     field.serialize(serializer)
 }
 
-/// What serde reads a message's field with, as for [`serialize`].
+/// Deserializes one argument of a message. Requires `DeserializeOwned` of its
+/// type.
 ///
 /// # Errors
-/// The deserializer's.
+/// Returns the deserializer's error.
 pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: DeserializeOwned,
@@ -47,13 +80,15 @@ where
     T::deserialize(deserializer)
 }
 
-/// Requires that a result can travel.
-pub fn value<T: Payload>() {}
+/// Requires [`Payload`] of the result of a method. Neither [`Handle::call`] nor
+/// [`ReplySlot::set`] repeats the bound: each would be one more error for the
+/// same mistake.
+pub fn assert_payload<T: Payload>() {}
 
 /// The state of a server without `#[init]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has neither an `#[init]` function nor `Default`",
-    label = "a first life has no state to begin with",
+    label = "a new server needs an initial state",
     note = "derive `Default`, or mark an associated function that returns `Self` with `#[init]`"
 )]
 pub trait DefaultState {
@@ -66,23 +101,50 @@ impl<T: Default> DefaultState for T {
     }
 }
 
+/// Returns the initial state of a server without `#[init]`.
 #[must_use]
 pub fn default_state<T: DefaultState>() -> T {
     T::default_state()
 }
 
-/// The state that a `#[restore]` function has made.
+/// The return type of an `#[init]` or `#[restore]` function: the state, or a
+/// `Result` with it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a state of this server",
+    label = "this must be `Self` or `Result<Self, E>` where `E: Display`"
+)]
+pub trait InitOutput<S> {
+    /// Returns the state.
+    ///
+    /// # Errors
+    /// Returns the text of the user's error.
+    fn into_state(self) -> Result<S, String>;
+}
+
+impl<S: Server> InitOutput<S> for S {
+    fn into_state(self) -> Result<S, String> {
+        Ok(self)
+    }
+}
+
+impl<S: Server, E: Display> InitOutput<S> for Result<S, E> {
+    fn into_state(self) -> Result<S, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Converts what a `#[restore]` function returned.
 ///
 /// # Errors
-/// The user's.
+/// Returns the user's error as a [`DecodeError::Restore`].
 pub fn restored<S: Server, O: InitOutput<S>>(output: O) -> Result<S, DecodeError> {
     output.into_state().map_err(|reason| DecodeError::Restore { reason })
 }
 
-/// What a `#[migrate_message]` function may return.
+/// The return type of a `#[migrate_message]` function.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no message of this server",
-    label = "this should be `{M}` or `Option<{M}>`"
+    message = "`{Self}` is not a message of this server",
+    label = "this must be `{M}` or `Option<{M}>`"
 )]
 pub trait MessageOutput<M> {
     fn into_message(self) -> Option<M>;
@@ -100,21 +162,21 @@ impl<M> MessageOutput<M> for Option<M> {
     }
 }
 
-/// The message that a `#[migrate_message]` function has made, if any.
+/// Converts what a `#[migrate_message]` function returned.
 #[must_use]
 pub fn migrated<M, O: MessageOutput<M>>(output: O) -> Option<M> {
     output.into_message()
 }
 
-/// The one place that requires `Send` of a handler's future: what is returned
-/// is `Send` whatever `future` is, so that the error is not repeated by all
-/// that contains it.
+/// Requires `Send` of the future of an `async` method or hook. The returned
+/// future is `Send` whatever `future` is, so the futures that contain it do not
+/// repeat the error.
 pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
     future
 }
 
-/// The content of a variant that is never made; it uses the type parameters of
-/// a message that may not use them otherwise.
+/// The content of a variant that is never constructed. It uses the type
+/// parameters of a generic server, which its messages may not use otherwise.
 pub struct Unused<T>(Infallible, PhantomData<fn() -> T>);
 
 impl<T> Unused<T> {

@@ -57,7 +57,6 @@ where
         &self,
         items: [T; N],
     ) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<()>();
         self.handle.call(StackMessage::Push { items }).await
     }
     #[doc = "Calls `Stack::swap`."]
@@ -68,10 +67,11 @@ where
         &self,
         other: Stack<T, N>,
     ) -> ::core::result::Result<[u8; <Stack<T, N>>::SIZE], ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<[u8; <Stack<T, N>>::SIZE]>();
+        ::persistent_runtime::__private::assert_payload::<[u8; <Stack<T, N>>::SIZE]>();
         self.handle.call(StackMessage::Swap { other }).await
     }
 }
+#[automatically_derived]
 impl<T: Payload, const N: usize> ::core::clone::Clone for StackClient<T, N>
 where
     Vec<T>: Debug,
@@ -80,6 +80,7 @@ where
         Self { handle: ::core::clone::Clone::clone(&self.handle) }
     }
 }
+#[automatically_derived]
 impl<T: Payload, const N: usize> ::core::fmt::Debug for StackClient<T, N>
 where
     Vec<T>: Debug,
@@ -88,6 +89,7 @@ where
         formatter.debug_tuple("StackClient").field(&self.handle).finish()
     }
 }
+#[automatically_derived]
 impl<T: Payload, const N: usize> ::persistent_runtime::Client<Stack<T, N>> for StackClient<T, N>
 where
     Vec<T>: Debug,
@@ -99,6 +101,7 @@ where
         &self.handle
     }
 }
+#[automatically_derived]
 impl<T: Payload, const N: usize> ::persistent_runtime::Server for Stack<T, N>
 where
     Vec<T>: Debug,
@@ -117,25 +120,26 @@ where
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Stack<T, N>>())
     }
-    fn is_read(message: &Self::Message) -> bool {
+    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
         match *message {
-            StackMessage::Push { .. } => false,
-            StackMessage::Swap { .. } => false,
+            StackMessage::Push { .. } => ::persistent_runtime::__private::Method {
+                name: "push",
+                is_read: false,
+                is_async: false,
+            },
+            StackMessage::Swap { .. } => ::persistent_runtime::__private::Method {
+                name: "swap",
+                is_read: false,
+                is_async: false,
+            },
             StackMessage::__Unused(ref unused) => unused.absurd(),
         }
     }
-    fn is_async(message: &Self::Message) -> bool {
-        match *message {
-            StackMessage::Push { .. } => false,
-            StackMessage::Swap { .. } => false,
-            StackMessage::__Unused(ref unused) => unused.absurd(),
-        }
-    }
-    async fn handle(
+    fn handle(
         &mut self,
         message: Self::Message,
         context: &::persistent_runtime::Context<Self>,
-        reply: ::persistent_runtime::ReplySlot<'_>,
+        reply: ::persistent_runtime::__private::ReplySlot<'_>,
     ) {
         match message {
             StackMessage::Push { items } => reply.set(Self::push(self, items)),

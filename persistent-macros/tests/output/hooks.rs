@@ -48,18 +48,21 @@ pub struct TeamClient {
 #[cfg(unix)]
 impl TeamClient {}
 #[cfg(unix)]
+#[automatically_derived]
 impl ::core::clone::Clone for TeamClient {
     fn clone(&self) -> Self {
         Self { handle: ::core::clone::Clone::clone(&self.handle) }
     }
 }
 #[cfg(unix)]
+#[automatically_derived]
 impl ::core::fmt::Debug for TeamClient {
     fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         formatter.debug_tuple("TeamClient").field(&self.handle).finish()
     }
 }
 #[cfg(unix)]
+#[automatically_derived]
 impl crate::runtime::Client<sports::Team> for TeamClient {
     fn from_handle(handle: crate::runtime::__private::Handle<sports::Team>) -> Self {
         Self { handle }
@@ -69,6 +72,7 @@ impl crate::runtime::Client<sports::Team> for TeamClient {
     }
 }
 #[cfg(unix)]
+#[automatically_derived]
 impl crate::runtime::Server for sports::Team {
     type Message = TeamMessage;
     type Client = TeamClient;
@@ -96,15 +100,15 @@ impl crate::runtime::Server for sports::Team {
         (name, size): Self::Init,
         context: &crate::runtime::Context<Self>,
     ) -> ::core::result::Result<Self, crate::runtime::__private::String> {
-        <Result<Self, Error> as crate::runtime::InitOutput<Self>>::into_state(
+        <Result<Self, Error> as crate::runtime::__private::InitOutput<Self>>::into_state(
             crate::runtime::__private::sendable(Self::found(name, size, context)).await,
         )
     }
-    const STARTED_WRITES: bool = true;
+    const STARTED: crate::runtime::__private::Hook = crate::runtime::__private::Hook::Writes;
     async fn started(&mut self, context: &crate::runtime::Context<Self>) {
         Self::started(self)
     }
-    const TERMINATE_WRITES: bool = true;
+    const TERMINATE: crate::runtime::__private::Hook = crate::runtime::__private::Hook::Writes;
     async fn terminate(
         &mut self,
         reason: &crate::runtime::StopReason,
@@ -112,25 +116,33 @@ impl crate::runtime::Server for sports::Team {
     ) {
         crate::runtime::__private::sendable(Self::ended(self, context, reason)).await
     }
-    fn is_read(message: &Self::Message) -> bool {
+    fn method(message: &Self::Message) -> crate::runtime::__private::Method {
         match *message {
-            TeamMessage::Tick { .. } => false,
+            TeamMessage::Tick { .. } => {
+                crate::runtime::__private::Method { name: "tick", is_read: false, is_async: true }
+            }
         }
     }
-    fn is_async(message: &Self::Message) -> bool {
-        match *message {
-            TeamMessage::Tick { .. } => true,
-        }
-    }
-    async fn handle(
+    fn handle(
         &mut self,
         message: Self::Message,
         context: &crate::runtime::Context<Self>,
-        reply: crate::runtime::ReplySlot<'_>,
+        reply: crate::runtime::__private::ReplySlot<'_>,
+    ) {
+        match message {
+            _ => {}
+        }
+    }
+    async fn handle_async(
+        &mut self,
+        message: Self::Message,
+        context: &crate::runtime::Context<Self>,
+        reply: crate::runtime::__private::ReplySlot<'_>,
     ) {
         match message {
             TeamMessage::Tick { minute } => reply
                 .set(crate::runtime::__private::sendable(Self::tick(self, minute, context)).await),
+            message => crate::runtime::Server::handle(self, message, context, reply),
         }
     }
     fn encode(

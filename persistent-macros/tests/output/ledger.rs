@@ -44,7 +44,7 @@ impl LedgerClient {
         &self,
         amount: i64,
     ) -> ::core::result::Result<u64, ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<u64>();
+        ::persistent_runtime::__private::assert_payload::<u64>();
         self.handle.call(LedgerMessage::Book { amount }).await
     }
     #[doc = "Calls `Ledger::print`."]
@@ -52,20 +52,22 @@ impl LedgerClient {
     #[doc = "# Errors"]
     #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
     pub async fn print(&self) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<()>();
         self.handle.call(LedgerMessage::Print {}).await
     }
 }
+#[automatically_derived]
 impl ::core::clone::Clone for LedgerClient {
     fn clone(&self) -> Self {
         Self { handle: ::core::clone::Clone::clone(&self.handle) }
     }
 }
+#[automatically_derived]
 impl ::core::fmt::Debug for LedgerClient {
     fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         formatter.debug_tuple("LedgerClient").field(&self.handle).finish()
     }
 }
+#[automatically_derived]
 impl ::persistent_runtime::Client<Ledger> for LedgerClient {
     fn from_handle(handle: ::persistent_runtime::__private::Handle<Ledger>) -> Self {
         Self { handle }
@@ -74,6 +76,7 @@ impl ::persistent_runtime::Client<Ledger> for LedgerClient {
         &self.handle
     }
 }
+#[automatically_derived]
 impl ::persistent_runtime::Server for Ledger {
     type Message = LedgerMessage;
     type Client = LedgerClient;
@@ -91,29 +94,42 @@ impl ::persistent_runtime::Server for Ledger {
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Ledger>())
     }
-    fn is_read(message: &Self::Message) -> bool {
+    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
         match *message {
-            LedgerMessage::Book { .. } => false,
-            LedgerMessage::Print { .. } => true,
+            LedgerMessage::Book { .. } => ::persistent_runtime::__private::Method {
+                name: "book",
+                is_read: false,
+                is_async: false,
+            },
+            LedgerMessage::Print { .. } => ::persistent_runtime::__private::Method {
+                name: "print",
+                is_read: true,
+                is_async: true,
+            },
         }
     }
-    fn is_async(message: &Self::Message) -> bool {
-        match *message {
-            LedgerMessage::Book { .. } => false,
-            LedgerMessage::Print { .. } => true,
-        }
-    }
-    async fn handle(
+    fn handle(
         &mut self,
         message: Self::Message,
         context: &::persistent_runtime::Context<Self>,
-        reply: ::persistent_runtime::ReplySlot<'_>,
+        reply: ::persistent_runtime::__private::ReplySlot<'_>,
     ) {
         match message {
             LedgerMessage::Book { amount } => reply.set(Self::book(self, amount, context)),
+            _ => {}
+        }
+    }
+    async fn handle_async(
+        &mut self,
+        message: Self::Message,
+        context: &::persistent_runtime::Context<Self>,
+        reply: ::persistent_runtime::__private::ReplySlot<'_>,
+    ) {
+        match message {
             LedgerMessage::Print {} => {
                 reply.set(::persistent_runtime::__private::sendable(Self::print(self)).await)
             }
+            message => ::persistent_runtime::Server::handle(self, message, context, reply),
         }
     }
     fn encode(

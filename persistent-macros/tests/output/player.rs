@@ -78,7 +78,7 @@ impl PlayerClient {
         &self,
         points: u64,
     ) -> ::core::result::Result<u64, ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<u64>();
+        ::persistent_runtime::__private::assert_payload::<u64>();
         self.handle.call(PlayerMessage::Add { points }).await
     }
     #[doc = "Calls `Player::rival`."]
@@ -88,7 +88,7 @@ impl PlayerClient {
     pub async fn rival(
         &self,
     ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<Option<Player>>();
+        ::persistent_runtime::__private::assert_payload::<Option<Player>>();
         self.handle.call(PlayerMessage::Rival {}).await
     }
     #[cfg(feature = "cheats")]
@@ -101,7 +101,6 @@ impl PlayerClient {
         r#type: Kind,
         value: Vec<Player>,
     ) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<()>();
         self.handle.cast(PlayerMessage::Set { r#type, value }).await
     }
     #[doc = "Calls `Player::trade`."]
@@ -112,20 +111,23 @@ impl PlayerClient {
         &self,
         item: Item,
     ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
-        ::persistent_runtime::__private::value::<Option<Player>>();
+        ::persistent_runtime::__private::assert_payload::<Option<Player>>();
         self.handle.call(PlayerMessage::Trade { item }).await
     }
 }
+#[automatically_derived]
 impl ::core::clone::Clone for PlayerClient {
     fn clone(&self) -> Self {
         Self { handle: ::core::clone::Clone::clone(&self.handle) }
     }
 }
+#[automatically_derived]
 impl ::core::fmt::Debug for PlayerClient {
     fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         formatter.debug_tuple("PlayerClient").field(&self.handle).finish()
     }
 }
+#[automatically_derived]
 impl ::persistent_runtime::Client<Player> for PlayerClient {
     fn from_handle(handle: ::persistent_runtime::__private::Handle<Player>) -> Self {
         Self { handle }
@@ -134,6 +136,7 @@ impl ::persistent_runtime::Client<Player> for PlayerClient {
         &self.handle
     }
 }
+#[automatically_derived]
 impl ::persistent_runtime::Server for Player {
     type Message = PlayerMessage;
     type Client = PlayerClient;
@@ -149,36 +152,53 @@ impl ::persistent_runtime::Server for Player {
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Player>())
     }
-    fn is_read(message: &Self::Message) -> bool {
+    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
         match *message {
-            PlayerMessage::Add { .. } => false,
-            PlayerMessage::Rival { .. } => true,
+            PlayerMessage::Add { .. } => ::persistent_runtime::__private::Method {
+                name: "add",
+                is_read: false,
+                is_async: false,
+            },
+            PlayerMessage::Rival { .. } => ::persistent_runtime::__private::Method {
+                name: "rival",
+                is_read: true,
+                is_async: true,
+            },
             #[cfg(feature = "cheats")]
-            PlayerMessage::Set { .. } => false,
-            PlayerMessage::Trade { .. } => false,
+            PlayerMessage::Set { .. } => ::persistent_runtime::__private::Method {
+                name: "set",
+                is_read: false,
+                is_async: false,
+            },
+            PlayerMessage::Trade { .. } => ::persistent_runtime::__private::Method {
+                name: "trade",
+                is_read: false,
+                is_async: true,
+            },
         }
     }
-    fn is_async(message: &Self::Message) -> bool {
-        match *message {
-            PlayerMessage::Add { .. } => false,
-            PlayerMessage::Rival { .. } => true,
-            #[cfg(feature = "cheats")]
-            PlayerMessage::Set { .. } => false,
-            PlayerMessage::Trade { .. } => true,
-        }
-    }
-    async fn handle(
+    fn handle(
         &mut self,
         message: Self::Message,
         context: &::persistent_runtime::Context<Self>,
-        reply: ::persistent_runtime::ReplySlot<'_>,
+        reply: ::persistent_runtime::__private::ReplySlot<'_>,
     ) {
         match message {
             PlayerMessage::Add { points } => reply.set(Self::add(self, points)),
-            PlayerMessage::Rival {} => reply
-                .set(::persistent_runtime::__private::sendable(Self::rival(self, context)).await),
             #[cfg(feature = "cheats")]
             PlayerMessage::Set { r#type, value } => reply.set(Self::set(self, r#type, value)),
+            _ => {}
+        }
+    }
+    async fn handle_async(
+        &mut self,
+        message: Self::Message,
+        context: &::persistent_runtime::Context<Self>,
+        reply: ::persistent_runtime::__private::ReplySlot<'_>,
+    ) {
+        match message {
+            PlayerMessage::Rival {} => reply
+                .set(::persistent_runtime::__private::sendable(Self::rival(self, context)).await),
             PlayerMessage::Trade { item } => {
                 ::persistent_runtime::__private::sendable(Self::trade(
                     self,
@@ -188,6 +208,7 @@ impl ::persistent_runtime::Server for Player {
                 ))
                 .await
             }
+            message => ::persistent_runtime::Server::handle(self, message, context, reply),
         }
     }
     fn encode(

@@ -1,16 +1,14 @@
 //! What the attribute generates: one [`Server`] impl per annotated block.
 
-use std::{
-    fmt::{Debug, Display},
-    future::Future,
-};
+use std::{fmt::Debug, future::Future};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::client::Client, api::context::Context, call::reply::Answer, call::reply::Reply, codec,
-    codec::DecodeError, codec::EncodeError, config::options::Journal, config::options::Options,
-    engine::direct::CallersPlace, stop_reason::StopReason,
+    __private::Hook, __private::Method, api::client::Client, api::context::Context,
+    call::reply::Answer, call::reply::Reply, codec, codec::DecodeError, codec::EncodeError,
+    config::options::Journal, config::options::Options, engine::direct::CallersPlace,
+    stop_reason::StopReason,
 };
 
 /// A type whose values live as persistent servers.
@@ -37,11 +35,10 @@ pub trait Server: Sized + Send + 'static {
     const VERSION: u32;
     /// What is stored of a change.
     const JOURNAL: Journal = Journal::State;
-    /// Whether the `#[started]` hook takes `&mut self`, so that it can have
-    /// changed the state.
-    const STARTED_WRITES: bool = false;
-    /// Whether the `#[terminate]` hook takes `&mut self`.
-    const TERMINATE_WRITES: bool = false;
+    /// The `#[started]` hook.
+    const STARTED: Hook = Hook::Absent;
+    /// The `#[terminate]` hook.
+    const TERMINATE: Hook = Hook::Absent;
 
     /// The options that the attribute sets.
     fn options() -> Options;
@@ -68,20 +65,22 @@ pub trait Server: Sized + Send + 'static {
         async {}
     }
 
-    /// Whether the method behind `message` takes `&self`, so that it can't
-    /// have changed the state.
-    fn is_read(message: &Self::Message) -> bool;
+    /// Returns the method that handles `message`.
+    fn method(message: &Self::Message) -> Method;
 
-    /// Whether the method behind `message` is `async`, so that it may wait.
-    fn is_async(message: &Self::Message) -> bool;
+    /// Runs a method that is not `async` and passes its result to `reply`. Does
+    /// nothing for an `async` method.
+    fn handle(&mut self, message: Self::Message, context: &Context<Self>, reply: ReplySlot<'_>);
 
-    /// Runs the method behind `message` and hands its result to `reply`.
-    fn handle(
+    /// Runs any method and passes its result to `reply`.
+    fn handle_async(
         &mut self,
         message: Self::Message,
         context: &Context<Self>,
         reply: ReplySlot<'_>,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> impl Future<Output = ()> + Send {
+        async move { self.handle(message, context, reply) }
+    }
 
     /// Appends the stored form of the state to `buffer`.
     ///
@@ -127,31 +126,6 @@ pub trait Server: Sized + Send + 'static {
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
-
-/// What `#[init]` and `#[restore]` may return: the state, or a `Result` of it.
-#[diagnostic::on_unimplemented(
-    message = "a state can't be made of `{Self}`",
-    label = "this should be `Self` or `Result<Self, E>` where `E: Display`"
-)]
-pub trait InitOutput<S> {
-    /// The state, or why there is none.
-    ///
-    /// # Errors
-    /// The text of the user's error.
-    fn into_state(self) -> Result<S, String>;
-}
-
-impl<S: Server> InitOutput<S> for S {
-    fn into_state(self) -> Result<S, String> {
-        Ok(self)
-    }
-}
-
-impl<S: Server, E: Display> InitOutput<S> for Result<S, E> {
-    fn into_state(self) -> Result<S, String> {
-        self.map_err(|error| error.to_string())
-    }
-}
 
 /// Where a handler's result goes: the waiting caller's place, or nowhere when
 /// nobody waits.

@@ -32,8 +32,8 @@ pub(crate) fn handle<S: Server, R: Send + 'static>(
     terms: &Terms<S>,
     message: S::Message,
 ) -> Direct<S::Message, R> {
-    let reads = S::is_read(&message);
-    if S::is_async(&message) {
+    let reads = S::method(&message).is_read;
+    if S::method(&message).is_async {
         return Direct::Declined(message);
     }
     let Some(mut instance) = borrow(cell, terms, reads) else { return Direct::Declined(message) };

@@ -95,7 +95,7 @@ impl<S: Server> Envelope<S> {
     pub(crate) fn is_waited_for(&self) -> bool {
         self.answer.is_some()
             && match &self.order {
-                Order::Message(message) => !S::is_async(message),
+                Order::Message(message) => !S::method(message).is_async,
                 Order::Start | Order::Stop(_) => true,
                 _ => false,
             }

@@ -36,7 +36,7 @@ impl<S: Server> Instance<S> {
     pub(crate) fn run(&mut self, message: S::Message, reply: ReplySlot<'_>) -> Driven<()> {
         let Self { state, log, context, .. } = self;
         let ran = match log {
-            Some(log) if !S::is_read(&message) => log.record(state, message, context, reply),
+            Some(log) if !S::method(&message).is_read => log.record(state, message, context, reply),
             _ => run(state, message, context, reply),
         };
         match ran {

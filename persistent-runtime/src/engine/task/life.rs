@@ -8,6 +8,7 @@ use super::{
     log::{Log, Shadow},
 };
 use crate::{
+<<<<<<< HEAD
     api::address::Address, api::context::Context, api::server::Server, call::reply::Answer, codec,
     codec::DecodeError, config::options::Journal, config::options::Options,
     config::options::Restart, engine::cell::discard, engine::crash_budget::End,
@@ -15,6 +16,15 @@ use crate::{
     engine::reminders::Reminders, error::CallError, error::StorageError, observe::event::Event,
     stop_reason::StopReason, storage::Record, storage::encoded::Encoded,
     support::catch::catch_unwind, support::sync::time, support::sync::time::Instant,
+=======
+    __private::Hook, api::address::Address, api::context::Context, api::server::Server,
+    call::reply::Answer, codec, codec::DecodeError, config::options::Journal,
+    config::options::Options, config::options::Restart, engine::cell::discard,
+    engine::crash_budget::End, engine::crash_budget::Verdict, engine::mailbox::Terms,
+    engine::registry::Live, engine::reminders::Reminders, error::CallError, error::StorageError,
+    observe::event::Event, stop_reason::StopReason, storage::Record, storage::encoded::Encoded,
+    support::catch::caught, support::sync::time, support::sync::time::Instant,
+>>>>>>> 8f5bebe5a7ee26866cbd0189cb80f0ae9d6a2230
 };
 
 impl<S: Server> Task<S> {
@@ -46,7 +56,7 @@ impl<S: Server> Task<S> {
             state,
             saved,
             log: log.map(Box::new),
-            unsaved: !stored || S::STARTED_WRITES,
+            unsaved: !stored || S::STARTED == Hook::Writes,
             flush_at: None,
             proven: false,
             settings: self.settings().clone(),
@@ -71,7 +81,7 @@ impl<S: Server> Task<S> {
         record: &Record,
         context: &Context<S>,
     ) -> Result<Option<Log<S>>, Trouble> {
-        let whole = record.version != S::VERSION || S::STARTED_WRITES;
+        let whole = record.version != S::VERSION || S::STARTED == Hook::Writes;
         let Some(mut log) = Log::new(Some(record), whole) else { return Ok(None) };
         if !whole && self.cell.kind().core().checks_replay() {
             let context = context.for_replay(&self.cell);
@@ -248,7 +258,7 @@ impl<S: Server> Task<S> {
             // This state stands on one that is lost.
             outcome = Err(self.storage_trouble(source));
         } else if keep && outcome.is_ok() && matches!(driven, Driven::Done(())) {
-            instance.unsaved |= S::TERMINATE_WRITES;
+            instance.unsaved |= S::TERMINATE == Hook::Writes;
             if let Some(log) = &mut instance.log
                 && (instance.unsaved || log.is_behind())
             {

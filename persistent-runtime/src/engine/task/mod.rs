@@ -395,10 +395,10 @@ impl<S: Server> Task<S> {
                 return Now::Wait(Envelope::new(order, answer));
             };
             let message = match order {
-                Order::Message(message) if !S::is_async(&message) => message,
+                Order::Message(message) if !S::method(&message).is_async => message,
                 order => return Now::Wait(Envelope::new(order, answer)),
             };
-            let reads = S::is_read(&message);
+            let reads = S::method(&message).is_read;
             let persist = self.terms.as_ref().and_then(|terms| terms.persist);
             let driven = instance.run(message, ReplySlot::queued(&mut answer));
             let done = matches!(driven, Driven::Done(()));
@@ -539,14 +539,14 @@ impl<S: Server> Task<S> {
         mut answer: Option<Answer>,
     ) -> Fate {
         let (reads, driven) = match work {
-            Work::Message(message) if instance.log.is_none() || S::is_async(&message) => {
+            Work::Message(message) if instance.log.is_none() || S::method(&message).is_async => {
                 let Instance { state, context, .. } = &mut *instance;
-                let reads = S::is_read(&message);
+                let reads = S::method(&message).is_read;
                 let reply = ReplySlot::queued(&mut answer);
-                (reads, self.drive(S::handle(state, message, context, reply)).await)
+                (reads, self.drive(S::handle_async(state, message, context, reply)).await)
             }
             Work::Message(message) => {
-                let reads = S::is_read(&message);
+                let reads = S::method(&message).is_read;
                 (reads, instance.run(message, ReplySlot::queued(&mut answer)))
             }
             Work::Job(Job { reads, work }) => {

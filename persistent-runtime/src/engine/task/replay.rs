@@ -1,17 +1,12 @@
 //! Journaled messages handled again: only what they make of the state counts.
 
-use std::{
-    pin::pin,
-    task::{self, Poll, Waker},
-};
-
 use tokio::task::coop::consume_budget;
 
 use super::{Driven, Task, Trouble};
 use crate::{
     api::context::Context, api::server::ReplySlot, api::server::Server, codec, codec::DecodeError,
     engine::recorded::Tape, error::CallError, error::ReplayError, storage::Record,
-    support::catch::catch_unwind, support::catch::poll_catching,
+    support::catch::caught,
 };
 
 /// Runs a message whose method is not `async`; a panic becomes its text.
@@ -21,11 +16,7 @@ pub(super) fn run<S: Server>(
     context: &Context<S>,
     reply: ReplySlot<'_>,
 ) -> Result<(), String> {
-    let mut handling = pin!(S::handle(state, message, context, reply));
-    match poll_catching(handling.as_mut(), &mut task::Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => Err("a method that is not async has waited".to_owned()),
-    }
+    caught(|| S::handle(state, message, context, reply))
 }
 
 /// Has `state` handle a journaled message again, as it did then. An error
@@ -37,7 +28,7 @@ pub(super) fn replay<S: Server>(
     context: &Context<S>,
 ) -> Result<(), ReplayError> {
     let panicked = |panic| ReplayError::Panicked { panic };
-    let (message, given) = catch_unwind(|| {
+    let (message, given) = caught(|| {
         let mut rest = entry;
         let message = S::decode_message(version, &mut rest)?;
         let given = if rest.is_empty() { Vec::new() } else { codec::decode(rest)? };
