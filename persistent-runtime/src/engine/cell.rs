@@ -10,7 +10,7 @@
 use std::{
     any::Any,
     mem,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, PoisonError, Weak},
     task::{self, Poll},
 };
@@ -23,7 +23,7 @@ use crate::{
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
     engine::visit, error::CallError, error::StorageError, id::ServerId, observe::event::Event,
     observe::event::EventStream, observe::event::Watchers, services::Active,
-    stop_reason::StopReason, storage::Committed, storage::Storage, support::catch::caught,
+    stop_reason::StopReason, storage::CommitHost, storage::Storage, support::catch::caught,
     support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
     support::sync::MutexGuard, support::sync::Notify, support::sync::atomic::AtomicBool,
     support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
@@ -473,10 +473,10 @@ impl<S: Server> Outbox for Cell<S> {
     }
 }
 
-impl<S: Server> Committed for Cell<S> {
+impl<S: Server> CommitHost for Cell<S> {
     /// Goes on here where a parked task waits for this alone: the storage's thread
     /// lets the answers go and puts the server to rest.
-    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
+    fn committed(self: Arc<Self>, _sequence: u64, outcome: Result<(), StorageError>) {
         let mut mailbox = self.lock();
         if let Some(extras) = mailbox.extras_mut()
             && let Some(others) = extras.strays.checked_sub(1)
@@ -498,8 +498,9 @@ impl<S: Server> Committed for Cell<S> {
         self.settled.store(true, Ordering::Release);
         self.rouse(mailbox);
     }
-    fn delegate(&self, work: Box<dyn FnOnce() + Send>) {
-        self.kind.spawn(async { work() });
+
+    fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.kind.spawn(work);
     }
 }
 
