@@ -5,7 +5,7 @@ use std::sync::{
 
 use persistent_runtime::{
     __shuttle as model, Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError,
-    StorageFuture,
+    StorageFuture, forward_storage,
 };
 use shuttle::{
     future::yield_now,
@@ -74,7 +74,7 @@ impl Storage for SlowStorage {
         })
     }
 
-    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
+    fn commit(&self, mut commit: Commit) -> StorageFuture<'_, ()> {
         Box::pin(async move {
             let _alone = UnderWay::begin(&self.under_way);
             pause().await;
@@ -87,46 +87,25 @@ impl Storage for SlowStorage {
                 return Err(StorageError::new("refused on purpose"));
             }
             // Not the key of the server's own, which shows whether it is gone.
-            let id = ServerId::new(change.id.kind().to_owned(), change.id.key());
-            self.states.commit(Commit::new(id, change.update)).await?;
+            let server = &commit.server;
+            commit.server = ServerId::new(server.kind().to_owned(), server.key());
+            self.states.commit(commit).await?;
             pause().await;
             Ok(())
         })
     }
 
-    /// Half of the commits are told of from elsewhere.
-    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
+    /// Half of the commits are completed by a task of their own.
+    fn submit(self: Arc<Self>, commit: Commit, completion: Completion) {
         if thread_rng().r#gen() {
-            return Some((change, receipt));
+            return completion.drive(async move { self.commit(commit).await });
         }
-        let storage = self.clone();
         model::spawn(async move {
-            let outcome = storage.commit(change).await;
-            drop(storage);
-            receipt.done(outcome);
+            let outcome = self.commit(commit).await;
+            drop(self);
+            completion.complete(outcome);
         });
-        None
     }
 
-    fn keys<'a>(
-        &'a self,
-        kind: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        self.states.keys(kind, after, limit)
-    }
-
-    fn due<'a>(
-        &'a self,
-        kind: &'a str,
-        after: Option<(u64, &'a str)>,
-        limit: usize,
-    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
-        self.states.due(kind, after, limit)
-    }
-
-    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
-        self.states.count(kind)
-    }
+    forward_storage!(self.states, except load, commit);
 }

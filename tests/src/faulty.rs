@@ -12,7 +12,7 @@ use std::{
 
 use persistent_runtime::{
     Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
-    Update,
+    Update, forward_storage,
 };
 use tokio::sync::Semaphore;
 
@@ -204,28 +204,28 @@ impl Storage for FaultyStorage {
         }))
     }
 
-    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
-        let count = match change.update {
+    fn commit(&self, commit: Commit) -> StorageFuture<'_, ()> {
+        let count = match commit.update {
             Update::Delete => &self.content.deletes,
-            Update::Put(_) | Update::Append(_) => &self.content.writes,
+            _ => &self.content.writes,
         };
         count.fetch_add(1, Ordering::SeqCst);
         let next =
             self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
         let always = *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = self.content.decide(Request::Commit, &change.id, next.unwrap_or(always));
+        let fault = self.content.decide(Request::Commit, &commit.server, next.unwrap_or(always));
         Box::pin(self.within_session(async move {
             match fault {
                 Fault::None => {}
                 Fault::Refuse => return Err(refused()),
                 Fault::RefuseThoughDone => {
-                    self.states.commit(change).await?;
+                    self.states.commit(commit).await?;
                     return Err(refused());
                 }
                 Fault::Hang => pending().await,
                 Fault::Slow(wait) => tokio::time::sleep(wait).await,
                 Fault::Late(wait) => {
-                    self.states.commit(change).await?;
+                    self.states.commit(commit).await?;
                     tokio::time::sleep(wait).await;
                     return Ok(());
                 }
@@ -235,49 +235,28 @@ impl Storage for FaultyStorage {
                 }
                 Fault::Panic => panics(),
             }
-            self.states.commit(change).await
+            self.states.commit(commit).await
         }))
     }
 
-    /// In a session, every other commit is told of from elsewhere.
-    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
+    /// In a session, every other commit is completed by a task of its own.
+    fn submit(self: Arc<Self>, commit: Commit, completion: Completion) {
         if self.session.is_none() || self.writes().is_multiple_of(2) {
-            return Some((change, receipt));
+            return completion.drive(async move { self.commit(commit).await });
         }
-        let storage = self.clone();
         tokio::spawn(async move {
-            let outcome = storage.commit(change).await;
-            drop(storage);
-            receipt.done(outcome);
+            let outcome = self.commit(commit).await;
+            drop(self);
+            completion.complete(outcome);
         });
-        None
     }
 
-    fn keys<'a>(
-        &'a self,
-        kind: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        self.states.keys(kind, after, limit)
-    }
-
-    fn due<'a>(
-        &'a self,
-        kind: &'a str,
-        after: Option<(u64, &'a str)>,
-        limit: usize,
-    ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
-        self.states.due(kind, after, limit)
-    }
-
-    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
-        self.states.count(kind)
-    }
-
-    fn close(&self) {
+    fn close(&self) -> StorageFuture<'_, ()> {
         if let Some(session) = &self.session {
             session.0.close();
         }
+        Box::pin(async { Ok(()) })
     }
+
+    forward_storage!(self.states, except load, commit, close);
 }

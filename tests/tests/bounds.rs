@@ -11,7 +11,7 @@ use std::{
 
 use persistent_runtime::{
     Address, CallError, Client, Commit, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
-    Storage, StorageFuture, persistent_server,
+    Storage, StorageFuture, forward_storage, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};
@@ -38,19 +38,6 @@ impl Storage for Jumpy {
         self.states.load(id)
     }
 
-    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
-        self.states.commit(change)
-    }
-
-    fn keys<'a>(
-        &'a self,
-        kind: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        self.states.keys(kind, after, limit)
-    }
-
     fn due<'a>(
         &'a self,
         kind: &'a str,
@@ -61,13 +48,12 @@ impl Storage for Jumpy {
         self.states.due(kind, after, limit)
     }
 
-    fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
-        self.states.count(kind)
+    fn close(&self) -> StorageFuture<'_, ()> {
+        panics_once(&self.at_close);
+        self.states.close()
     }
 
-    fn close(&self) {
-        panics_once(&self.at_close);
-    }
+    forward_storage!(self.states, except load, due, close);
 }
 
 /// The panic ended the task that loads, and later calls waited for it.

@@ -235,13 +235,9 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
     let storage = MemoryStorage::new();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let empty = [];
-    let of = |state: &[u8], reminders: &[u8]| Record {
-        version: 1,
-        format: 1,
-        state: state.into(),
-        reminders: reminders.into(),
-        due: (!reminders.is_empty()).then_some(0),
-        messages: Vec::new(),
+    let of = |state: &[u8], reminders: &[u8]| {
+        let due = (!reminders.is_empty()).then_some(0);
+        Record::new(1, 1, state).with_reminders(reminders, due)
     };
     for record in &valid {
         assert!(read(&storage, &runtime, record.clone()).await);
@@ -264,11 +260,9 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
             1 => of(&state.bytes(), &mutated(reminders, &mut random)),
             _ => of(&mutated(&state.bytes(), &mut random), reminders),
         };
-        let record = Record {
-            version: u32::from(!random.chance(1, 50)),
-            format: u32::from(!random.chance(1, 50)),
-            ..record
-        };
+        let mut record = record;
+        record.version = u32::from(!random.chance(1, 50));
+        record.format = u32::from(!random.chance(1, 50));
         count(read(&storage, &runtime, record).await);
     }
     let grown = (peak() - begin) / 1024;

@@ -277,9 +277,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     let storage = MemoryStorage::new();
     let id = ServerId::new("Inventory", "ada");
     let put = async |version, format, state: &[u8]| {
-        let (reminders, due) = ([][..].into(), None);
-        let messages = Vec::new();
-        let record = Record { version, format, state: state.into(), reminders, due, messages };
+        let record = Record::new(version, format, state);
         storage.commit(Commit::new(id.clone(), Update::Put(record))).await.unwrap();
     };
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();

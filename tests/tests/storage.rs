@@ -53,10 +53,14 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_delete() {
         fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
             self.note(if change.update == Update::Delete { "delete" } else { "save" });
             let mut rows = self.rows.lock().unwrap();
-            let outcome = change.update.apply(rows.remove(&change.id)).map(|record| {
-                rows.extend(record.map(|record| (change.id, record)));
+            let outcome = change.update.apply(rows.remove(&change.server)).map(|record| {
+                rows.extend(record.map(|record| (change.server, record)));
             });
             Box::pin(async { outcome })
+        }
+
+        fn kinds<'a>(&'a self, _: Option<&'a str>, _: usize) -> StorageFuture<'a, Vec<Arc<str>>> {
+            Box::pin(async { Ok(Vec::new()) })
         }
 
         fn keys<'a>(
@@ -81,8 +85,9 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_delete() {
             Box::pin(async { Ok(self.rows.lock().unwrap().len() as u64) })
         }
 
-        fn close(&self) {
+        fn close(&self) -> StorageFuture<'_, ()> {
             self.note("close");
+            Box::pin(async { Ok(()) })
         }
     }
 
@@ -110,14 +115,8 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
     let storages: [&dyn Storage; 2] = [&MemoryStorage::new(), &sqlite];
     for storage in storages {
         let id = |key: &str| ServerId::new("kind", key);
-        let record = |n: u8| Record {
-            version: 3,
-            format: 1,
-            state: [n; 9][..].into(),
-            reminders: [n][..].into(),
-            due: Some(u64::from(n % 3)),
-            messages: Vec::new(),
-        };
+        let record =
+            |n: u8| Record::new(3, 1, &[n; 9][..]).with_reminders([n], Some(u64::from(n % 3)));
         for (n, key) in (0..).zip(["b", "a", "", "ä", "c"]) {
             storage.commit(Commit::new(id(key), Update::Put(record(n)))).await.unwrap();
         }
@@ -152,8 +151,8 @@ async fn both_storages_load_what_was_committed_and_list_it_in_order() {
         assert_eq!(due(Some((0, "b")), 9).await, all[1..]);
         assert_eq!(due(Some((2, "")), 9).await, []);
     }
-    sqlite.close();
-    sqlite.close();
+    sqlite.close().await.unwrap();
+    sqlite.close().await.unwrap();
     let closed = sqlite.load(&ServerId::new("kind", "a")).await.unwrap_err();
     assert!(closed.to_string().contains("closed"), "{closed}");
     sqlite.commit(Commit::new(ServerId::new("kind", "a"), Update::Delete)).await.unwrap_err();

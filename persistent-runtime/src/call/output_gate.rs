@@ -8,7 +8,6 @@
 use std::{
     future::poll_fn,
     mem,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -17,14 +16,16 @@ use smallvec::SmallVec;
 
 use crate::{
     call::reply::Answer, error::CallError, error::StorageError, id::ServerId, storage::Commit,
-    storage::Committed, storage::Completion, storage::Storage, storage::Update,
-    support::catch::catch_unwind, support::catch::poll_catching,
+    storage::CommitHost, storage::Completion, storage::Storage, storage::Update,
+    support::catch::caught,
 };
 
 /// See the [module](self).
 pub(crate) struct Gate {
     desk: Arc<dyn Desk>,
-    in_flight: Option<InFlight>,
+    in_flight: bool,
+    /// Numbers the commits.
+    sequence: u64,
     /// What the commit in flight releases.
     riding: SmallVec<[Held; 1]>,
     /// The next commit.
@@ -34,14 +35,8 @@ pub(crate) struct Gate {
     failure: Option<StorageError>,
 }
 
-enum InFlight {
-    /// The desk will have its outcome.
-    Submitted,
-    Future(Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>),
-}
-
 /// Where the outcome of a submitted commit arrives.
-pub(crate) trait Desk: Committed {
+pub(crate) trait Desk: CommitHost {
     fn server(&self) -> &ServerId;
 
     fn storage(&self) -> &Arc<dyn Storage>;
@@ -63,7 +58,8 @@ impl Gate {
     pub(crate) fn new(desk: Arc<dyn Desk>) -> Self {
         Self {
             desk,
-            in_flight: None,
+            in_flight: false,
+            sequence: 0,
             riding: SmallVec::new(),
             staged: None,
             waiting: SmallVec::new(),
@@ -97,7 +93,7 @@ impl Gate {
     fn push(&mut self, held: Held) {
         if self.staged.is_some() {
             self.waiting.push(held);
-        } else if self.in_flight.is_some() {
+        } else if self.in_flight {
             self.riding.push(held);
         } else {
             held.release();
@@ -116,18 +112,10 @@ impl Gate {
     /// memory is then ahead of the store and must be loaded again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match &mut self.in_flight {
-                None => {}
-                Some(InFlight::Submitted) => match ready!(self.desk.poll_commit(cx)) {
+            if self.in_flight {
+                match ready!(self.desk.poll_commit(cx)) {
                     Ok(()) => self.release(),
                     Err(error) => self.fail(error),
-                },
-                Some(InFlight::Future(future)) => {
-                    let outcome = ready!(poll_catching(future.as_mut(), cx));
-                    match outcome.unwrap_or_else(|panic| Err(StorageError::new(panic))) {
-                        Ok(()) => self.release(),
-                        Err(error) => self.fail(error),
-                    }
                 }
             }
             if !self.begin() {
@@ -140,7 +128,7 @@ impl Gate {
     /// returns what is to be released.
     pub(crate) fn advance(&mut self) -> Option<Released> {
         if self.staged.is_none() {
-            self.in_flight = None;
+            self.in_flight = false;
             return Some(Released(mem::take(&mut self.riding)));
         }
         self.release();
@@ -151,19 +139,15 @@ impl Gate {
     /// Begins the next commit, if there is one.
     fn begin(&mut self) -> bool {
         let Some(update) = self.staged.take() else { return false };
-        let change = Commit::new(self.desk.server().clone(), update);
+        self.sequence += 1;
+        let commit = Commit::new(self.desk.server().clone(), update).with_sequence(self.sequence);
         // It is empty, and its memory is of use.
         mem::swap(&mut self.riding, &mut self.waiting);
-        let receipt = Completion::new(self.desk.clone());
-        self.in_flight = Some(match catch_unwind(|| self.desk.storage().submit(change, receipt)) {
-            // A panic drops the receipt, which tells so.
-            Ok(None) | Err(_) => InFlight::Submitted,
-            Ok(Some((change, receipt))) => {
-                receipt.void();
-                let storage = self.desk.storage().clone();
-                InFlight::Future(Box::pin(async move { storage.commit(change).await }))
-            }
-        });
+        let completion = Completion::new(self.desk.clone(), self.sequence);
+        self.in_flight = true;
+        let storage = self.desk.storage().clone();
+        // A panic drops the completion, which reports an error.
+        drop(caught(|| storage.submit(commit, completion)));
         true
     }
 
@@ -171,12 +155,11 @@ impl Gate {
     /// and what it releases is quickly done.
     pub(crate) fn is_submitted(&self) -> bool {
         let is_answer = |held: &Held| matches!(held, Held::Answer(..));
-        matches!(self.in_flight, Some(InFlight::Submitted))
-            && self.riding.iter().chain(&self.waiting).all(is_answer)
+        self.in_flight && self.riding.iter().chain(&self.waiting).all(is_answer)
     }
 
     fn release(&mut self) {
-        self.in_flight = None;
+        self.in_flight = false;
         self.riding.drain(..).for_each(Held::release);
     }
 
@@ -196,7 +179,7 @@ impl Gate {
     }
 
     fn fail(&mut self, error: StorageError) {
-        self.in_flight = None;
+        self.in_flight = false;
         self.staged = None;
         for held in self.riding.drain(..).chain(self.waiting.drain(..)) {
             if let Held::Answer(mut answer) = held {
@@ -212,7 +195,7 @@ impl Gate {
 /// An outcome that comes later must not be taken for that of another commit.
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(InFlight::Submitted) = self.in_flight {
+        if self.in_flight {
             self.desk.abandon_commit();
         }
     }
@@ -232,7 +215,7 @@ impl Held {
         match self {
             Self::Answer(answer) => answer.release(),
             // A listener's panic harms nobody.
-            Self::Notice(notice) => drop(catch_unwind(notice)),
+            Self::Notice(notice) => drop(caught(notice)),
         }
     }
 }

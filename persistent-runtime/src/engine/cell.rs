@@ -10,8 +10,8 @@
 use std::{
     any::Any,
     mem,
-    pin::pin,
-    sync::{Arc, Weak},
+    pin::{Pin, pin},
+    sync::{Arc, PoisonError, Weak},
     task::{self, Poll},
 };
 
@@ -23,8 +23,8 @@ use crate::{
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
     engine::visit, error::CallError, error::StorageError, id::ServerId, observe::event::Event,
     observe::event::EventStream, observe::event::Watchers, services::Active,
-    stop_reason::StopReason, storage::Committed, storage::Storage, support::catch::catch_unwind,
-    support::expiry::CompactInstant, support::expiry::Expire, support::sync::Mutex,
+    stop_reason::StopReason, storage::CommitHost, storage::Storage, support::catch::caught,
+    support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
     support::sync::MutexGuard, support::sync::Notify, support::sync::atomic::AtomicBool,
     support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
 };
@@ -78,7 +78,7 @@ impl<S: Server> Cell<S> {
 
     /// Nothing may be dropped under this lock that could hold a client.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<S>> {
-        self.mailbox.lock()
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn held(&self) {
@@ -196,7 +196,7 @@ impl<S: Server> Cell<S> {
     /// Puts an instance back that a caller has borrowed, or has a task see to
     /// what has come up meanwhile.
     pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance<S>>) {
-        let now = self.kind.core().expiry().now();
+        let now = self.kind.core().sweeper().now();
         let mut mailbox = self.lock();
         // The flag counts under the lock only: a shutdown that came after it was
         // looked at finds the instance at rest.
@@ -213,11 +213,11 @@ impl<S: Server> Cell<S> {
         }
     }
 
-    /// Has the expiry come by, if it would come too late.
-    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<CompactInstant>) {
+    /// Has the sweeper come by, if it would come too late.
+    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Moment>) {
         if let Some(deadline) = deadline {
             let target: Weak<Self> = Arc::downgrade(self);
-            self.kind.core().expiry().schedule(deadline, target);
+            self.kind.core().sweeper().arm(deadline, target);
         }
     }
 
@@ -225,11 +225,11 @@ impl<S: Server> Cell<S> {
     pub(crate) fn forget_old_crashes(
         &self,
         mailbox: &mut Mailbox<S>,
-        now: CompactInstant,
-    ) -> Option<CompactInstant> {
+        now: Moment,
+    ) -> Option<Moment> {
         let crashes = &mut mailbox.extras_mut()?.crashes;
-        let expiry = self.kind.core().expiry();
-        crashes.forget_old(expiry.expand(now)?).map(|last| expiry.compact(last))
+        let sweeper = self.kind.core().sweeper();
+        crashes.forget_old(sweeper.instant(now)?).map(|last| sweeper.moment(last))
     }
 
     /// Whether an order may join the queue.
@@ -313,7 +313,7 @@ impl<S: Server> Cell<S> {
     /// Drops the kept values.
     pub(crate) fn forget_kept(&self) {
         let kept = self.lock().take(|extras| &mut extras.kept);
-        let _ = catch_unwind(|| drop(kept));
+        let _ = caught(|| drop(kept));
     }
 
     /// Tells all who watch.
@@ -371,8 +371,8 @@ impl<S: Server> Cell<S> {
     }
 }
 
-impl<S: Server> Expire for Cell<S> {
-    fn expire(self: Arc<Self>, now: CompactInstant) -> Option<CompactInstant> {
+impl<S: Server> Sweep for Cell<S> {
+    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment> {
         let mut mailbox = self.lock();
         if !mailbox.disarm(now) {
             return None;
@@ -380,7 +380,7 @@ impl<S: Server> Expire for Cell<S> {
         let crashes = self.forget_old_crashes(&mut mailbox, now);
         let mut kept = Kept::default();
         let (deadline, unload) = match &mailbox.phase {
-            // Who has it arms the expiry again when it comes to rest.
+            // Who has it arms the sweeper again when it comes to rest.
             Phase::Running | Phase::Borrowed | Phase::Parked(_) => return None,
             Phase::Absent => {
                 let until = mailbox.extras_mut().and_then(|extras| {
@@ -400,12 +400,12 @@ impl<S: Server> Expire for Cell<S> {
         if deadline.is_some_and(|deadline| deadline > now) {
             let rearmed = mailbox.arm(deadline);
             drop(mailbox);
-            let _ = catch_unwind(|| drop(kept));
+            let _ = caught(|| drop(kept));
             return rearmed;
         }
         let instance = mailbox.take_idle(Phase::Running);
         drop(mailbox);
-        let _ = catch_unwind(|| drop(kept));
+        let _ = caught(|| drop(kept));
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
             self.run(instance, unload);
@@ -454,10 +454,7 @@ impl<S: Server> Drop for Line<'_, S> {
 }
 
 /// The earlier of two deadlines, if there are any.
-pub(crate) fn earliest(
-    one: Option<CompactInstant>,
-    other: Option<CompactInstant>,
-) -> Option<CompactInstant> {
+pub(crate) fn earliest(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     one.into_iter().chain(other).min()
 }
 
@@ -476,10 +473,10 @@ impl<S: Server> Outbox for Cell<S> {
     }
 }
 
-impl<S: Server> Committed for Cell<S> {
+impl<S: Server> CommitHost for Cell<S> {
     /// Goes on here where a parked task waits for this alone: the storage's thread
     /// lets the answers go and puts the server to rest.
-    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
+    fn committed(self: Arc<Self>, _sequence: u64, outcome: Result<(), StorageError>) {
         let mut mailbox = self.lock();
         if let Some(extras) = mailbox.extras_mut()
             && let Some(others) = extras.strays.checked_sub(1)
@@ -501,8 +498,9 @@ impl<S: Server> Committed for Cell<S> {
         self.settled.store(true, Ordering::Release);
         self.rouse(mailbox);
     }
-    fn delegate(&self, work: Box<dyn FnOnce() + Send>) {
-        self.kind.spawn(async { work() });
+
+    fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.kind.spawn(work);
     }
 }
 
@@ -540,5 +538,5 @@ impl<S: Server> Desk for Cell<S> {
 
 /// Drops an instance that no hook sees out; a panic in its own `Drop` ends here.
 pub(crate) fn discard<S: Server>(instance: Option<Box<Instance<S>>>) {
-    let _ = catch_unwind(|| drop(instance));
+    let _ = caught(|| drop(instance));
 }

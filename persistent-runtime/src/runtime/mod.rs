@@ -1,6 +1,15 @@
 //! Opening, addressing, shutting down.
 
-use std::{any::TypeId, ffi::OsString, fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    any::TypeId,
+    ffi::OsString,
+    fmt,
+    path::Path,
+    sync::Arc,
+    task::Wake,
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
 
 use crate::{
     api::address::Address, api::client::Client, api::server::Server, config::env,
@@ -8,8 +17,8 @@ use crate::{
     engine::registry::Kind, error::CallError, error::OpenError, error::ShutdownError,
     error::StorageError, observe::listener::Listener, observe::listener::Observer,
     runtime::keys::Keys, services::Active, services::Core, services::Listeners,
-    storage::MemoryStorage, storage::SqliteStorage, storage::Storage,
-    support::catch::await_catching, support::catch::catch_unwind, support::sync::task,
+    storage::MemoryStorage, storage::SqliteStorage, storage::Storage, storage::StorageFuture,
+    support::catch::await_caught, support::catch::caught, support::sync::task,
     support::sync::task::JoinSet, support::sync::time,
 };
 
@@ -204,7 +213,7 @@ impl Runtime {
         core.halt();
         let storage = core.storage().clone();
         // A panic of a foreign storage must not keep the caller from going on.
-        let _ = task::spawn_blocking(move || storage.close()).await;
+        let _ = await_caught(async { storage.close().await }).await;
         stopped.map_err(|_| ShutdownError { unfinished })
     }
 
@@ -229,7 +238,28 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.0.halt();
         // A foreign storage's panic must not become one of the drop.
-        let _ = catch_unwind(|| self.0.storage().close());
+        let _ = caught(|| block_on(self.0.storage().close()));
+    }
+}
+
+/// Blocks until `close` is ready, ten seconds at most.
+fn block_on(mut close: StorageFuture<'_, ()>) {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let end = Instant::now() + Duration::from_secs(10);
+    while close.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
     }
 }
 
@@ -529,7 +559,7 @@ async fn revive_all<S: Server>(kind: Arc<Kind<S>>, _active: Active) {
     loop {
         let storage = kind.core().storage();
         let keys = async { storage.keys(S::NAME, after.as_deref(), REVIVED_AT_ONCE).await };
-        let Ok(Ok(keys)) = await_catching(keys).await else {
+        let Ok(Ok(keys)) = await_caught(keys).await else {
             if kind.is_stopping() {
                 return;
             }

@@ -1,13 +1,20 @@
-use std::{collections::BTreeMap, future::ready, ops::Bound, sync::Arc};
+//! A storage in memory.
 
-use super::{Commit, Record, Storage, StorageFuture};
-use crate::{id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::ready,
+    ops::Bound,
+    sync::Arc,
+};
 
-/// States in memory: for tests, and for servers that need not outlive the
-/// process.
+use super::{Commit, Completion, Record, Storage, StorageFuture};
+use crate::{error::StorageError, id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
+
+/// A storage in memory, for tests and for servers that need not outlive the process.
 ///
-/// Clones share their content, so a test can give one clone to a runtime, shut
-/// that down, and open the next on another clone, or look at what is stored.
+/// Clones share their content. So a test can open a runtime on one clone, shut it down, and open
+/// the next on another clone or inspect what is stored. Closing a `MemoryStorage` has no effect.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, MemoryStorage, Runtime};
@@ -27,16 +34,26 @@ use crate::{id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
 pub struct MemoryStorage(Arc<Mutex<BTreeMap<ServerId, Record>>>);
 
 impl MemoryStorage {
-    /// An empty storage.
+    /// Creates an empty storage.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is stored for a server.
+    /// Returns the record of a server, without a future.
     #[must_use]
-    pub fn get(&self, id: &ServerId) -> Option<Record> {
-        self.lock().get(id).cloned()
+    pub fn get(&self, server: &ServerId) -> Option<Record> {
+        self.lock().get(server).cloned()
+    }
+
+    fn apply(&self, commit: Commit) -> Result<(), StorageError> {
+        let Commit { server, update, .. } = commit;
+        let mut records = self.lock();
+        let record = records.remove(&server);
+        if let Some(record) = update.apply(record)? {
+            records.insert(server, record);
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Record>> {
@@ -45,20 +62,36 @@ impl MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
-    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
-        Box::pin(ready(Ok(self.get(id))))
+    fn load<'a>(&'a self, server: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+        Box::pin(ready(Ok(self.get(server))))
     }
 
-    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
-        let Commit { id, update } = change;
-        let mut states = self.lock();
-        let record = states.remove(&id);
-        let outcome = update.apply(record).map(|record| {
-            if let Some(record) = record {
-                states.insert(id, record);
-            }
-        });
-        Box::pin(ready(outcome))
+    fn commit(&self, commit: Commit) -> StorageFuture<'_, ()> {
+        Box::pin(ready(self.apply(commit)))
+    }
+
+    fn submit(self: Arc<Self>, commit: Commit, completion: Completion) {
+        completion.complete(self.apply(commit));
+    }
+
+    fn kinds<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        let records = self.lock();
+        let mut kinds: Vec<Arc<str>> = Vec::new();
+        let mut servers = records.keys();
+        // The keys of one kind are next to each other.
+        while kinds.len() < limit
+            && let Some(server) = servers.find(|server| {
+                let last = kinds.last().map(|kind| &**kind).or(after);
+                last.is_none_or(|last| last < server.kind())
+            })
+        {
+            kinds.push(server.kind().into());
+        }
+        Box::pin(ready(Ok(kinds)))
     }
 
     fn keys<'a>(
@@ -71,12 +104,12 @@ impl Storage for MemoryStorage {
             Some(key) => Bound::Excluded(ServerId::new(kind.to_owned(), key)),
             None => Bound::Included(ServerId::new(kind.to_owned(), "")),
         };
-        let states = self.lock();
-        let keys = states
+        let records = self.lock();
+        let keys = records
             .range((from, Bound::Unbounded))
-            .take_while(|(id, _)| id.kind() == kind)
+            .take_while(|(server, _)| server.kind() == kind)
             .take(limit)
-            .map(|(id, _)| Arc::from(id.key()))
+            .map(|(server, _)| Arc::from(server.key()))
             .collect();
         Box::pin(ready(Ok(keys)))
     }
@@ -87,11 +120,11 @@ impl Storage for MemoryStorage {
         after: Option<(u64, &'a str)>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
-        let states = self.lock();
-        let mut due: Vec<(u64, Arc<str>)> = states
+        let records = self.lock();
+        let mut due: Vec<(u64, Arc<str>)> = records
             .iter()
-            .filter(|(id, _)| id.kind() == kind)
-            .filter_map(|(id, record)| Some((record.due?, id.shared_key().clone())))
+            .filter(|(server, _)| server.kind() == kind)
+            .filter_map(|(server, record)| Some((record.due?, server.shared_key().clone())))
             .filter(|(due, key)| after.is_none_or(|after| after < (*due, &**key)))
             .collect();
         due.sort_unstable();
@@ -100,7 +133,14 @@ impl Storage for MemoryStorage {
     }
 
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
-        let count = self.lock().keys().filter(|id| id.kind() == kind).count();
+        let count = self.lock().keys().filter(|server| server.kind() == kind).count();
         Box::pin(ready(Ok(count as u64)))
+    }
+}
+
+/// Shows the number of records only: states may hold secrets.
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage").field("records", &self.lock().len()).finish()
     }
 }

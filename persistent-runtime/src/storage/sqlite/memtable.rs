@@ -6,7 +6,7 @@
 //! whoever looks into them in this order misses nothing.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -186,6 +186,27 @@ impl Memtable {
     /// Forgets the frozen generation, which is in the tables now.
     pub fn forget(&self) {
         self.lock().frozen = None;
+    }
+
+    /// Returns the kinds of the servers that have pending updates.
+    pub fn kinds(&self) -> BTreeSet<String> {
+        let mut kinds = BTreeSet::new();
+        let mut add = |generation: &Generation| {
+            for id in generation.pending.keys() {
+                if !kinds.contains(id.kind()) {
+                    kinds.insert(id.kind().to_owned());
+                }
+            }
+        };
+        let frozen = {
+            let generations = self.lock();
+            add(&generations.active);
+            generations.frozen.clone()
+        };
+        if let Some(frozen) = frozen {
+            add(&frozen);
+        }
+        kinds
     }
 
     /// What the tables don't know yet of a kind.

@@ -7,9 +7,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
-use super::{Commit, Committed, Completion, Record, Storage, StorageFuture, Update};
+use super::{Commit, Completion, Record, Storage, StorageFuture, Update};
 use crate::{error::OpenError, error::StorageError, id::ServerId};
 use checkpoint::Checkpoints;
 use memtable::Memtable;
@@ -48,6 +48,8 @@ const ROW_LIMIT: usize = 1_000_000_000 - 4096;
 pub struct SqliteStorage {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Its sender is dropped when the writer thread has released the database.
+    released: Mutex<Option<watch::Receiver<()>>>,
     memtable: Arc<Memtable>,
     tables: Arc<Tables>,
     readers: Readers,
@@ -66,11 +68,16 @@ impl SqliteStorage {
         let lock = file::lock(path)?;
         let (storage, writer) = Self::prepare(path)?;
         let queue = Taker(storage.queue.clone());
+        let (releases, released) = watch::channel(());
         let thread = thread::Builder::new()
             .name("persistent-writer".to_owned())
-            .spawn(move || writer.run(&queue, &lock))
+            .spawn(move || {
+                let _releases = releases;
+                writer.run(&queue, &lock);
+            })
             .map_err(StorageError::from)?;
         *storage.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *storage.released.lock().unwrap_or_else(PoisonError::into_inner) = Some(released);
         Ok(storage)
     }
 
@@ -84,8 +91,14 @@ impl SqliteStorage {
         let checkpoints = Checkpoints::new(path)?;
         let writer = Writer::new(connection, tables.clone(), memtable.clone(), checkpoints, next);
         let readers = Readers::new(path);
-        let storage =
-            Self { queue: Queue::new(), writer: Mutex::new(None), memtable, tables, readers };
+        let storage = Self {
+            queue: Queue::new(),
+            writer: Mutex::new(None),
+            released: Mutex::new(None),
+            memtable,
+            tables,
+            readers,
+        };
         Ok((storage, writer))
     }
 }
@@ -115,21 +128,27 @@ impl Storage for SqliteStorage {
         })
     }
 
-    fn commit(&self, change: Commit) -> StorageFuture<'_, ()> {
-        let (told, outcome) = oneshot::channel();
-        self.submit(change, Completion::new(Arc::new(Waiting(Mutex::new(Some(told))))));
-        Box::pin(async { outcome.await.unwrap_or_else(|_| Err(closed())) })
+    fn commit(&self, commit: Commit) -> StorageFuture<'_, ()> {
+        let (completion, outcome) = Completion::channel();
+        self.enqueue(commit, completion);
+        Box::pin(outcome)
     }
 
-    fn submit(&self, change: Commit, receipt: Completion) -> Option<(Commit, Completion)> {
-        if change.id.kind().len() + change.id.key().len() + change.update.bytes() > ROW_LIMIT {
-            receipt.done(Err(StorageError::new("it is larger than SQLite can store")));
-        } else if let Some(Submission { receipt, .. }) =
-            self.queue.push(Submission { change, receipt })
-        {
-            receipt.done(Err(closed()));
-        }
-        None
+    fn submit(self: Arc<Self>, commit: Commit, completion: Completion) {
+        self.enqueue(commit, completion);
+    }
+
+    fn kinds<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        let after = after.map(str::to_owned);
+        let memtable = self.memtable.clone();
+        Box::pin(
+            self.readers
+                .run(move |reader| tables::kinds(reader, &memtable, after.as_deref(), limit)),
+        )
     }
 
     fn keys<'a>(
@@ -171,30 +190,44 @@ impl Storage for SqliteStorage {
         }))
     }
 
-    fn close(&self) {
+    fn close(&self) -> StorageFuture<'_, ()> {
+        self.begin_close();
+        let released = self.released.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            if let Some(mut released) = released {
+                // Nothing is sent: this ends when the sender is dropped.
+                let _ = released.changed().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl SqliteStorage {
+    fn enqueue(&self, commit: Commit, completion: Completion) {
+        let id = &commit.server;
+        if id.kind().len() + id.key().len() + commit.update.bytes() > ROW_LIMIT {
+            completion.complete(Err(StorageError::new("it is larger than SQLite can store")));
+        } else if let Some(Submission { completion, .. }) =
+            self.queue.push(Submission { commit, completion })
+        {
+            completion.complete(Err(closed()));
+        }
+    }
+
+    /// The writer commits what is queued, then sees the end of the queue.
+    fn begin_close(&self) {
         self.readers.close();
         self.queue.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = writer {
-            // It commits what is queued, then sees the end of the queue.
-            let _ = thread.join();
-        }
     }
 }
 
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Who waits in a future.
-struct Waiting(Mutex<Option<oneshot::Sender<Result<(), StorageError>>>>);
-
-impl Committed for Waiting {
-    fn committed(self: Arc<Self>, outcome: Result<(), StorageError>) {
-        if let Some(told) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = told.send(outcome);
+        self.begin_close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = writer {
+            let _ = thread.join();
         }
     }
 }

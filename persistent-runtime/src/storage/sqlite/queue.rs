@@ -13,8 +13,8 @@ use crate::{storage::Commit, storage::Completion};
 
 /// A change, and who waits for it.
 pub struct Submission {
-    pub change: Commit,
-    pub receipt: Completion,
+    pub commit: Commit,
+    pub completion: Completion,
 }
 
 /// What the writer finds when it looks.

@@ -1,13 +1,19 @@
 //! What readers look up in the tables.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::{checksum::Checksum, memtable::Overlay};
+use super::{
+    checksum::Checksum,
+    memtable::{Memtable, Overlay},
+};
 use crate::{error::StorageError, id::ServerId, storage::Record};
 
 /// What is known of the tables without a look at them.
@@ -119,6 +125,35 @@ pub fn message_checksum(id: &ServerId, number: u64, message: &[u8]) -> u64 {
 
 fn address(id: &ServerId) -> Checksum {
     Checksum::new().bytes(id.kind().as_bytes()).bytes(id.key().as_bytes())
+}
+
+/// Returns a page of kinds, those of the tables and of the memtable merged.
+pub fn kinds(
+    connection: &Connection,
+    memtable: &Memtable,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Arc<str>>> {
+    let pending = memtable.kinds();
+    let mut next = connection
+        .prepare_cached("SELECT min(kind) FROM servers WHERE (?1 IS NULL OR kind > ?1)")?;
+    let mut kinds: Vec<Arc<str>> = Vec::new();
+    let mut last = after.map(Arc::<str>::from);
+    while kinds.len() < limit {
+        let stored: Option<Arc<str>> = next.query_row([last.as_deref()], |row| row.get(0))?;
+        let after = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let changed = pending.range::<str, _>((after, Bound::Unbounded)).next();
+        let changed = changed.map(|kind| Arc::from(&**kind));
+        let Some(kind) = stored.into_iter().chain(changed).min() else { break };
+        // All servers of the kind may have been deleted since.
+        let exists = !pending.contains(&*kind)
+            || !keys(connection, &memtable.overlay(&kind), &kind, None, 1)?.is_empty();
+        if exists {
+            kinds.push(kind.clone());
+        }
+        last = Some(kind);
+    }
+    Ok(kinds)
 }
 
 /// A page of keys, those of the tables and of the overlay merged.

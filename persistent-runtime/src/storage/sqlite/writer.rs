@@ -139,7 +139,7 @@ impl Writer {
             && bytes < BATCH_BYTES
             && let Some(next) = commits.next()
         {
-            bytes += next.change.update.bytes();
+            bytes += next.commit.update.bytes();
             batch.push(next);
         }
         if batch.is_empty() {
@@ -170,14 +170,14 @@ impl Writer {
         };
         let mut number = first;
         let mut waiting = Vec::with_capacity(batch.len());
-        let changes = batch.into_iter().map(|Submission { change, receipt }| {
-            waiting.push(receipt);
-            let pending = Pending { number, update: change.update };
+        let changes = batch.into_iter().map(|Submission { commit, completion }| {
+            waiting.push(completion);
+            let pending = Pending { number, update: commit.update };
             number += commit_log::numbers(&pending.update);
-            (change.id, pending)
+            (commit.server, pending)
         });
         self.memtable.publish(changes, written.weight);
-        Completion::all_done(waiting);
+        Completion::complete_all(waiting);
         written
     }
 
@@ -186,7 +186,7 @@ impl Writer {
         let Self { connection, memtable, buffer, next, .. } = self;
         // A difference is taken to the last change of the server. That is what the
         // memtable has, unless there is another before it in the batch.
-        let is_large = |commit: &Submission| match &commit.change.update {
+        let is_large = |commit: &Submission| match &commit.commit.update {
             Update::Put(record) => record.state.len() >= SPLICED,
             Update::Append(_) | Update::Delete => false,
         };
@@ -202,18 +202,18 @@ impl Writer {
             };
             let mut row = Row::new(*next, mem::take(buffer));
             for commit in batch {
-                let change = &commit.change;
+                let change = &commit.commit;
                 if row.len() >= ROW_BYTES {
                     row = Row::new(*next, insert(row)?);
                 }
-                let first = seen.as_mut().is_none_or(|seen| seen.insert(&change.id));
+                let first = seen.as_mut().is_none_or(|seen| seen.insert(&change.server));
                 let old = if first && is_large(commit) {
-                    memtable.active_state(&change.id)
+                    memtable.active_state(&change.server)
                 } else {
                     None
                 };
                 let before = row.len();
-                row.push(&change.id, &change.update, old.as_ref());
+                row.push(&change.server, &change.update, old.as_ref());
                 let bytes = row.len() - before;
                 written.bytes += bytes;
                 written.weight += commit_log::weight(bytes, &change.update, old.is_some());
@@ -242,17 +242,17 @@ impl Writer {
 
     /// Tells who wants to append to what is deleted that this can't be.
     fn refuse_appends_to_nothing(&self, batch: &mut Vec<Submission>) {
-        let is_append = |commit: &Submission| matches!(commit.change.update, Update::Append(_));
+        let is_append = |commit: &Submission| matches!(commit.commit.update, Update::Append(_));
         let is_wrong =
-            |commit: &Submission| is_append(commit) && !self.may_append(&commit.change.id, &[]);
-        let deletes = batch.iter().any(|commit| commit.change.update == Update::Delete);
+            |commit: &Submission| is_append(commit) && !self.may_append(&commit.commit.server, &[]);
+        let deletes = batch.iter().any(|commit| commit.commit.update == Update::Delete);
         if !deletes && !batch.iter().any(is_wrong) {
             return;
         }
         let mut at = 0;
         while at < batch.len() {
             let (before, rest) = batch.split_at(at);
-            if is_append(&rest[0]) && !self.may_append(&rest[0].change.id, before) {
+            if is_append(&rest[0]) && !self.may_append(&rest[0].commit.server, before) {
                 let error = StorageError::new("there is no record to append to");
                 answer(vec![batch.remove(at)], &Err(error));
             } else {
@@ -264,8 +264,8 @@ impl Writer {
     /// Whether a server is not known to be deleted, by a batch or before it.
     fn may_append(&self, id: &ServerId, batch: &[Submission]) -> bool {
         let decides =
-            |change: &Commit| change.id == *id && !matches!(change.update, Update::Append(_));
-        match batch.iter().map(|commit| &commit.change).rfind(|change| decides(change)) {
+            |change: &Commit| change.server == *id && !matches!(change.update, Update::Append(_));
+        match batch.iter().map(|commit| &commit.commit).rfind(|change| decides(change)) {
             Some(change) => change.update != Update::Delete,
             None => !self.memtable.is_deleted(id),
         }
@@ -386,7 +386,7 @@ impl Writer {
 
 fn answer(batch: Vec<Submission>, outcome: &Result<(), StorageError>) {
     for commit in batch {
-        commit.receipt.done(outcome.clone());
+        commit.completion.complete(outcome.clone());
     }
 }
 

@@ -672,7 +672,7 @@ async fn a_closed_database_is_plain_tables() {
         storage.commit(Commit::new(id("a"), append(&["m"]))).await.unwrap();
         // Closed by hand, and dropped.
         if n == "1" {
-            storage.close();
+            storage.close().await.unwrap();
         }
         drop(storage);
         check_tables(&path, n);
@@ -723,7 +723,7 @@ async fn a_reader_misses_nothing_that_is_folded_meanwhile() {
         assert_eq!(due, ["0", "1", "2", "3"].map(|key| (round, key)));
         assert_eq!(storage.load(&id("3")).await.unwrap().unwrap().due, Some(round));
     }
-    storage.close();
+    drop(storage.close());
     assert!(folding.join().unwrap() > 10, "nothing was folded");
     drop(folder);
 }
