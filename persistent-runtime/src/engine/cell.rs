@@ -320,7 +320,7 @@ impl<S: Server> Cell<S> {
     pub(crate) fn tell(&self, event: &Event) {
         self.kind.core().observe(|observer| observer.on_event(&self.id, event));
         if let Some(extras) = self.lock().extras_mut() {
-            extras.watchers.tell(event);
+            extras.watchers.send(event);
         }
     }
 
