@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     api::server::Server, call::output_gate::Desk, call::reply::Answer, call::reply::Outbox,
-    config::options::Settings, engine::crash_budget::Crashes, engine::mailbox::Envelope,
+    config::settings::Settings, engine::crash_budget::Crashes, engine::mailbox::Envelope,
     engine::mailbox::Extras, engine::mailbox::Mailbox, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Sent, engine::mailbox::Terms, engine::registry::Kind,
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
