@@ -623,7 +623,8 @@ fn options(options: &Options, root: &TokenStream) -> TokenStream {
     if let Some(backoff) = &options.backoff {
         let (min, max) = (duration(backoff.min), duration(backoff.max));
         let [factor, jitter] = [backoff.factor, backoff.jitter].map(Literal::f64_unsuffixed);
-        let backoff = quote!(#root::Backoff::new(#min, #max).factor(#factor).jitter(#jitter));
+        let backoff =
+            quote!(#root::Backoff::new(#min, #max).with_factor(#factor).with_jitter(#jitter));
         calls.push(quote!(backoff(#backoff)));
     }
     if let Some(idle) = &options.idle_timeout {

@@ -1,181 +1,288 @@
-//! One error type an operation.
+//! One error type per operation.
+//!
+//! # Texts and sources
+//!
+//! All error types of the crate follow one rule, so that a report that walks the chain of sources
+//! says nothing twice: the text of an error includes the text of its cause, and
+//! [`source`](Error::source) returns the first error of the chain that the text does *not*
+//! include. The cause itself, with its type, is in the variant's field.
+//!
+//! A text says what happened, to which server, and what was kept or what to do.
 
 use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{codec::DecodeError, codec::EncodeError, id::ServerId};
 
-/// Why a call, cast, start or stop has no result.
+/// The error of a call, cast, start, stop or transfer.
+///
+/// ```
+/// use persistent_runtime::{CallError, Runtime, persistent_server};
+///
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// # struct Player;
+/// #[persistent_server]
+/// impl Player {
+///     pub fn score(&self) -> u64 { 0 }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let runtime = Runtime::in_memory().await?;
+/// let error = runtime.find::<Player>("ada").await.unwrap_err();
+/// assert!(matches!(error, CallError::NotFound { .. }));
+/// assert_eq!(error.server().key(), "ada");
+/// assert!(!error.is_timeout() && !error.is_retryable());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CallError {
-    /// Nothing is stored under the key, and the client has no init arguments
-    /// to create it from.
+    /// The server is not stored, and the client has no init arguments to create it with.
+    #[non_exhaustive]
     NotFound {
         /// The server.
         server: ServerId,
     },
-    /// The deadline passed. The message may still run; see the cancel safety
-    /// section of the crate's documentation.
+    /// The deadline passed. The message may still be handled, or may have been handled already:
+    /// see the cancel safety section of the crate's documentation.
+    #[non_exhaustive]
     Timeout {
         /// The server.
         server: ServerId,
-        /// The time that the call had.
+        /// The timeout of the call.
         after: Duration,
     },
-    /// The handler panicked. What this message changed is dropped; the next
-    /// message runs on the last state that a handler returned.
+    /// The handler panicked. The changes of this message are dropped. The next message is handled
+    /// with the state after the last handler that returned.
+    #[non_exhaustive]
     Crashed {
         /// The server.
         server: ServerId,
-        /// The panic's text.
+        /// The panic message.
         panic: String,
-        /// Whether the server had handled no message well since it was
-        /// activated: then this message, or the stored state, is to blame, and
-        /// sending it again is likely to crash it again.
+        /// True if the server had handled no message successfully since its activation. The
+        /// message or the stored state is the likely cause then, and sending the message again is
+        /// likely to crash the server again.
         poison: bool,
     },
-    /// The server crashed more often than its limit allows and takes no
-    /// messages until it is [reset](crate::Client::reset).
+    /// The server crashed more often than its restart limit allows. It refuses messages until it
+    /// is [reset](crate::Client::reset).
+    #[non_exhaustive]
     RestartLimit {
         /// The server.
         server: ServerId,
-        /// The text of the last panic.
+        /// The message of the last panic.
         panic: String,
     },
-    /// The first life could not begin: `#[init]` failed or panicked. Nothing
-    /// is stored; the next message tries again.
+    /// The server could not be created, because its `#[init]` function failed or panicked.
+    /// Nothing is stored. The next message tries again.
+    #[non_exhaustive]
     Init {
         /// The server.
         server: ServerId,
-        /// The error's or panic's text.
+        /// The text of the error, or the panic message.
         reason: String,
     },
-    /// The store refused to read or write. Nothing that this call changed is
-    /// in memory any more.
+    /// The storage failed to load or to commit. The changes of this call are no longer in memory.
+    /// After a failed commit, the next activation loads what the storage has: it may have stored
+    /// the changes and failed afterwards.
+    #[non_exhaustive]
     Storage {
         /// The server.
         server: ServerId,
-        /// What the store said.
+        /// The error of the storage.
         source: StorageError,
     },
-    /// The stored state is none of the server's type. It stays untouched.
+    /// The stored state does not decode as the server's type. The stored bytes are not changed.
+    #[non_exhaustive]
     Decode {
         /// The server.
         server: ServerId,
-        /// The version that it was stored with.
+        /// The version that the state was stored with.
         version: u32,
-        /// Where and why.
+        /// The cause, with the path of the field.
         source: Arc<DecodeError>,
     },
-    /// The new state has no stored form; the server is back at the one before.
+    /// The new state or a message does not encode. The changes of this call are dropped.
+    #[non_exhaustive]
     Encode {
         /// The server.
         server: ServerId,
-        /// Why.
+        /// The cause.
         source: Arc<EncodeError>,
     },
-    /// The stored state, with the journaled messages behind it handled again,
-    /// leads to no state. All of it stays untouched.
+    /// A journaled message could not be replayed at the activation. The stored data is not
+    /// changed.
+    #[non_exhaustive]
     Replay {
         /// The server.
         server: ServerId,
-        /// The version that it was stored with.
+        /// The version that the message was stored with.
         version: u32,
-        /// Which message is to blame; the first is 1.
+        /// The number of the message that failed, from 1 on.
         number: usize,
-        /// How many there are.
+        /// The number of journaled messages.
         of: usize,
-        /// Why.
+        /// The cause.
         source: Arc<ReplayError>,
     },
-    /// The handler came to something else when it was run again, as
-    /// [`check_replay`](crate::Builder::check_replay) asks for; the server is
-    /// back at the state before.
+    /// [`check_replay`](crate::Builder::check_replay) is on, and a replay of the message led to
+    /// another result. The changes of this call are dropped.
+    #[non_exhaustive]
     Diverged {
         /// The server.
         server: ServerId,
-        /// The method's message.
+        /// The name of the message.
         method: String,
-        /// How.
+        /// The difference.
         source: Arc<ReplayError>,
     },
     /// The server was [killed](crate::Client::kill) while it handled the call.
+    #[non_exhaustive]
     Killed {
         /// The server.
         server: ServerId,
     },
-    /// A server can't be [transferred](crate::Runtime::transfer) to where
-    /// another one is stored under its address.
+    /// The server could not be [transferred](crate::Runtime::transfer): another server is stored
+    /// under its address in the target runtime.
+    #[non_exhaustive]
     AlreadyExists {
         /// The server.
         server: ServerId,
     },
-    /// The server dropped the call without an answer.
+    /// The server dropped the call without a reply.
+    #[non_exhaustive]
     NoReply {
         /// The server.
         server: ServerId,
     },
-    /// Another Rust type uses the same stored name in this runtime.
+    /// Another Rust type already uses the same stored name in this runtime.
+    #[non_exhaustive]
     NameTaken {
         /// The server.
         server: ServerId,
-        /// The path of the type that came first.
+        /// The path of the type that already uses the name.
         by: &'static str,
     },
-    /// The runtime is shut down, or was dropped.
+    /// The runtime was shut down or dropped.
+    #[non_exhaustive]
     RuntimeStopped {
         /// The server.
         server: ServerId,
     },
 }
 
+impl CallError {
+    /// Returns the server that the call was for.
+    #[must_use]
+    pub fn server(&self) -> &ServerId {
+        match self {
+            Self::NotFound { server }
+            | Self::Timeout { server, .. }
+            | Self::Crashed { server, .. }
+            | Self::RestartLimit { server, .. }
+            | Self::Init { server, .. }
+            | Self::Storage { server, .. }
+            | Self::Decode { server, .. }
+            | Self::Encode { server, .. }
+            | Self::Replay { server, .. }
+            | Self::Diverged { server, .. }
+            | Self::Killed { server }
+            | Self::AlreadyExists { server }
+            | Self::NoReply { server }
+            | Self::NameTaken { server, .. }
+            | Self::RuntimeStopped { server } => server,
+        }
+    }
+
+    /// Returns true for [`Timeout`](Self::Timeout): the deadline passed, and the outcome of the
+    /// call is unknown.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+
+    /// Returns true if the same message can be sent again without being applied twice, and may
+    /// succeed without any change to the program, its configuration or the stored data.
+    ///
+    /// | variant | retryable | because |
+    /// | --- | --- | --- |
+    /// | [`Init`](Self::Init) | yes | nothing was stored, and the next message calls `#[init]` again |
+    /// | [`Crashed`](Self::Crashed), not `poison` | yes | the changes of the message were dropped; each retry that crashes counts towards the restart limit |
+    /// | [`Crashed`](Self::Crashed), `poison` | no | the message is likely to crash the server again |
+    /// | [`Timeout`](Self::Timeout), [`Storage`](Self::Storage), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped) | no | the message may have been applied and stored |
+    /// | all others | no | the cause is permanent: a retry fails in the same way |
+    ///
+    /// Effects of the message outside of the server's state, e.g. messages to other servers, are
+    /// not considered. A message that may be applied twice can also be sent again after a
+    /// `Timeout` or `Storage` error.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Init { .. } | Self::Crashed { poison: false, .. })
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { server } => write!(f, "{server} does not exist"),
-            Self::Timeout { server, after } => {
-                write!(f, "{server} did not answer within {after:?}; the message may still run")
+            Self::NotFound { server } => {
+                write!(f, "{server} does not exist; start it, or use a client with init arguments")
             }
+            Self::Timeout { server, after } => write!(
+                f,
+                "{server} did not reply within {after:?}; the message may still be handled"
+            ),
             Self::Crashed { server, panic, poison: false } => {
-                write!(f, "{server} panicked: {panic}")
+                write!(f, "{server} panicked, and the changes of the message were dropped: {panic}")
             }
-            Self::Crashed { server, panic, poison: true } => {
-                write!(f, "{server} panicked at its first message: {panic}")
-            }
+            Self::Crashed { server, panic, poison: true } => write!(
+                f,
+                "{server} panicked at its first message since its activation; the message or the \
+                 stored state is the likely cause: {panic}"
+            ),
             Self::RestartLimit { server, panic } => write!(
                 f,
-                "{server} crashed too often and waits for a `reset`; it last panicked: {panic}"
+                "{server} exceeded its restart limit and refuses messages until it is reset; last \
+                 panic: {panic}"
             ),
-            Self::Init { server, reason } => write!(f, "{server} could not be created: {reason}"),
-            Self::Storage { server, source } => write!(f, "{server}: the store failed: {source}"),
+            Self::Init { server, reason } => {
+                write!(f, "cannot create {server}, and nothing was stored: {reason}")
+            }
+            Self::Storage { server, source } => write!(
+                f,
+                "storage failed for {server}, and the changes of the call were dropped: {source}"
+            ),
             Self::Decode { server, version, source } => write!(
                 f,
-                "the stored state of {server} (version {version}) can't be read and was left \
-                 as it is: {source}"
+                "cannot decode the state of {server} (version {version}): {source}; the stored \
+                 bytes were not changed"
             ),
-            Self::Encode { server, source } => {
-                write!(f, "the new state of {server} can't be stored and was dropped: {source}")
-            }
+            Self::Encode { server, source } => write!(
+                f,
+                "cannot encode the new state of {server}, and the changes of the call were \
+                 dropped: {source}"
+            ),
             Self::Replay { server, version, number, of, source } => write!(
                 f,
-                "number {number} of the {of} journaled messages of {server} (version {version}) \
-                 can't be replayed, and all was left as it is: {source}"
+                "cannot replay journaled message {number} of {of} of {server} (version \
+                 {version}): {source}; the stored data was not changed"
             ),
             Self::Diverged { server, method, source } => write!(
                 f,
-                "the handler of `{method}` in {server} is not deterministic, and what it changed \
-                 was dropped: replayed, {source}"
+                "the handler of `{method}` in {server} is not deterministic, and the changes of \
+                 the call were dropped: in a replay, {source}"
             ),
             Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
-            Self::AlreadyExists { server } => write!(f, "there is a {server} already"),
-            Self::NoReply { server } => write!(f, "{server} gave no answer"),
+            Self::AlreadyExists { server } => {
+                write!(f, "{server} already exists in the target runtime; delete it there first")
+            }
+            Self::NoReply { server } => write!(f, "{server} dropped the call without a reply"),
             Self::NameTaken { server, by } => write!(
                 f,
-                "{server}: the stored name is in use by `{by}`; give one of the two types a \
-                 `name = \"…\"` of its own"
+                "cannot use {server}: its stored name is already used by the type `{by}`; give \
+                 one of the two types its own `name = \"…\"`"
             ),
             Self::RuntimeStopped { server } => {
-                write!(f, "{server} can't be reached: its runtime has stopped")
+                write!(f, "cannot reach {server}: its runtime has stopped")
             }
         }
     }
@@ -184,38 +291,41 @@ impl fmt::Display for CallError {
 impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Storage { source, .. } => Some(source),
-            Self::Decode { source, .. } => Some(&**source),
-            Self::Encode { source, .. } => Some(&**source),
-            Self::Replay { source, .. } | Self::Diverged { source, .. } => Some(&**source),
+            Self::Storage { source, .. } => source.source(),
+            Self::Decode { source, .. } => source.source(),
+            Self::Encode { source, .. } => source.source(),
+            Self::Replay { source, .. } | Self::Diverged { source, .. } => source.source(),
             _ => None,
         }
     }
 }
 
-/// Why a journaled message could not be handled again.
+/// The reason why a journaled message could not be replayed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// Its bytes are no message of the server's.
+    /// The stored bytes do not decode as a message of the server.
     Decode(DecodeError),
-    /// It is of another version than the program's.
+    /// The message has another version than the one that the program writes.
+    #[non_exhaustive]
     Version {
-        /// The version that it was stored with.
+        /// The version that the message was stored with.
         stored: u32,
         /// The version that this program writes.
         current: u32,
     },
-    /// Its handler panicked, which it had not done: it is not deterministic, or
-    /// its code has changed.
+    /// The handler panicked, which it had not done before: it is not deterministic, or its code
+    /// has changed.
+    #[non_exhaustive]
     Panicked {
-        /// The panic's text.
+        /// The panic message.
         panic: String,
     },
-    /// Its handler did something else: it is not deterministic, or its code has
+    /// The handler led to another result than before: it is not deterministic, or its code has
     /// changed.
+    #[non_exhaustive]
     Diverged {
-        /// What.
+        /// The difference, as a clause.
         reason: String,
     },
 }
@@ -223,14 +333,21 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Decode(source) => write!(f, "it is no message of this program: {source}"),
+            Self::Decode(source) => {
+                write!(f, "the stored bytes are not a message of this program: {source}")
+            }
+            Self::Version { stored, current } if stored > current => write!(
+                f,
+                "the message has version {stored}, newer than version {current} of this program; \
+                 run the newer program"
+            ),
             Self::Version { stored, current } => write!(
                 f,
-                "this program writes version {current}; add `#[migrate_message(from = {stored})]`, \
-                 or run the program that wrote it once more and stop that in order, which stores \
-                 the state"
+                "the message has version {stored}, but this program writes version {current}; add \
+                 `#[migrate_message(from = {stored})]`, or run the program that wrote it and stop \
+                 the server in an orderly way, which stores its state"
             ),
-            Self::Panicked { panic } => write!(f, "its handler panicked: {panic}"),
+            Self::Panicked { panic } => write!(f, "the handler panicked: {panic}"),
             Self::Diverged { reason } => f.write_str(reason),
         }
     }
@@ -239,7 +356,7 @@ impl fmt::Display for ReplayError {
 impl Error for ReplayError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Decode(source) => Some(source),
+            Self::Decode(source) => source.source(),
             _ => None,
         }
     }
@@ -338,7 +455,7 @@ impl fmt::Display for StorageError {
 
 impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
+        self.0.source()
     }
 }
 
@@ -354,18 +471,76 @@ impl From<io::Error> for StorageError {
     }
 }
 
-/// Not every server ended within the shutdown's deadline.
+/// The error of [`Runtime::shutdown`](crate::Runtime::shutdown): servers were still busy at the
+/// deadline.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ShutdownError {
-    /// How many were still at work. What they had acknowledged is stored.
+    /// The number of servers that were still busy. Their acknowledged changes are stored.
     pub unfinished: usize,
 }
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} servers were still at work at the shutdown's deadline", self.unfinished)
+        let servers = if self.unfinished == 1 { "server was" } else { "servers were" };
+        write!(
+            f,
+            "{} {servers} still busy at the deadline of the shutdown; acknowledged changes are \
+             stored",
+            self.unfinished
+        )
     }
 }
 
 impl Error for ShutdownError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// Lists the texts of an error and of all its sources.
+    fn chain(error: &dyn Error) -> Vec<String> {
+        let mut texts = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            texts.push(error.to_string());
+            source = error.source();
+        }
+        texts
+    }
+
+    #[test]
+    fn no_text_in_a_chain_of_sources_is_repeated() {
+        let server = ServerId::new("Player", "ada");
+        let decode = || codec::decode::<u8>(b"\xa1a").unwrap_err();
+        for error in [
+            CallError::Decode { server: server.clone(), version: 1, source: decode().into() },
+            CallError::Replay {
+                server: server.clone(),
+                version: 1,
+                number: 1,
+                of: 2,
+                source: Arc::new(ReplayError::Decode(decode())),
+            },
+            CallError::Storage { server, source: StorageError::new("disk is full") },
+        ] {
+            let chain = chain(&error);
+            for (place, text) in chain.iter().enumerate() {
+                assert!(text.contains("ada") == (place == 0), "{chain:?}");
+                assert!(chain[..place].iter().all(|outer| !outer.contains(text)), "{chain:?}");
+            }
+            assert_eq!(error.server().key(), "ada");
+        }
+    }
+
+    #[test]
+    fn only_a_call_that_changed_nothing_is_retryable() {
+        let server = || ServerId::new("Player", "ada");
+        let crash = |poison| CallError::Crashed { server: server(), panic: String::new(), poison };
+        let timeout = CallError::Timeout { server: server(), after: Duration::ZERO };
+        assert!(crash(false).is_retryable() && !crash(true).is_retryable());
+        assert!(timeout.is_timeout() && !timeout.is_retryable());
+        assert!(!crash(false).is_timeout());
+    }
+}

@@ -2,32 +2,43 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-/// Names one server of any type: the stored name of its type, and its key.
+/// The identity of one server of any type: the stored name of its type, and its key.
+///
+/// Prints as `Player "ada"`.
+///
+/// ```
+/// use persistent_runtime::ServerId;
+///
+/// let id = ServerId::new("Player", "ada");
+/// assert_eq!((id.kind(), id.key()), ("Player", "ada"));
+/// assert_eq!(id.to_string(), r#"Player "ada""#);
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId {
-    /// Without a count that all servers of the kind would share.
+    /// Not an `Arc<str>`: all servers of a kind would contend for its reference count.
     kind: Cow<'static, str>,
     key: Arc<str>,
 }
 
 impl ServerId {
-    /// The server of the type stored as `kind` under `key`.
+    /// Creates the identity of the server `key` of the type that is stored as `kind`.
     pub fn new(kind: impl Into<Cow<'static, str>>, key: impl Into<Arc<str>>) -> Self {
         Self { kind: kind.into(), key: key.into() }
     }
 
-    /// The stored name of the server's type, [`Server::NAME`].
+    /// Returns the stored name of the server's type, [`Server::NAME`](crate::Server::NAME).
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The server's key.
+    /// Returns the server's key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
+    /// Returns the key in the allocation that all clones share.
     pub(crate) fn shared_key(&self) -> &Arc<str> {
         &self.key
     }

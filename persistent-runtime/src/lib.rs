@@ -35,7 +35,8 @@ pub use error::{CallError, OpenError, ReplayError, ShutdownError, StorageError};
 pub use id::ServerId;
 pub use observe::{
     event::{Event, EventStream},
-    listener::{Listener, Observer},
+    listener::Listener,
+    observer::Observer,
 };
 pub use persistent_macros::persistent_server;
 pub use runtime::{Builder, Count, Runtime, keys::Keys};

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     api::address::Address, api::client::Handle, api::server::Server, call::commit_wait::Lobby,
     config::file::Layers, engine::registry::AnyKind, engine::registry::Kind,
-    engine::reminders::Clock, observe::listener::Observer, storage::MemoryStorage,
+    engine::reminders::Clock, observe::observer::Observer, storage::MemoryStorage,
     storage::Storage, support::catch::catch_unwind, support::expiry::ExpiryQueue,
     support::sync::Notify, support::sync::RwLock, support::sync::atomic::AtomicBool,
     support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering, support::sync::runtime,

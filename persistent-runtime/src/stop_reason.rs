@@ -1,20 +1,27 @@
-//! The reason for which an instance ends.
+//! The reason of a stop.
 
 use std::fmt;
 
-/// Why an activation of a server ends.
+/// The reason of an orderly stop. The `terminate` hook, listeners and events receive it.
+///
+/// ```
+/// use persistent_runtime::StopReason;
+///
+/// assert_eq!(StopReason::from("audit"), StopReason::Other("audit".to_owned()));
+/// assert_eq!(StopReason::Idle.to_string(), "idle");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The server's work is done.
+    /// The work of the server is done. [`Restart`](crate::Restart) says what this deletes.
     Normal,
-    /// Nobody sent a message for the idle timeout.
+    /// No message arrived within the idle timeout.
     Idle,
-    /// The runtime shuts down.
+    /// The runtime is shutting down.
     Shutdown,
-    /// The server moves to another runtime.
+    /// The server is being [transferred](crate::Runtime::transfer) to another runtime.
     Transfer,
-    /// Anything else; the text is the caller's.
+    /// Any other reason, in the words of the code that stopped the server.
     Other(String),
 }
 

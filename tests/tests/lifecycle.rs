@@ -451,7 +451,7 @@ async fn two_runtimes_live_side_by_side_with_settings_of_their_own() {
 
 #[tokio::test]
 async fn an_option_that_cant_be_honoured_is_an_error_when_the_runtime_opens() {
-    let backoff = Backoff::new(SECOND, SECOND).factor(0.5);
+    let backoff = Backoff::new(SECOND, SECOND).with_factor(0.5);
     for (options, word) in [
         (Options::new().mailbox(0), "mailbox"),
         (Options::new().backoff(backoff), "factor"),

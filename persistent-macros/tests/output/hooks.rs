@@ -88,8 +88,8 @@ impl crate::runtime::Server for sports::Team {
                     ::core::time::Duration::new(0, 100000000),
                     ::core::time::Duration::new(30, 0),
                 )
-                .factor(2.0)
-                .jitter(0.25),
+                .with_factor(2.0)
+                .with_jitter(0.25),
             )
             .idle_timeout(::core::option::Option::None)
             .mailbox(16)

@@ -1,15 +1,12 @@
-//! Writes values as named `MessagePack`, byte for byte as `rmp_serde` does.
+//! The encoder: writes values as named `MessagePack`, byte for byte as `rmp_serde` does.
 //!
-//! That writes to whatever takes bytes: each piece of a value is a call, which may fail.
-//! Memory takes them all, and to it structs are written in three fifths of the time
-//! (`persistent-bench storage`); encoding is most of what a change of a large state
-//! costs. Lists and maps that are nested too deep to be read again are refused, so the
-//! recursion ends before the stack does.
+//! `rmp_serde` writes to any `io::Write`, so that each piece of a value is a fallible call. This
+//! encoder appends to a `Vec` and writes structs in three fifths of the time
+//! (`persistent-bench storage`). Encoding is most of the cost of a change to a large state. The
+//! encoder also limits the nesting of lists and maps, which ends the recursion before the stack
+//! overflows. The tests compare it with `rmp_serde`.
 
-#![expect(
-    clippy::inline_always,
-    reason = "a field's name is a few constant bytes where it is put in place"
-)]
+#![expect(clippy::inline_always, reason = "the name of a field becomes a store of constant bytes")]
 
 use serde::{
     Serialize, Serializer,
@@ -21,19 +18,20 @@ use serde::{
 
 use super::EncodeError;
 
-/// Where a value goes, in which `levels` more lists and maps may be nested. A list or
-/// map with nothing in it is none.
+/// A serializer of one value, which appends to `bytes`.
 pub(super) struct Encoder<'a> {
     pub(super) bytes: &'a mut Vec<u8>,
+    /// How many levels of lists and maps may still be nested in the value. An empty list or map
+    /// is not a level.
     pub(super) levels: usize,
 }
 
-/// How a length is written.
+/// The markers before a length.
 struct Head {
-    /// Together with the length, if that is less than `few`.
+    /// The marker that includes the length, for lengths less than `few`.
     fixed: u8,
     few: u8,
-    /// In front of so many bits of it.
+    /// The markers before a length of 8, 16 and 32 bits.
     bits_8: Option<u8>,
     bits_16: u8,
     bits_32: u8,
@@ -116,17 +114,17 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Into a list or map.
+    /// Enters a list or map.
     #[inline]
     fn descend(&mut self) -> Result<(), EncodeError> {
         match self.levels.checked_sub(1) {
             Some(levels) => self.levels = levels,
-            None => return Err(EncodeError::new("depth limit exceeded")),
+            None => return Err(EncodeError::too_deep()),
         }
         Ok(())
     }
 
-    /// For the entries of a list or map.
+    /// Returns the encoder of the entries of a list or map.
     #[inline]
     fn entries(mut self, head: &Head, length: usize) -> Result<Self, EncodeError> {
         self.head(head, length)?;
@@ -136,7 +134,7 @@ impl<'a> Encoder<'a> {
         Ok(self)
     }
 
-    /// For what a variant that is not a unit has.
+    /// Writes the name of a variant. Returns the encoder of its content.
     #[inline]
     fn variant(self, name: &str) -> Result<Self, EncodeError> {
         let mut this = self.entries(&MAP, 1)?;
@@ -158,7 +156,7 @@ impl<'a> Encoder<'a> {
         Ok(Compound { encoder, late, length: 0 })
     }
 
-    /// For one of several values.
+    /// Returns the encoder of one of several values.
     #[inline]
     fn next(&mut self) -> Encoder<'_> {
         Encoder { bytes: self.bytes, levels: self.levels }
@@ -347,16 +345,16 @@ compounds! {
     SerializeStructVariant: serialize_field(name),
 }
 
-/// A list or map, of which only its end may know how long it is.
+/// A list or map. Its length may be unknown until its end.
 pub(super) struct Compound<'a> {
     encoder: Encoder<'a>,
-    /// The head that is still to come, and where.
+    /// The head that must be inserted at the end, and its position.
     late: Option<(&'static Head, usize)>,
     length: usize,
 }
 
 impl Compound<'_> {
-    /// For the next entry.
+    /// Returns the encoder of the next entry.
     #[inline]
     fn entry(&mut self) -> Result<Encoder<'_>, EncodeError> {
         if self.length == 0 && self.late.is_some() {
@@ -418,7 +416,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{codec::DEPTH, codec::encode, codec::is_too_deep};
+    use crate::{codec::depth::DEPTH, codec::depth::is_too_deep, codec::encode};
 
     #[derive(Serialize)]
     struct Unit;
@@ -483,7 +481,7 @@ mod tests {
         }
     }
 
-    /// A list that does not know its length beforehand.
+    /// A list whose length is not known in advance.
     struct Lengthless(usize);
 
     impl Serialize for Lengthless {
@@ -496,7 +494,7 @@ mod tests {
         }
     }
 
-    /// As `rmp_serde` takes types of other programs.
+    /// A `MessagePack` extension type, in the form that `rmp_serde` recognizes.
     struct Extension(u8);
 
     impl Serialize for Extension {
@@ -506,7 +504,7 @@ mod tests {
         }
     }
 
-    /// A value in so many lists.
+    /// A value within the given number of nested lists.
     struct Deep<'a, T>(usize, &'a T);
 
     impl<T: Serialize> Serialize for Deep<'_, T> {
@@ -518,7 +516,8 @@ mod tests {
         }
     }
 
-    /// It is written as `rmp_serde` writes it, or refused where it can't be read.
+    /// Asserts that `value` is written as `rmp_serde` writes it, and that it is rejected within as
+    /// many lists as the decoder rejects it.
     fn check<T: Serialize>(value: &T) {
         let plain = rmp_serde::to_vec_named(value).unwrap();
         let mut bytes = Vec::new();
@@ -527,8 +526,8 @@ mod tests {
         for lists in DEPTH - 4..DEPTH + 4 {
             let deep = Deep(lists, value);
             let unreadable = is_too_deep(&rmp_serde::to_vec_named(&deep).unwrap());
-            let refused = encode(&deep, &mut Vec::new()).is_err();
-            assert_eq!(refused, unreadable, "{plain:x?} in {lists} lists");
+            let rejected = encode(&deep, &mut Vec::new()).is_err();
+            assert_eq!(rejected, unreadable, "{plain:x?} in {lists} lists");
         }
     }
 
@@ -556,7 +555,7 @@ mod tests {
         check(&Many::default());
     }
 
-    /// Each number and length takes as few bytes as it can.
+    /// Each number and length has its shortest form.
     #[test]
     fn every_size_is_written_as_rmp_serde_does() {
         fn check<T: Serialize>(value: &T) {
@@ -589,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_has_no_form_is_an_error() {
+    fn a_length_of_more_than_32_bits_is_an_error() {
         struct Long;
 
         impl Serialize for Long {
@@ -598,23 +597,23 @@ mod tests {
             }
         }
 
-        let refused = encode(&Long, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "a length takes more than 32 bits");
+        let error = encode(&Long, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "a length takes more than 32 bits");
     }
 
     #[test]
-    fn an_extension_that_is_none_is_an_error() {
+    fn a_malformed_extension_is_an_error() {
         #[derive(Serialize)]
         #[serde(rename = "_ExtStruct")]
         struct Extension(u8);
 
-        let refused = encode(&Extension(1), &mut Vec::new()).unwrap_err();
-        assert!(refused.to_string().contains("expected tuple"), "{refused}");
+        let error = encode(&Extension(1), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("expected tuple"), "{error}");
     }
 
-    /// Without a limit on the way its stack ended.
+    /// Encoding overflowed the stack before there was a limit.
     #[test]
-    fn a_value_that_never_ends_is_refused() {
+    fn an_endless_value_is_an_error() {
         struct Endless;
 
         impl Serialize for Endless {
@@ -623,7 +622,7 @@ mod tests {
             }
         }
 
-        let refused = encode(&Endless, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "depth limit exceeded");
+        let error = encode(&Endless, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "lists and maps are nested deeper than 256 levels");
     }
 }

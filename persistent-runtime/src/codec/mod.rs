@@ -1,19 +1,29 @@
-//! The stored form of a state: named `MessagePack`, so that fields can be
+//! The stored form of states and messages: `MessagePack` with named fields, so that fields can be
 //! added, removed and reordered.
+//!
+//! The bytes are those that `rmp_serde::to_vec_named` writes, and are read by `rmp_serde`. No type
+//! of that crate is in a public signature, so that its version is an implementation detail.
 
-use std::{cell::Cell, error::Error, fmt};
+use std::{error::Error, fmt};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use depth::{DEPTH, is_too_deep};
 use encoder::Encoder;
 
+pub(crate) use buffer::with_buffer;
+
+mod buffer;
+mod depth;
 mod encoder;
 
-/// The encoding that [`encode`] writes, stored beside each state.
+/// The number of the encoding that [`encode`] writes. Stored beside each state.
 pub(crate) const FORMAT: u32 = 1;
 
-/// Why a state has no stored form: its own `Serialize` failed, or what it has can't
-/// be stored.
+/// The reason why a state or message has no stored form.
+///
+/// Its `Serialize` failed, it nests lists and maps deeper than 256 levels, or it contains a list,
+/// map, text or bytes with a length of more than 32 bits.
 #[derive(Debug)]
 pub struct EncodeError(Box<str>);
 
@@ -22,47 +32,17 @@ impl EncodeError {
     fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string().into())
     }
+
+    #[cold]
+    fn too_deep() -> Self {
+        Self::new(TooDeep)
+    }
 }
 
 impl serde::ser::Error for EncodeError {
     fn custom<T: fmt::Display>(reason: T) -> Self {
         Self::new(reason)
     }
-}
-
-/// Why stored bytes are no state of the server's type.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The bytes don't fit the type.
-    Malformed {
-        /// Where in the state, `inventory[3].name` say; `.` for the state as a whole.
-        field: String,
-        /// What was wrong there.
-        source: rmp_serde::decode::Error,
-    },
-    /// A whole state was read and bytes were left over.
-    Trailing {
-        /// How many.
-        bytes: usize,
-    },
-    /// The state has a version that this program can't read.
-    Version {
-        /// The version that the state was stored with.
-        stored: u32,
-        /// The version that this program writes.
-        current: u32,
-    },
-    /// The `#[restore]` function refused what was stored.
-    Restore {
-        /// Its error's text.
-        reason: String,
-    },
-    /// The state has an encoding that this release can't read.
-    Format {
-        /// The encoding that the state was stored with.
-        stored: u32,
-    },
 }
 
 impl fmt::Display for EncodeError {
@@ -73,25 +53,74 @@ impl fmt::Display for EncodeError {
 
 impl Error for EncodeError {}
 
+/// The reason why stored bytes do not decode as a state or message of the server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes do not match the type.
+    #[non_exhaustive]
+    Malformed {
+        /// The path of the field in the value, e.g. `inventory[3].name`, or `.` for the whole
+        /// value.
+        field: String,
+        /// The mismatch.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Bytes follow after the value.
+    #[non_exhaustive]
+    Trailing {
+        /// The number of these bytes.
+        bytes: usize,
+    },
+    /// The program cannot read the version of the state.
+    Version {
+        /// The version that the state was stored with.
+        stored: u32,
+        /// The version that this program writes.
+        current: u32,
+    },
+    /// The `#[restore]` function returned an error, or decoding panicked.
+    #[non_exhaustive]
+    Restore {
+        /// The text of the error, or the panic message.
+        reason: String,
+    },
+    /// This release cannot read the encoding of the state.
+    #[non_exhaustive]
+    Format {
+        /// The number of the encoding that the state was stored with.
+        stored: u32,
+    },
+}
+
+impl DecodeError {
+    fn malformed(field: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Malformed { field, source: source.into() }
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed { field, source } => write!(f, "at `{field}`: {source}"),
-            Self::Trailing { bytes } => write!(f, "{bytes} bytes are left over behind the state"),
+            Self::Malformed { field, source } if field == WHOLE => source.fmt(f),
+            Self::Malformed { field, source } => write!(f, "at field `{field}`: {source}"),
+            Self::Trailing { bytes } => write!(f, "{bytes} bytes follow after the value"),
             Self::Version { stored, current } if stored > current => write!(
                 f,
-                "the state has version {stored}, newer than this program's {current}; \
+                "the state has version {stored}, newer than version {current} of this program; \
                  run the newer program"
             ),
             Self::Version { stored, current } => write!(
                 f,
-                "the state has version {stored}, this program writes {current}; \
-                 add `#[migrate(from = {stored})]`"
+                "the state has version {stored}, but this program writes version {current}; add \
+                 `#[migrate(from = {stored})]`"
             ),
-            Self::Restore { reason } => write!(f, "it can't be restored: {reason}"),
-            Self::Format { stored } => {
-                write!(f, "the state has encoding {stored}, this release reads {FORMAT}")
-            }
+            Self::Restore { reason } => write!(f, "cannot restore the state: {reason}"),
+            Self::Format { stored } => write!(
+                f,
+                "the state has encoding {stored}, but this release reads encoding {FORMAT}; run \
+                 the release that wrote it"
+            ),
         }
     }
 }
@@ -99,166 +128,68 @@ impl fmt::Display for DecodeError {
 impl Error for DecodeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Malformed { source, .. } => Some(source),
+            Self::Malformed { source, .. } => source.source(),
             _ => None,
         }
     }
 }
 
-thread_local! {
-    static BUFFER: Cell<Buffer> = const { Cell::new(Buffer { bytes: Vec::new(), spared: 0 }) };
-}
+/// The path of a whole value, as `serde_path_to_error` writes it.
+const WHOLE: &str = ".";
 
-/// What a thread keeps for what it encodes.
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    /// How many in a row needed far less of it than there is.
-    spared: u32,
-}
+/// The cause of both errors if lists and maps are nested deeper than [`DEPTH`].
+#[derive(Debug)]
+struct TooDeep;
 
-impl Buffer {
-    /// What is left of it once what it has is of no use.
-    fn kept(mut self) -> Self {
-        let (used, capacity) = (self.bytes.len(), self.bytes.capacity());
-        self.spared = if used < capacity / 4 { self.spared.saturating_add(1) } else { 0 };
-        if capacity > MOST || capacity > FREE && self.spared >= PATIENCE {
-            return Self::default();
-        }
-        self.bytes.clear();
-        self
+impl fmt::Display for TooDeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lists and maps are nested deeper than {DEPTH} levels")
     }
 }
 
-/// A buffer that has grown larger than this is not kept.
-const MOST: usize = 16 << 20;
-/// One that has not is kept, whatever it is used for.
-const FREE: usize = 64 << 10;
-/// Any other is given up when it was so often far too large: an encoding that
-/// finds none of its size pays for new memory, page by page.
-const PATIENCE: u32 = 64;
-
-/// Lends an empty buffer that the thread keeps for the next one: cheaper than
-/// a fresh one each time. Code that `work` calls may ask for another.
-pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut buffer = BUFFER.take();
-    let result = work(&mut buffer.bytes);
-    BUFFER.set(buffer.kept());
-    result
-}
+impl Error for TooDeep {}
 
 /// Appends the stored form of `value` to `buffer`.
 ///
 /// # Errors
-/// If `value`'s own `Serialize` fails, lists and maps are nested so deep that
-/// [`decode`] would refuse them, or a length takes more than 32 bits.
+/// If `value`'s own `Serialize` fails, lists and maps are nested so deeply that [`decode`] would
+/// reject them, or a length takes more than 32 bits. `buffer` has a part of the value then.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     value.serialize(Encoder { bytes: buffer, levels: DEPTH })
 }
 
-/// How deep lists and maps may be nested. Reading is recursive, and the stack of
-/// a thread has an end: this many fit, also without optimizations.
-const DEPTH: usize = 256;
-
-/// Whether lists and maps are nested too deep in the value that `bytes` begin
-/// with. Bytes that are no value are for the decoder to refuse.
-fn is_too_deep(bytes: &[u8]) -> bool {
-    // Each list and map takes a byte at least.
-    if bytes.len() <= DEPTH {
-        return false;
-    }
-    // How many values are still to come here, and in each list and map around.
-    let (mut left, mut around) = (1_u64, Vec::new());
-    let mut rest = bytes;
-    while let Some((&marker, behind)) = rest.split_first() {
-        let number = |bytes: usize| -> u64 {
-            let digits = behind.iter().take(bytes);
-            digits.fold(0, |number, digit| number << 8 | u64::from(*digit))
-        };
-        // What the marker has behind it: bytes, then values.
-        let (bytes, values) = match marker {
-            0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
-            0x90..=0x9f => (0, u64::from(marker & 0x0f)),
-            0xa0..=0xbf => (u64::from(marker & 0x1f), 0),
-            0xc4 | 0xd9 => (1 + number(1), 0),
-            0xc5 | 0xda => (2 + number(2), 0),
-            0xc6 | 0xdb => (4 + number(4), 0),
-            0xc7 => (2 + number(1), 0),
-            0xc8 => (3 + number(2), 0),
-            0xc9 => (5 + number(4), 0),
-            0xcc | 0xd0 => (1, 0),
-            0xcd | 0xd1 | 0xd4 => (2, 0),
-            0xd5 => (3, 0),
-            0xca | 0xce | 0xd2 => (4, 0),
-            0xd6 => (5, 0),
-            0xcb | 0xcf | 0xd3 => (8, 0),
-            0xd7 => (9, 0),
-            0xd8 => (17, 0),
-            0xdc => (2, number(2)),
-            0xdd => (4, number(4)),
-            0xde => (2, 2 * number(2)),
-            0xdf => (4, 2 * number(4)),
-            _ => (0, 0),
-        };
-        let Some(next) = usize::try_from(bytes).ok().and_then(|bytes| behind.get(bytes..)) else {
-            return false;
-        };
-        rest = next;
-        left -= 1;
-        if values > 0 {
-            if around.len() == DEPTH {
-                return true;
-            }
-            around.push(left);
-            left = values;
-        }
-        while left == 0 {
-            let Some(outer) = around.pop() else {
-                return false;
-            };
-            left = outer;
-        }
-    }
-    false
-}
-
-/// Reads what [`encode`] wrote.
+/// Decodes a value that [`encode`] wrote.
 ///
 /// # Errors
-/// If `bytes` are not exactly one `T`; the error names the field.
+/// If `bytes` are not exactly one `T`. The error names the field.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut rest = bytes;
     let value = decode_next(&mut rest)?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { bytes: rest.len() }) }
 }
 
-/// Reads what [`encode`] wrote at the beginning of `bytes`, which are what
-/// follows it then.
+/// Decodes a value at the start of `bytes`, and advances `bytes` past it.
 ///
 /// # Errors
-/// If `bytes` don't begin with a `T`; the error names the field.
+/// If `bytes` don't start with a `T`. The error names the field.
 pub fn decode_next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
     let all = *bytes;
     if is_too_deep(all) {
-        let source = rmp_serde::decode::Error::DepthLimitExceeded;
-        return Err(DecodeError::Malformed { field: ".".to_owned(), source });
+        return Err(DecodeError::malformed(WHOLE.to_owned(), TooDeep));
     }
-    // Where it fails it is read again, keeping track of the path: only failures
-    // pay for that.
+    // Tracking the path costs time, so only a failure is decoded a second time with tracking.
     T::deserialize(&mut rmp_serde::Deserializer::new(bytes)).map_err(|source| {
         let mut again = rmp_serde::Deserializer::new(all);
         let field = match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Ok(_) => ".".to_owned(),
+            Ok(_) => WHOLE.to_owned(),
             Err(error) => error.path().to_string(),
         };
-        DecodeError::Malformed { field, source }
+        DecodeError::malformed(field, source)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[derive(Debug, serde::Deserialize, Serialize)]
@@ -272,10 +203,11 @@ mod tests {
         (0..links).fold(Chain::End, |chain, _| link(chain))
     }
 
-    /// What was stored could not be read again from 1024 lists and maps on, and
-    /// enums had the stack overflow.
+    /// A value of 1024 levels was stored and could not be decoded again, and nested enums
+    /// overflowed the stack.
     #[test]
-    fn what_is_encoded_can_be_decoded_and_what_is_too_deep_is_neither() {
+    fn an_encoded_value_decodes_again_and_deep_nesting_is_an_error_in_both_directions() {
+        const TEXT: &str = "lists and maps are nested deeper than 256 levels";
         let link: fn(Chain) -> Chain = |chain| Chain::Link(Box::new(chain));
         let links: fn(Chain) -> Chain = |chain| Chain::Links { links: vec![Chain::End, chain] };
         for (link, levels) in [(link, 1), (links, 3)] {
@@ -284,71 +216,23 @@ mod tests {
             encode(&chain(most - 1, link), &mut buffer).unwrap();
             decode::<Chain>(&buffer).unwrap();
             let refused = encode(&chain(most + 1, link), &mut Vec::new()).unwrap_err();
-            assert_eq!(refused.to_string(), "depth limit exceeded");
+            assert_eq!(refused.to_string(), TEXT);
         }
         for deep in [&b"\x81\xa4Link"[..], b"\x81\xa5Links\x81\xa5links\x91", b"\x91", b"\x81\xa0"]
         {
             let error = decode::<Chain>(&deep.repeat(100_000)).unwrap_err();
-            assert!(error.to_string().contains("depth limit exceeded"), "{error}");
+            assert!(error.to_string().contains(TEXT), "{error}");
         }
     }
 
     #[test]
-    fn a_large_buffer_is_kept_for_as_long_as_it_is_of_use() {
-        let encode = |size: usize| {
-            with_buffer(|buffer| {
-                assert!(buffer.is_empty());
-                let found = buffer.capacity();
-                buffer.resize(size, 0);
-                found
-            })
-        };
-        encode(4 << 20);
-        for _ in 1..PATIENCE {
-            assert!(encode(100) >= 4 << 20);
-        }
-        assert!(encode(4 << 20) >= 4 << 20, "one that needed it has begun the count anew");
-        for _ in 0..PATIENCE {
-            assert!(encode(100) >= 4 << 20);
-        }
-        assert_eq!(encode(FREE), 0);
-        for _ in 0..2 * PATIENCE {
-            assert_eq!(encode(100), FREE);
-        }
-        encode(MOST + 1);
-        assert_eq!(encode(100), 0);
-    }
-
-    /// The look at the depth skips each value exactly: what is behind it tells.
-    #[test]
-    fn every_value_is_known_by_its_length() {
-        let text = |length: usize| rmp_serde::to_vec(&"x".repeat(length)).unwrap();
-        let mut values = vec![text(3), text(31), text(32), text(255), text(256), text(70_000)];
-        for number in [0, 127, 128, 255, 256, 65_535, 65_536, u64::from(u32::MAX), u64::MAX] {
-            values.push(rmp_serde::to_vec(&number).unwrap());
-            values.push(rmp_serde::to_vec(&-(number.cast_signed() >> 1)).unwrap());
-        }
-        values.extend([rmp_serde::to_vec(&0.5_f32).unwrap(), rmp_serde::to_vec(&0.5_f64).unwrap()]);
-        values.extend([vec![0xc0], vec![0xc2], vec![0xc3], vec![0x80], vec![0x90]]);
-        for (marker, bytes) in [(0xc4, 1), (0xc5, 2), (0xc6, 4)] {
-            let length = [vec![0; bytes - 1], vec![7]].concat();
-            values.push([vec![marker], length.clone(), vec![0x91; 7]].concat());
-            values.push([vec![marker + 3], length, vec![1], vec![0x91; 7]].concat());
-        }
-        for (marker, bytes) in (0xd4..=0xd8).zip([1, 2, 4, 8, 16]) {
-            values.push([vec![marker, 1], vec![0x91; bytes]].concat());
-        }
-        for list in [0, 15, 16, 70_000_usize] {
-            values.push(rmp_serde::to_vec(&vec![1; list]).unwrap());
-            let map: BTreeMap<usize, bool> = (0..list).map(|n| (n, true)).collect();
-            values.push(rmp_serde::to_vec(&map).unwrap());
-        }
-        for value in values {
-            let deep = [vec![0x91; DEPTH - 1], vec![0x92], value.clone(), vec![0x91]].concat();
-            let head = &value[..value.len().min(8)];
-            assert!(is_too_deep(&deep), "{head:x?}");
-            let flat = [vec![0x91; DEPTH - 2], vec![0x92], value.clone(), vec![0xc0]].concat();
-            assert!(!is_too_deep(&flat), "{head:x?}");
-        }
+    fn a_decode_error_names_the_field_and_not_the_whole_value() {
+        let mut bytes = Vec::new();
+        encode(&[("a", 1)], &mut bytes).unwrap();
+        let error = decode::<Vec<(String, String)>>(&bytes).unwrap_err();
+        assert!(error.to_string().starts_with("at field `[0][1]`: "), "{error}");
+        assert!(error.source().is_none(), "the text includes it");
+        let error = decode::<u8>(&bytes).unwrap_err();
+        assert!(!error.to_string().contains("at field"), "{error}");
     }
 }

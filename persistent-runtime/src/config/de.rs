@@ -1,4 +1,6 @@
-//! Durations as configuration writes them: `"500ms"`, `"1m 30s"`.
+//! Deserialization of configuration: durations as text, and errors with the path of the key.
+//!
+//! A duration is written as `"500ms"` or `"1m 30s"`. The functions are for `#[serde(with)]`.
 
 use std::{fmt, time::Duration};
 
@@ -20,7 +22,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer.deserialize_str(Text { or_never: false })
 }
 
-/// The longest duration is `"never"`.
+/// The same, with [`Duration::MAX`] written as `"never"`.
 pub(crate) mod or_never {
     use super::{Deserializer, Duration, NEVER, Serializer, Text};
 
@@ -64,7 +66,7 @@ impl Visitor<'_> for Text {
     }
 }
 
-/// Prefixes each error with the path of the key that caused it.
+/// Deserializes a value. Errors begin with the path of the key that caused them.
 pub(crate) fn with_path<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

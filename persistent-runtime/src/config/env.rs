@@ -1,6 +1,5 @@
-//! Options from environment variables; see [`Builder::environment`].
-//!
-//! [`Builder::environment`]: crate::Builder::environment
+//! Options from environment variables, as documented at
+//! [`Builder::environment`](crate::Builder::environment).
 
 use std::iter;
 
@@ -15,14 +14,15 @@ use serde::{
 
 use crate::{config::file::Config, config::options::Options, error::OpenError};
 
-/// How a server type's stored name is written in a variable's name.
-pub(crate) fn name_of(server: &str) -> String {
+/// Returns the form of a server type's stored name in the name of a variable.
+pub(super) fn variable_name(server: &str) -> String {
     let in_variable =
         |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     server.chars().map(in_variable).collect()
 }
 
-/// What the variables under `prefix` choose: servers by [`name_of`] them.
+/// Reads the options from all variables that begin with `prefix` and an underscore. The names of
+/// servers have the form of [`variable_name`].
 pub(crate) fn read(
     prefix: &str,
     variables: impl IntoIterator<Item = (String, String)>,
@@ -31,14 +31,16 @@ pub(crate) fn read(
     for (variable, value) in variables {
         let rest = variable.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
         let Some(rest) = rest else { continue };
-        // No option begins with an underscore: the last two are the border.
+        // No option begins with an underscore, so the last two separate server and option. The
+        // stored name may contain underscores itself.
         let server = rest.strip_prefix('_').and_then(|rest| rest.rsplit_once("__"));
         let option = server.map_or(rest, |(_, option)| option);
-        let refused = |reason| OpenError::Options { layer: variable.clone(), reason };
-        if rest != name_of(rest) {
-            return Err(refused("write it in capitals, digits and underscores".to_owned()));
+        let invalid = |reason| OpenError::Options { layer: variable.clone(), reason };
+        if rest != variable_name(rest) {
+            let reason = "write the name of the variable in capitals, digits and underscores";
+            return Err(invalid(reason.to_owned()));
         }
-        let options = options(option, &value).map_err(refused)?;
+        let options = options(option, &value).map_err(invalid)?;
         match server {
             Some((name, _)) => config.set_server(name.to_owned(), options),
             None => config.set_defaults(options),
@@ -47,16 +49,16 @@ pub(crate) fn read(
     Ok(config)
 }
 
-/// One option.
+/// Reads one option.
 fn options(name: &str, value: &str) -> Result<Options, String> {
-    let written = iter::once((name.to_ascii_lowercase(), Text(value)));
-    let options = Options::deserialize(MapDeserializer::<_, Error>::new(written))
+    let fields = iter::once((name.to_ascii_lowercase(), Text(value)));
+    let options = Options::deserialize(MapDeserializer::<_, Error>::new(fields))
         .map_err(|error| error.to_string())?;
     options.check()?;
     Ok(options)
 }
 
-/// A value as a variable has it: text, a number, or `key=value,key=value`.
+/// The deserializer of a variable's value: text, a number, or `key=value,key=value`.
 #[derive(Clone, Copy)]
 struct Text<'a>(&'a str);
 

@@ -1,26 +1,21 @@
-//! What a runtime is configured with, from outside the code.
+//! The configuration of a runtime from outside of the code, and the layers of options.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    config::{
-        de::with_path,
-        env,
-        options::{Choices, Options},
-    },
+    config::{de::with_path, env, fields::OptionFields, options::Options},
     error::OpenError,
 };
 
-/// Options for all server types and for single ones, as a value that serde
-/// reads from any format. [`Builder::config`](crate::Builder::config) takes it.
+/// The options of all server types and of single ones, readable by serde from any format. Given to
+/// [`Builder::config`](crate::Builder::config).
 ///
-/// [`Options`] says how each option is written. Unknown keys and values of a
-/// wrong type are errors that name the key; values that can't be honoured, a
-/// mailbox for no message say, are errors when the runtime opens. A name among
-/// the `servers` that no type has is no error: a type may be used for the first
-/// time at any time.
+/// [`Options`] describes how each option is written. Unknown keys and values of a wrong type are
+/// errors of the deserialization that name the key. Values that are invalid, e.g. a mailbox for 0
+/// messages, are errors when the runtime opens. A name in `servers` that no type has is not an
+/// error, because a type may be used for the first time at any time.
 ///
 /// ```
 /// use persistent_runtime::{Config, Runtime};
@@ -46,42 +41,70 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+#[must_use]
 pub struct Config {
-    /// For every type.
+    /// The options of all types.
     pub defaults: Options,
-    /// For single types, by their stored names; over the `defaults`.
+    /// The options of single types, by stored name. They override the `defaults`.
     pub servers: BTreeMap<String, Options>,
 }
 
-/// The fields of [`Config`], without the location of an error.
+/// The fields of [`Config`], without the path of an error.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Written {
-    defaults: Choices,
-    servers: BTreeMap<String, Choices>,
+struct ConfigFields {
+    defaults: OptionFields,
+    servers: BTreeMap<String, OptionFields>,
 }
 
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Written { defaults, servers } = with_path(deserializer)?;
-        let servers = servers.into_iter().map(|(name, choices)| (name, choices.into()));
+        let ConfigFields { defaults, servers } = with_path(deserializer)?;
+        let servers = servers.into_iter().map(|(name, fields)| (name, fields.into()));
         Ok(Self { defaults: defaults.into(), servers: servers.collect() })
     }
 }
 
 impl Config {
-    /// Adds choices for every type, over those made before.
-    pub(crate) fn set_defaults(&mut self, options: Options) {
-        self.defaults = options.over(&self.defaults);
+    /// Creates a configuration without options.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Adds choices for one type, over those made before.
+    /// Sets options of all types. They override those set before, option by option.
+    pub fn with_defaults(mut self, options: Options) -> Self {
+        self.set_defaults(options);
+        self
+    }
+
+    /// Sets options of the type with the stored name `name`. They override those set before,
+    /// option by option.
+    ///
+    /// ```
+    /// # use persistent_runtime::{Config, Options};
+    /// let config = Config::new()
+    ///     .with_defaults(Options::new().mailbox(100))
+    ///     .with_server("Player", Options::new().mailbox(10));
+    /// assert_eq!(config.servers["Player"], Options::new().mailbox(10));
+    /// ```
+    pub fn with_server(mut self, name: impl Into<String>, options: Options) -> Self {
+        self.set_server(name.into(), options);
+        self
+    }
+
+    /// Sets options of all types, as [`with_defaults`](Self::with_defaults) does.
+    pub(crate) fn set_defaults(&mut self, options: Options) {
+        self.defaults = options.or(&self.defaults);
+    }
+
+    /// Sets options of one type, as [`with_server`](Self::with_server) does.
     pub(crate) fn set_server(&mut self, name: String, options: Options) {
         let known = self.servers.entry(name).or_default();
-        *known = options.over(known);
+        *known = options.or(known);
     }
 
-    /// Adds another configuration's choices, over those made before.
+    /// Sets all options of `other`.
     pub(crate) fn set(&mut self, other: Self) {
         self.set_defaults(other.defaults);
         for (name, options) in other.servers {
@@ -89,31 +112,32 @@ impl Config {
         }
     }
 
-    /// The choices for one type.
+    /// Returns the options of one type.
     fn of(&self, name: &str) -> Options {
-        self.servers.get(name).cloned().unwrap_or_default().over(&self.defaults)
+        self.servers.get(name).cloned().unwrap_or_default().or(&self.defaults)
     }
 
-    /// Refuses what can't be honoured.
+    /// Validates all values.
     fn check(&self) -> Result<(), OpenError> {
-        let refused = |layer| move |reason| OpenError::Options { layer, reason };
-        self.defaults.check().map_err(refused("defaults".to_owned()))?;
+        let invalid = |layer| move |reason| OpenError::Options { layer, reason };
+        self.defaults.check().map_err(invalid("defaults".to_owned()))?;
         for (name, options) in &self.servers {
-            options.check().map_err(refused(format!("servers.{name}")))?;
+            options.check().map_err(invalid(format!("servers.{name}")))?;
         }
         Ok(())
     }
 }
 
-/// Every layer of a runtime's options above the attributes.
+/// All layers of a runtime's options above the attributes.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     builder: Config,
-    /// By the names that types have in variables.
+    /// By the form that a type's name has in variables.
     environment: Config,
 }
 
 impl Layers {
+    /// Validates `builder`, and merges the configurations of the environment in their order.
     pub(crate) fn new(
         builder: Config,
         variables: impl IntoIterator<Item = Result<Config, OpenError>>,
@@ -126,9 +150,9 @@ impl Layers {
         Ok(Self { builder, environment })
     }
 
-    /// Every option of a type, each from the nearest layer that sets it.
+    /// Returns the options of the type with the stored name `name` and the options `attribute`.
     pub(crate) fn options(&self, name: &str, attribute: &Options) -> Options {
-        let environment = self.environment.of(&env::name_of(name));
-        environment.over(&self.builder.of(name)).over(attribute)
+        let environment = self.environment.of(&env::variable_name(name));
+        environment.or(&self.builder.of(name)).or(attribute)
     }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     api::server::Server, call::output_gate::Desk, call::reply::Answer, call::reply::Outbox,
-    config::options::Settings, engine::crash_budget::Crashes, engine::mailbox::Envelope,
+    config::settings::Settings, engine::crash_budget::Crashes, engine::mailbox::Envelope,
     engine::mailbox::Extras, engine::mailbox::Mailbox, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Sent, engine::mailbox::Terms, engine::registry::Kind,
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
@@ -320,7 +320,7 @@ impl<S: Server> Cell<S> {
     pub(crate) fn tell(&self, event: &Event) {
         self.kind.core().observe(|observer| observer.on_event(&self.id, event));
         if let Some(extras) = self.lock().extras_mut() {
-            extras.watchers.tell(event);
+            extras.watchers.send(event);
         }
     }
 

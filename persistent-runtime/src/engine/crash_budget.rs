@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::options::Backoff, config::options::Restart, config::options::Settings,
+    config::options::Backoff, config::options::Restart, config::settings::Settings,
     support::sync::time::Instant,
 };
 
@@ -79,12 +79,15 @@ impl Crashes {
 impl Backoff {
     /// The rest after the `crash`th crash in a row, with `chance` from 0 to 1.
     fn rest(&self, crash: u32, chance: f64) -> Duration {
-        let growth = self.factor.powi(i32::try_from(crash.saturating_sub(1)).unwrap_or(i32::MAX));
+        let growth = self.factor().powi(i32::try_from(crash.saturating_sub(1)).unwrap_or(i32::MAX));
         // Infinity would make a `min` of zero no number.
-        let rest = self.min.as_secs_f64() * growth.min(f64::MAX);
-        let rest =
-            if rest < self.max.as_secs_f64() { Duration::from_secs_f64(rest) } else { self.max };
-        let less = Duration::try_from_secs_f64(rest.as_secs_f64() * self.jitter * chance);
+        let rest = self.min().as_secs_f64() * growth.min(f64::MAX);
+        let rest = if rest < self.max().as_secs_f64() {
+            Duration::from_secs_f64(rest)
+        } else {
+            self.max()
+        };
+        let less = Duration::try_from_secs_f64(rest.as_secs_f64() * self.jitter() * chance);
         rest.saturating_sub(less.unwrap_or(rest))
     }
 }
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn crashes_are_there_until_they_count_no_more() {
-        let (settings, now) = (Options::new().settle(), Instant::now());
+        let (settings, now) = (Options::new().resolve(), Instant::now());
         let mut crashes = Crashes::default();
         assert!(crashes.is_empty());
         crashes.record(now, &settings);
@@ -135,13 +138,13 @@ mod tests {
     #[test]
     fn chance_shortens_a_rest_by_its_jitter_at_most() {
         let second = Duration::from_secs(1);
-        let backoff = Backoff::new(4 * second, 6 * second).jitter(0.5);
+        let backoff = Backoff::new(4 * second, 6 * second).with_jitter(0.5);
         let rests = [0.0, 0.5, 1.0].map(|chance| backoff.rest(1, chance));
         assert_eq!(rests, [4 * second, 3 * second, 2 * second]);
         assert_eq!(backoff.rest(9, 1.0), 3 * second, "from `max` downwards");
         let for_ever = Backoff::new(Duration::MAX, Duration::MAX);
         assert_eq!(for_ever.rest(1, 1.0), Duration::MAX);
-        assert_eq!(for_ever.jitter(1.0).rest(1, 1.0), Duration::ZERO);
+        assert_eq!(for_ever.with_jitter(1.0).rest(1, 1.0), Duration::ZERO);
 
         let chances = [chance(), chance(), chance()];
         assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_limit_counts_only_crashes_within_the_window() {
-        let settings = Options::new().max_restarts(2, Duration::from_secs(5)).settle();
+        let settings = Options::new().max_restarts(2, Duration::from_secs(5)).resolve();
         let start = Instant::now();
         let mut crashes = Crashes::default();
         let mut at = |seconds| crashes.record(start + Duration::from_secs(seconds), &settings);
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn no_restart_at_all_fails_at_the_first_crash() {
-        let settings = Options::new().max_restarts(0, Duration::from_secs(5)).settle();
+        let settings = Options::new().max_restarts(0, Duration::from_secs(5)).resolve();
         assert_eq!(Crashes::default().record(Instant::now(), &settings), Verdict::Fail);
     }
 }

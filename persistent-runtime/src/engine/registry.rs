@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     api::address::Address, api::client::Handle, api::server::Server, config::options::Options,
-    config::options::Settings, engine::cell::Cell, engine::mailbox::Phase, engine::reminders,
+    config::settings::Settings, engine::cell::Cell, engine::mailbox::Phase, engine::reminders,
     engine::reminders::Bell, id::ServerId, observe::listener::Listener, services::Core,
     stop_reason::StopReason, support::catch::catch_unwind, support::expiry::ExpiryQueue,
     support::sync::DashMap, support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
@@ -72,7 +72,7 @@ impl<S: Server> Kind<S> {
     ) -> Self {
         Self {
             core,
-            settings: options.clone().settle().into(),
+            settings: options.clone().resolve().into(),
             options,
             taken_by,
             cells: DashMap::new(),
@@ -116,7 +116,7 @@ impl<S: Server> Kind<S> {
 
     /// The settings of a server for which a client has set `options`.
     pub(crate) fn settings_with(&self, options: &Options) -> Arc<Settings> {
-        options.clone().over(&self.options).settle().into()
+        options.clone().or(&self.options).resolve().into()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What happens to a server, and those who watch it.
+//! Events of servers, and the streams that deliver them.
 
 use std::{
     any::Any,
@@ -12,63 +12,69 @@ use tokio::sync::mpsc;
 
 use crate::stop_reason::StopReason;
 
-/// Something in a server's life.
+/// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// It is in memory.
+    /// The server was activated.
     Started,
-    /// An orderly end; the final commit is done.
+    /// The server stopped in an orderly way, and its final commit is durable.
     Stopped {
-        /// Why.
+        /// The reason of the stop.
         reason: StopReason,
     },
     /// A handler or hook panicked.
     Crashed {
-        /// The panic's text.
+        /// The panic message.
         panic: String,
-        /// Whether it had handled no message well since it was activated: then
-        /// the message or the stored state is to blame, not bad luck.
+        /// True if the server had handled no message successfully since its activation. The
+        /// message or the stored state is the likely cause then, and the crash is likely to
+        /// repeat.
         poison: bool,
     },
-    /// It crashed more often than its restart limit allows.
+    /// The server exceeded its restart limit and refuses messages until it is
+    /// [reset](crate::Client::reset).
     Failed {
-        /// The last panic's text.
+        /// The message of the last panic.
         panic: String,
     },
-    /// It was [killed](crate::Client::kill).
+    /// The server was [killed](crate::Client::kill).
     Killed,
-    /// Changes that wait to be saved under a weaker persist level could not be.
-    /// They are in memory, and it is tried again.
+    /// Changes under a persist level weaker than
+    /// [`Persist::EveryMessage`](crate::Persist::EveryMessage) could not be committed. They stay
+    /// in memory, and the commit is retried.
     Unsaved {
-        /// Why.
+        /// The text of the error.
         reason: String,
     },
-    /// The watcher was too slow and has missed events.
+    /// The [`EventStream`] was full, and events were dropped.
     Missed {
-        /// How many.
+        /// The number of dropped events.
         events: usize,
     },
 }
 
-/// How many events wait for a slow watcher.
+/// The number of events that an [`EventStream`] buffers.
 const BACKLOG: usize = 256;
 
-/// The events of one server, in order, from the moment of watching on: a
-/// [`Stream`] that ends with the runtime.
+/// The events of one server, in order, as a [`Stream`]. Returned by
+/// [`Client::watch`](crate::Client::watch).
 ///
-/// Watching neither starts a server nor keeps it in memory. A watcher that is
-/// 256 events behind misses some, and is told so by [`Event::Missed`].
+/// The stream begins with the first event after the call of `watch` and ends with the runtime. It
+/// neither starts the server nor keeps it in memory. It buffers 256 events. If the buffer is full,
+/// further events are dropped, and an [`Event::Missed`] in their place has their number.
 pub struct EventStream {
     events: mpsc::Receiver<Event>,
-    /// Keeps the server's cell, and with it the sending end.
+    /// Keeps the server's cell alive, and with it the sending end.
     _client: Box<dyn Any + Send + Sync>,
 }
 
 impl EventStream {
-    /// The next event, or `None` once the runtime has ended.
+    /// Receives the next event. Returns `None` after the runtime has ended.
     ///
-    /// Cancel safe.
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: if the future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
@@ -76,7 +82,7 @@ impl EventStream {
 
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream").finish_non_exhaustive()
+        f.debug_struct("EventStream").field("buffered", &self.events.len()).finish_non_exhaustive()
     }
 }
 
@@ -88,17 +94,19 @@ impl Stream for EventStream {
     }
 }
 
-/// Those who watch one server.
-#[derive(Default)]
+/// The sending ends of all [`EventStream`]s of one server.
+#[derive(Debug, Default)]
 pub(crate) struct Watchers(Vec<Watcher>);
 
+#[derive(Debug)]
 struct Watcher {
     events: mpsc::Sender<Event>,
+    /// The events dropped since the last one that was sent.
     missed: usize,
 }
 
 impl Watchers {
-    /// A new watcher, who keeps `client`.
+    /// Creates a stream that receives all later events. The stream owns `client`.
     pub(crate) fn add(&mut self, client: Box<dyn Any + Send + Sync>) -> EventStream {
         self.0.retain(|watcher| !watcher.events.is_closed());
         let (sender, events) = mpsc::channel(BACKLOG);
@@ -106,14 +114,15 @@ impl Watchers {
         EventStream { events, _client: client }
     }
 
-    pub(crate) fn tell(&mut self, event: &Event) {
+    /// Sends `event` to all streams without blocking.
+    pub(crate) fn send(&mut self, event: &Event) {
         self.0.retain(|watcher| !watcher.events.is_closed());
-        self.0.iter_mut().for_each(|watcher| watcher.tell(event));
+        self.0.iter_mut().for_each(|watcher| watcher.send(event));
     }
 }
 
 impl Watcher {
-    fn tell(&mut self, event: &Event) {
+    fn send(&mut self, event: &Event) {
         if self.missed > 0 {
             if self.events.try_send(Event::Missed { events: self.missed }).is_err() {
                 self.missed += 1;
@@ -124,5 +133,30 @@ impl Watcher {
         if self.events.try_send(event.clone()).is_err() {
             self.missed += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_receiver_gets_the_number_of_dropped_events_in_their_place() {
+        let mut watchers = Watchers::default();
+        let mut stream = watchers.add(Box::new(()));
+        for _ in 0..BACKLOG + 2 {
+            watchers.send(&Event::Started);
+        }
+        for _ in 0..2 {
+            assert_eq!(stream.next().await, Some(Event::Started));
+        }
+        watchers.send(&Event::Killed);
+        drop(watchers);
+        for _ in 2..BACKLOG {
+            assert_eq!(stream.next().await, Some(Event::Started));
+        }
+        assert_eq!(stream.next().await, Some(Event::Missed { events: 2 }));
+        assert_eq!(stream.next().await, Some(Event::Killed));
+        assert_eq!(stream.next().await, None);
     }
 }

@@ -1,4 +1,6 @@
-//! Events of servers, and the traits that receive them.
+//! Observation of servers: events, the streams that deliver them, and the traits that receive
+//! events and changes.
 
 pub(crate) mod event;
 pub(crate) mod listener;
+pub(crate) mod observer;

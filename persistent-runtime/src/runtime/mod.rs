@@ -15,7 +15,7 @@ use crate::{
     api::address::Address, api::client::Client, api::server::Server, config::env,
     config::file::Config, config::file::Layers, config::options::Options, config::options::Restart,
     engine::registry::Kind, error::CallError, error::OpenError, error::ShutdownError,
-    error::StorageError, observe::listener::Listener, observe::listener::Observer,
+    error::StorageError, observe::listener::Listener, observe::observer::Observer,
     runtime::keys::Keys, services::Active, services::Core, services::Listeners,
     storage::MemoryStorage, storage::SqliteStorage, storage::Storage, storage::StorageFuture,
     support::catch::await_caught, support::catch::caught, support::sync::task,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Driven, log::Log, replay::run};
 use crate::{
     api::context::Context, api::server::ReplySlot, api::server::Server, config::options::Options,
-    config::options::Persist, config::options::Settings, engine::cell::earliest,
+    config::options::Persist, config::settings::Settings, engine::cell::earliest,
     engine::registry::Live, storage::encoded::Encoded, support::expiry::CompactInstant,
 };
 

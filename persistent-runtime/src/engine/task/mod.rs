@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     api::client::Handle, api::server::ReplySlot, api::server::Server, call::output_gate::Gate,
-    call::reply::Answer, codec::DecodeError, config::options::Persist, config::options::Settings,
+    call::reply::Answer, codec::DecodeError, config::options::Persist, config::settings::Settings,
     engine::cell::Cell, engine::cell::discard, engine::crash_budget::End,
     engine::mailbox::Envelope, engine::mailbox::Job, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Stop, engine::mailbox::Terms, error::CallError,
