@@ -362,6 +362,27 @@ impl Error for ReplayError {
     }
 }
 
+/// An option that cannot be honoured.
+#[derive(Debug)]
+pub struct OptionsError {
+    layer: String,
+    reason: String,
+}
+
+impl OptionsError {
+    pub(crate) fn new(layer: String, reason: String) -> Self {
+        Self { layer, reason }
+    }
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "options of {}: {}", self.layer, self.reason)
+    }
+}
+
+impl Error for OptionsError {}
+
 /// Why a runtime did not open.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -444,6 +465,10 @@ impl StorageError {
     /// An error of a storage's own.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::from(error.into()))
+    }
+
+    pub(crate) fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(error)
     }
 }
 

@@ -10,8 +10,8 @@ mod engine;
 mod error;
 mod id;
 mod observe;
+mod payload;
 mod runtime;
-mod services;
 mod stop_reason;
 mod storage;
 mod support;
@@ -21,8 +21,8 @@ pub use api::{
     agent::{Agent, AgentClient, AgentMessage, AgentState},
     client::Client,
     context::Context,
-    server::{Payload, Server},
-    source::Source,
+    listener::Listener,
+    server::Server,
 };
 pub use call::reply::Reply;
 pub use codec::{DecodeError, EncodeError};
@@ -30,20 +30,24 @@ pub use config::{
     file::Config,
     options::{Backoff, Journal, Options, Persist, Restart},
 };
-pub use engine::reminders::When;
-pub use error::{CallError, OpenError, ReplayError, ShutdownError, StorageError};
+pub use engine::{reminders::When, sources::Source};
+pub use error::{CallError, OpenError, OptionsError, ReplayError, ShutdownError};
 pub use id::ServerId;
 pub use observe::{
     event::{Event, EventStream},
-    listener::Listener,
     observer::Observer,
 };
+pub use payload::Payload;
 pub use persistent_macros::persistent_server;
-pub use runtime::{Builder, Count, Runtime, keys::Keys};
+pub use runtime::{
+    builder::Builder,
+    keys::Keys,
+    runtime::{Count, Runtime},
+};
 pub use stop_reason::StopReason;
 pub use storage::{
-    Commit, Completion, MemoryStorage, Record, SqliteStorage, Storage, StorageFuture, Update,
-    encoded::Encoded,
+    Commit, Completion, MemoryStorage, Record, SqliteStorage, Storage, StorageError, StorageFuture,
+    Update, encoded::Encoded,
 };
 
 #[doc(hidden)]

@@ -18,31 +18,12 @@ pub use serde;
 use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 pub use crate::{
-    api::client::Handle, api::server::ReplySlot, codec::decode, codec::decode_next, codec::encode,
+    api::client::Handle,
+    call::reply::ReplySlot,
+    codec::{decode, decode_next, encode},
+    engine::erased::{Hook, Method},
 };
-use crate::{api::server::Payload, api::server::Server, codec::DecodeError};
-
-/// The method that handles a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Method {
-    /// The name as it is written in the source code.
-    pub name: &'static str,
-    /// True if the method takes `&self` and so cannot change the state.
-    pub is_read: bool,
-    /// True if the method is `async` and so may wait.
-    pub is_async: bool,
-}
-
-/// A `#[started]` or `#[terminate]` hook, as far as the runtime must know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// The block has no such hook.
-    Absent,
-    /// The hook takes `&self` and so cannot change the state.
-    Reads,
-    /// The hook takes `&mut self`.
-    Writes,
-}
+use crate::{api::server::Server, codec::DecodeError, payload::Payload};
 
 /// An identity that hides its type parameter from rustc's blame: for a
 /// parameter of type `<T as Alias>::Of`, rustc reports an unmet bound on `T`

@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{api::server::Server, id::ServerId};
+use crate::{
+    api::server::Server,
+    engine::{context::AnyAddress, erased::AnyInit},
+    id::ServerId,
+};
 
 /// The symbolic pid: the type, key and init arguments of a server, as a value.
 ///
@@ -46,12 +50,13 @@ impl<S: Server> Address<S> {
         Self { key: key.into(), init: None }
     }
 
-    pub(crate) fn from_parts(key: Arc<str>, init: Option<Arc<S::Init>>) -> Self {
-        Self { key, init }
+    pub(crate) fn from_any(address: &AnyAddress) -> Self {
+        let init = address.init.clone().and_then(|init| init.downcast::<S::Init>().ok());
+        Self { key: address.key.clone(), init }
     }
 
-    pub(crate) fn parts(&self) -> (&Arc<str>, &Option<Arc<S::Init>>) {
-        (&self.key, &self.init)
+    pub(crate) fn to_any(&self) -> AnyAddress {
+        AnyAddress { key: self.key.clone(), init: self.init.clone().map(|init| init as AnyInit) }
     }
 
     /// The server's key.

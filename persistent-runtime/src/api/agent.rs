@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{api::client::Client, api::server::Payload, error::CallError, persistent_server};
+use crate::{api::client::Client, error::CallError, payload::Payload, persistent_server};
 
 /// What an [`Agent`] can hold.
 pub trait AgentState: Payload + Clone + std::fmt::Debug + Sync {

@@ -1,187 +1,107 @@
-//! The caller's side: the generated client's core, and the controls.
+//! The client of a server: the handle that generated clients wrap, and their controls.
 
-use std::{cell::Cell, fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    api::address::Address, api::server::ReplySlot, api::server::Server, call::deadline::Deadline,
-    call::reply, call::reply::Answer, config::options::Options, config::options::Persist,
-    engine::cell, engine::direct, engine::direct::Direct, engine::mailbox::Envelope,
-    engine::mailbox::Job, engine::mailbox::Order, engine::mailbox::Sent, engine::mailbox::Stop,
-    engine::mailbox::Terms, engine::task::Transfer, error::CallError, error::OpenError,
-    observe::event::EventStream, services::Core, stop_reason::StopReason,
-    support::sync::task::coop::consume_budget,
+    api::{address::Address, server::Server, typed::registry},
+    config::options::{Options, Persist},
+    engine::{
+        command::{CallOptions, Command, Job, Stop},
+        context::AnyAddress,
+        handle::{HandleCore, Sent, coop_yield},
+        services::Services,
+        task::Transfer,
+    },
+    error::{CallError, OptionsError},
+    observe::event::EventStream,
+    payload::Payload,
+    stop_reason::StopReason,
 };
 
-thread_local! {
-    /// How many messages have needed no waiting.
-    static SENT: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Has a caller that never has to wait let go of its thread now and then. One of four
-/// messages counts for the budget of its task: to count each would cost a fifth of it.
-async fn give_way() {
-    let sent = SENT.with(|sent| sent.replace(sent.get().wrapping_add(1)));
-    if sent.is_multiple_of(4) {
-        consume_budget().await;
-    }
-}
-
-/// The core that each generated client wraps: one server's cell, what the
-/// client asks of each message, and a deadline.
+/// The typed handle that each generated client wraps. It is thin: everything that does not need
+/// the type is in the engine.
 pub struct Handle<S: Server> {
-    cell: Arc<cell::Cell<S>>,
-    terms: Arc<Terms<S>>,
-    timeout: Duration,
-    deadline: Deadline,
+    core: HandleCore,
+    /// Sends no `S`, and owns none.
+    server: std::marker::PhantomData<fn(S)>,
 }
 
 impl<S: Server> Handle<S> {
-    /// A handle on `cell`, which the registry has counted already.
-    pub(crate) fn adopt(cell: Arc<cell::Cell<S>>, init: Option<Arc<S::Init>>) -> Self {
-        let timeout = cell.settings().call_timeout;
-        let terms = Arc::new(Terms { init, ..Terms::default() });
-        Self { cell, terms, timeout, deadline: Deadline::default() }
+    pub(crate) fn new(services: &Arc<Services>, address: &Address<S>) -> Self {
+        let AnyAddress { key, init } = address.to_any();
+        let options = CallOptions { init, ..CallOptions::default() };
+        Self::from_core(HandleCore::new(registry::<S>(services).cell(&key), options))
+    }
+
+    fn from_core(core: HandleCore) -> Self {
+        Self { core, server: std::marker::PhantomData }
+    }
+
+    pub(crate) fn core(&self) -> &HandleCore {
+        &self.core
     }
 
     /// Sends `message` and waits for its handler's result.
     ///
     /// # Errors
-    /// Each of [`CallError`].
-    pub async fn call<R: Send + 'static>(&self, message: S::Message) -> Result<R, CallError> {
-        match direct::handle(&self.cell, &self.terms, message) {
-            Direct::Answered(result) => {
-                give_way().await;
-                result
+    /// Any [`CallError`].
+    pub async fn call<R: Payload>(&self, message: S::Message) -> Result<R, CallError> {
+        let method = S::method(&message);
+        let (mut message, mut result) = (Some(message), None::<R>);
+        match self.core.send(&mut message, method, &mut result) {
+            Sent::Done(outcome) => {
+                coop_yield().await;
+                outcome?;
             }
-            Direct::Handed(waiting) => {
-                self.within_deadline(pin!(waiting.wait(self.cell.id()))).await
-            }
-            Direct::Declined(message) => {
-                let (answer, reply) = reply::channel::<R>();
-                self.ask(Order::Message(message), answer, reply).await
-            }
+            sent => self.core.wait(sent, &mut message, method, &mut result).await?,
         }
+        result.ok_or_else(|| CallError::NoReply { server: self.core.server().clone() })
     }
 
-    /// Queues `message` and does not wait for its handler.
+    /// Queues `message` without waiting for its handler.
     ///
     /// # Errors
-    /// If it can't be queued: the mailbox is full until the deadline, the
-    /// restart limit is exceeded, the runtime has stopped.
+    /// If the message cannot be queued: the mailbox is full until the deadline, the restart limit
+    /// is exceeded, or the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
-        match self.cell.try_send(Envelope::new(Order::Message(message), None), &self.terms)? {
-            Sent::Full(envelope) => {
-                self.within_deadline(Box::pin(self.cell.send(envelope, &self.terms))).await
-            }
-            Sent::Queued | Sent::Handled => {
-                give_way().await;
-                Ok(())
-            }
-        }
+        let method = S::method(&message);
+        self.core.cast(&mut Some(message), method).await
     }
 
     /// Runs `work` on the state as a message of its own.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
-        reads: bool,
+        is_read: bool,
         work: impl FnOnce(&mut S) -> R + Send + 'static,
     ) -> Result<R, CallError> {
-        let (answer, reply) = reply::channel::<R>();
-        let work = Box::new(|state: &mut S, answer: &mut Option<Answer>| {
-            let result = work(state);
-            ReplySlot::queued(answer).set(result);
-        });
-        self.ask(Order::Run(Box::new(Job { reads, work })), answer, reply).await
+        let work = Job::new(is_read, work);
+        let mut result = None::<R>;
+        self.core.command(Command::Run(Box::new(work)), &mut result).await?;
+        result.ok_or_else(|| CallError::NoReply { server: self.core.server().clone() })
     }
 
-    /// Makes sure that the server runs.
+    /// Activates the server.
     pub(crate) async fn start(&self) -> Result<(), CallError> {
-        self.control(Order::Start).await
+        self.core.command(Command::Start, &mut None::<()>).await
     }
 
-    /// Has the earliest durable timer handled, if it is due.
-    pub(crate) async fn remind(&self) -> Result<(), CallError> {
-        self.control(Order::Remind).await
-    }
-
-    /// An order that has no result but to be done.
-    async fn control(&self, order: Order<S>) -> Result<(), CallError> {
-        let (mut answer, reply) = reply::channel::<()>();
-        answer.set(());
-        self.ask(order, answer, reply).await
-    }
-
-    async fn ask<R>(
-        &self,
-        order: Order<S>,
-        answer: Answer,
-        reply: reply::Waiting<R>,
-    ) -> Result<R, CallError> {
-        let placed = self.cell.try_send(Envelope::new(order, Some(answer)), &self.terms)?;
-        // What few calls come to is boxed: each call's future would be as large.
-        let asking = pin!(async {
-            let seat = match placed {
-                Sent::Full(envelope) => {
-                    Box::pin(self.cell.send(envelope, &self.terms)).await?;
-                    None
-                }
-                Sent::Queued => None,
-                Sent::Handled => self.cell.kind().core().lobby().seat(&reply),
-            };
-            if let Some(seat) = &seat {
-                Box::pin(seat.linger(&reply)).await;
-            }
-            reply.wait(self.cell.id()).await
-        });
-        self.within_deadline(asking).await
-    }
-
-    pub(crate) fn cell(&self) -> &Arc<cell::Cell<S>> {
-        &self.cell
-    }
-
-    /// Hands the server to another runtime.
-    pub(crate) async fn transfer(&self, to: Arc<Core>) -> Result<(), CallError> {
-        self.control(Order::Transfer(Box::new(Transfer::new(to)))).await
-    }
-
-    fn with_terms(&self, change: impl FnOnce(&mut Terms<S>)) -> Self {
-        let mut handle = self.clone();
-        change(Arc::make_mut(&mut handle.terms));
-        handle
-    }
-
-    /// `work` had better be pinned already: what is moved from future to future is kept
-    /// in each of them.
-    async fn within_deadline<R>(
-        &self,
-        work: impl Future<Output = Result<R, CallError>>,
-    ) -> Result<R, CallError> {
-        let home = self.cell.kind().core().tokio();
-        match self.deadline.within(self.timeout, home, work).await {
-            Some(result) => result,
-            None => Err(CallError::Timeout { server: self.cell.id().clone(), after: self.timeout }),
-        }
+    /// Moves the server to another runtime.
+    pub(crate) async fn transfer(&self, to: &Arc<Services>) -> Result<(), CallError> {
+        let target = registry::<S>(to).cell(self.core.cell().key());
+        let transfer = Transfer::new(to.clone(), target);
+        self.core.command(Command::Transfer(Box::new(transfer)), &mut None::<()>).await
     }
 }
 
 impl<S: Server> Clone for Handle<S> {
     fn clone(&self) -> Self {
-        self.cell.held();
-        let (cell, terms) = (self.cell.clone(), self.terms.clone());
-        Self { cell, terms, timeout: self.timeout, deadline: Deadline::default() }
-    }
-}
-
-impl<S: Server> Drop for Handle<S> {
-    fn drop(&mut self) {
-        self.cell.let_go();
+        Self::from_core(self.core.clone())
     }
 }
 
 impl<S: Server> fmt::Debug for Handle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Handle").field(self.cell.id()).finish()
+        self.core.fmt(f)
     }
 }
 
@@ -210,7 +130,7 @@ impl<S: Server> fmt::Debug for Handle<S> {
 /// let hasty = counter.with_timeout(Duration::from_millis(10));
 /// let late = hasty.wait(Duration::from_secs(1)).await;
 /// assert!(matches!(late, Err(CallError::Timeout { .. })));
-/// counter.kill(); // drops the handler that waits, and the memory
+/// counter.kill().await?; // drops the handler that waits, and the memory
 /// assert_eq!(counter.add(1).await?, 3);
 ///
 /// counter.stop("moving house").await?; // keeps, under the default policy
@@ -232,8 +152,11 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
 
     /// The server's address: serializable, and good for a client at any time.
     fn address(&self) -> Address<S> {
-        let Handle { cell, terms, .. } = self.handle();
-        Address::from_parts(cell.key().clone(), terms.init.clone())
+        let core = self.handle().core();
+        Address::from_any(&AnyAddress {
+            key: core.cell().key().clone(),
+            init: core.options().init.clone(),
+        })
     }
 
     /// This client with another deadline for each call, from the sending to
@@ -241,9 +164,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// waiting at all.
     #[must_use]
     fn with_timeout(&self, timeout: Duration) -> Self {
-        let mut handle = self.handle().clone();
-        handle.timeout = timeout;
-        Self::from_handle(handle)
+        Self::from_handle(Handle::from_core(self.handle().core().with_timeout(timeout)))
     }
 
     /// This client with a persist level for each message of its own, over the
@@ -263,13 +184,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// let score = runtime.at::<Score>("a", ());
     /// score.add(1).await?; // in memory
     /// score.with_persist(Persist::EveryMessage).add(1).await?; // both are on disk
-    /// score.kill();
+    /// score.kill().await?;
     /// assert_eq!(score.add(0).await?, 2);
     /// # Ok(()) }
     /// ```
     #[must_use]
     fn with_persist(&self, level: Persist) -> Self {
-        Self::from_handle(self.handle().with_terms(|terms| terms.persist = Some(level)))
+        let core = self.handle().core().with_options(|options| options.persist = Some(level));
+        Self::from_handle(Handle::from_core(core))
     }
 
     /// This client with options over all other layers. They count for
@@ -288,14 +210,12 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError::Options`] if one can't be honoured.
-    fn with_options(&self, options: Options) -> Result<Self, OpenError> {
-        options.check().map_err(|reason| {
-            let layer = self.handle().cell.id().to_string();
-            OpenError::Options { layer, reason }
-        })?;
-        let set = |terms: &mut Terms<S>| terms.options = Some(options.into());
-        Ok(Self::from_handle(self.handle().with_terms(set)))
+    /// [`OptionsError`] if one can't be honoured.
+    fn with_options(&self, options: Options) -> Result<Self, OptionsError> {
+        let core = self.handle().core();
+        options.check().map_err(|reason| OptionsError::new(core.server().to_string(), reason))?;
+        let core = core.with_options(|call_options| call_options.options = Some(options.into()));
+        Ok(Self::from_handle(Handle::from_core(core)))
     }
 
     /// The server's events, from now on.
@@ -307,14 +227,16 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let runtime = Runtime::in_memory().await?;
     /// let counter = runtime.at::<Counter>("a", ());
-    /// let mut events = counter.watch();
+    /// let mut events = counter.watch().await?;
     /// counter.add().await?;
     /// assert_eq!(events.next().await, Some(Event::Started));
     /// # Ok(()) }
     /// ```
-    fn watch(&self) -> EventStream {
-        let client = Box::new(self.handle().clone());
-        self.handle().cell.watch(client)
+    fn watch(&self) -> impl Future<Output = Result<EventStream, CallError>> + Send {
+        async {
+            let cell = self.handle().core().cell();
+            Ok(cell.watch(Box::new(cell.clone())))
+        }
     }
 
     /// Queues any message of the server's, `&mut self` methods and reads
@@ -338,7 +260,8 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         &self,
         reason: impl Into<StopReason>,
     ) -> impl Future<Output = Result<(), CallError>> + Send {
-        self.handle().control(Order::Stop(Box::new(Stop { reason: reason.into(), delete: false })))
+        let stop = Stop { reason: reason.into(), deletes: false };
+        async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
     }
 
     /// Ends the server normally and deletes its state, whatever the policy. Also
@@ -348,16 +271,19 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// # Errors
     /// As for [`stop`](Client::stop).
     fn stop_and_delete(&self) -> impl Future<Output = Result<(), CallError>> + Send {
-        self.handle()
-            .control(Order::Stop(Box::new(Stop { reason: StopReason::Normal, delete: true })))
+        let stop = Stop { reason: StopReason::Normal, deletes: true };
+        async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
     }
 
     /// Ends the server without its `terminate` hook, as a crash does: memory
     /// is dropped, stored state stays, the next message starts it again. The
     /// message in progress, if any, is dropped at its next `.await` with
     /// [`CallError::Killed`]; queued messages stay queued.
-    fn kill(&self) {
-        self.handle().cell.kill();
+    fn kill(&self) -> impl Future<Output = Result<(), CallError>> + Send {
+        async {
+            self.handle().core().cell().kill();
+            Ok(())
+        }
     }
 
     /// Gives a server whose restart limit is exceeded a new budget.
@@ -374,11 +300,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// let vase = runtime.at::<Fragile>("vase", ());
     /// vase.touch(true).await.unwrap_err();
     /// assert!(matches!(vase.touch(false).await, Err(CallError::RestartLimit { .. })));
-    /// vase.reset();
+    /// vase.reset().await?;
     /// vase.touch(false).await?;
     /// # Ok(()) }
     /// ```
-    fn reset(&self) {
-        self.handle().cell.reset();
+    fn reset(&self) -> impl Future<Output = Result<(), CallError>> + Send {
+        async {
+            self.handle().core().cell().lock().reset();
+            Ok(())
+        }
     }
 }

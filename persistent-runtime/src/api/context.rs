@@ -1,13 +1,11 @@
-//! What a handler knows of its own server, and what it can have done.
+//! The context of a handler: what it can ask of its own server.
 
 use std::{
     any::Any,
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     hash::{BuildHasher, Hasher, RandomState},
-    mem,
-    panic::resume_unwind,
+    marker::PhantomData,
     pin::pin,
     sync::{Arc, Weak},
     time::{Duration, SystemTime},
@@ -16,16 +14,27 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    api::address::Address, api::client::Client, api::server::Server, api::source::Origin,
-    api::source::Source, call::reply::Outbox, codec, config::options::Journal, engine::cell::Cell,
-    engine::mailbox::Envelope, engine::mailbox::Order, engine::recorded::Given,
-    engine::recorded::Tape, engine::registry::Kind, engine::reminders::Reminder,
-    engine::reminders::Reminders, engine::reminders::When, error::CallError, error::ReplayError,
-    observe::event::Event, services::Core, stop_reason::StopReason, support::sync::Mutex,
-    support::sync::MutexGuard, support::sync::atomic::AtomicBool, support::sync::atomic::Ordering,
-    support::sync::task::JoinSet, support::sync::task::coop::consume_budget,
-    support::sync::time::Instant, support::sync::time::MissedTickBehavior,
-    support::sync::time::interval_at, support::sync::time::sleep,
+    api::{
+        address::Address,
+        client::{Client, Handle},
+        server::Server,
+    },
+    call::reply::DeferredReplies,
+    codec,
+    engine::{
+        context::ContextCore,
+        erased::AnyMessage,
+        recorded::Input,
+        reminders::{Reminders, When},
+        sources::Source,
+    },
+    error::CallError,
+    observe::event::Event,
+    stop_reason::StopReason,
+    support::sync::{
+        task::coop::consume_budget,
+        time::{Instant, MissedTickBehavior, interval_at, sleep},
+    },
 };
 
 /// A server's view of itself, for handlers and hooks that take
@@ -53,103 +62,43 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct Context<S: Server> {
-    kind: Arc<Kind<S>>,
-    /// Weak, for the cell holds the instance that holds this.
-    cell: Weak<Cell<S>>,
-    address: Address<S>,
-    sources: Mutex<Option<Box<Sources>>>,
-    effects: Mutex<Option<Box<Effects<S>>>>,
-    /// Whether `effects` may hold anything: most messages ask for nothing, and
-    /// find out without the lock.
-    touched: AtomicBool,
-    /// Of a server that journals its messages.
-    tape: Option<Box<Mutex<Tape>>>,
-}
-
-/// The timers and streams of an activation; they end with it.
-#[derive(Default)]
-struct Sources {
-    life: Arc<()>,
-    tasks: JoinSet<()>,
-}
-
-/// What is to happen once the message in progress has returned.
-struct Effects<S: Server> {
-    stop: Option<StopReason>,
-    then: VecDeque<S::Message>,
-    reminders: Reminders,
-    /// Whether `reminders` differ from what was last staged.
-    reminded: bool,
-    trouble: Option<CallError>,
-}
-
-impl<S: Server> Default for Effects<S> {
-    fn default() -> Self {
-        Self {
-            stop: None,
-            then: VecDeque::new(),
-            reminders: Reminders::default(),
-            reminded: false,
-            trouble: None,
-        }
-    }
+    core: ContextCore,
+    server: PhantomData<fn(S)>,
 }
 
 impl<S: Server> Context<S> {
-    pub(crate) fn new(cell: &Arc<Cell<S>>, address: Address<S>, reminders: Reminders) -> Self {
-        let effects = reminders
-            .due()
-            .is_some()
-            .then(|| Box::new(Effects { reminders, ..Effects::default() }));
-        Self {
-            kind: cell.kind().clone(),
-            cell: Arc::downgrade(cell),
-            address,
-            sources: Mutex::new(None),
-            effects: Mutex::new(effects),
-            touched: AtomicBool::new(false),
-            tape: match S::JOURNAL {
-                Journal::State => None,
-                Journal::Messages { .. } => Some(Box::new(Mutex::new(Tape::Idle))),
-            },
-        }
+    pub(crate) fn new(core: ContextCore) -> Self {
+        Self { core, server: PhantomData }
     }
 
-    /// A context for messages that are handled again: what they ask for does
-    /// not happen.
-    pub(crate) fn for_replay(&self, cell: &Arc<Cell<S>>) -> Self {
-        let reminders = self.with_reminders(Reminders::clone);
-        let tape = Some(Box::new(Mutex::new(Tape::play(Vec::new()))));
-        Self { tape, ..Self::new(cell, self.address.clone(), reminders) }
+    pub(crate) fn core(&self) -> &ContextCore {
+        &self.core
     }
 
     /// The server's key.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.address.key()
+        &self.core.address().key
     }
 
     /// The server's own address, with the init arguments of the client that
     /// activated it.
     #[must_use]
-    pub fn address(&self) -> &Address<S> {
-        &self.address
+    pub fn address(&self) -> Address<S> {
+        Address::from_any(self.core.address())
     }
 
     /// A client of the server itself, to hand to others. A handler that waits
     /// for an answer of its own server waits until the call's deadline.
     #[must_use]
     pub fn client(&self) -> S::Client {
-        self.client_of(&self.address)
+        self.client_of(&self.address())
     }
 
     /// A client of another server of the same runtime.
     #[must_use]
     pub fn client_of<T: Server>(&self, address: &Address<T>) -> T::Client {
-        if self.is_replay() {
-            return T::Client::from_handle(Core::nowhere().handle(address));
-        }
-        T::Client::from_handle(self.kind.core().handle(address))
+        T::Client::from_handle(Handle::new(&self.core.services(), address))
     }
 
     /// The time, by the clock that the runtime's timers go by, in
@@ -178,7 +127,8 @@ impl<S: Server> Context<S> {
     /// ```
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        let micros = self.given(|| Given::Time(self.kind.core().clock().micros()));
+        let clock = self.core.registry().services().clock();
+        let micros = self.core.input(|| Input::Time(clock.micros()));
         let since_epoch = Duration::from_micros(micros);
         SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH)
     }
@@ -211,28 +161,14 @@ impl<S: Server> Context<S> {
     /// ```
     #[must_use]
     pub fn random(&self) -> u64 {
-        self.given(|| Given::Random(RandomState::new().build_hasher().finish()))
-    }
-
-    fn given(&self, fresh: impl FnOnce() -> Given) -> u64 {
-        let Some(mut tape) = self.tape() else { return fresh().value() };
-        match tape.give(fresh()) {
-            Some(given) => given.value(),
-            None => {
-                drop(tape);
-                // It is on another path than the first time. No hook need hear
-                // of it: the replay ends here, and says why.
-                resume_unwind(Box::new("not what was recorded"))
-            }
-        }
+        self.core.input(|| Input::Random(RandomState::new().build_hasher().finish()))
     }
 
     /// Ends the server behind the message in progress, whose answer is
     /// released with the final commit. Messages queued meanwhile start it
     /// again. In `#[init]` and `#[started]` it waits for the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
-        let reason = reason.into();
-        self.ask(|effects| effects.stop = Some(reason));
+        self.core.effects.stop(reason.into());
     }
 
     /// Handles `message` next, before anything that is queued; several in the
@@ -268,7 +204,7 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn continue_with(&self, message: S::Message) {
-        self.ask(|effects| effects.then.push_back(message));
+        self.core.effects.continue_with(boxed::<S>(message));
     }
 
     /// Sends `message` to this server after `wait`, if it is in memory all the
@@ -302,9 +238,10 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn send_after(&self, wait: Duration, message: S::Message) -> Source {
-        self.source(|send| async move {
+        let message = boxed::<S>(message);
+        self.core.start_source(|sender| async move {
             sleep(wait).await;
-            send.send(message).await;
+            sender.send(message).await;
         })
     }
 
@@ -345,14 +282,14 @@ impl<S: Server> Context<S> {
         message: impl Fn() -> S::Message + Send + 'static,
     ) -> Source {
         assert!(!period.is_zero(), "an interval's period must be longer than zero");
-        self.source(move |send| async move {
+        self.core.start_source(move |sender| async move {
             let first = Instant::now().checked_add(period);
             let Some(first) = first else { return };
             let mut ticks = interval_at(first, period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                if !send.send(message()).await {
+                if !sender.send(boxed::<S>(message())).await {
                     return;
                 }
             }
@@ -386,13 +323,13 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn attach_stream(&self, stream: impl Stream<Item = S::Message> + Send + 'static) -> Source {
-        self.source(|send| async move {
+        self.core.start_source(|sender| async move {
             let mut stream = pin!(stream);
             while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-                if !send.send(message).await {
+                if !sender.send(boxed::<S>(message)).await {
                     return;
                 }
-                // One that is always ready must not keep a thread to itself.
+                // A stream that is always ready must not keep a thread to itself.
                 consume_budget().await;
             }
         })
@@ -431,16 +368,15 @@ impl<S: Server> Context<S> {
     /// ```
     pub fn watch<T: Server>(
         &self,
-        other: &T::Client,
+        other: &Address<T>,
         message: impl Fn(Event) -> S::Message + Send + 'static,
-    ) -> Source
-    where
-        T::Client: Client<T>,
-    {
-        let mut events = other.watch();
-        self.source(|send| async move {
+    ) -> Source {
+        let client = self.client_of(other);
+        let cell = client.handle().core().cell();
+        let mut events = cell.watch(Box::new(cell.clone()));
+        self.core.start_source(|sender| async move {
             while let Some(event) = events.next().await {
-                if !send.send(message(event)).await {
+                if !sender.send(boxed::<S>(message(event))).await {
                     return;
                 }
             }
@@ -485,19 +421,15 @@ impl<S: Server> Context<S> {
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "like every message that is sent")]
     pub fn remind(&self, name: &str, when: impl Into<When>, message: S::Message) {
-        let due = self.kind.core().clock().millis(when.into());
+        let due = self.core.registry().services().clock().millis(when.into());
         let mut bytes = Vec::new();
-        let encoded = codec::encode(&message, &mut bytes);
-        self.ask(|effects| match encoded {
-            Ok(()) => {
-                effects.reminders.set(name, due, bytes);
-                effects.reminded = true;
-            }
+        match codec::encode(&message, &mut bytes) {
+            Ok(()) => self.core.effects.set_reminder(name, due, bytes),
             Err(error) => {
-                let (server, source) = (self.address.id(), error.into());
-                effects.trouble = Some(CallError::Encode { server, source });
+                let (server, source) = (self.core.server(), error.into());
+                self.core.fail(CallError::Encode { server, source });
             }
-        });
+        }
     }
 
     /// Deletes a durable timer; whether there was one.
@@ -534,17 +466,13 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn cancel_reminder(&self, name: &str) -> bool {
-        self.ask(|effects| {
-            let cancelled = effects.reminders.cancel(name);
-            effects.reminded |= cancelled;
-            cancelled
-        })
+        self.core.effects.cancel_reminder(name)
     }
 
     /// The durable timers and when each is due, the earliest first.
     #[must_use]
     pub fn reminders(&self) -> Vec<(String, SystemTime)> {
-        self.with_reminders(Reminders::list)
+        self.core.effects.with_reminders(Reminders::list)
     }
 
     /// Keeps a value that is not stored and yet outlives a panic: a connection,
@@ -579,11 +507,7 @@ impl<S: Server> Context<S> {
     /// ```
     pub fn insert_resource<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
         let value = Arc::new(value);
-        if self.is_replay() {
-            return value;
-        }
-        let replaced =
-            self.cell.upgrade().and_then(|cell| cell.lock().extend().kept.put(name, value.clone()));
+        let replaced = self.core.with_resources(|resources| resources.insert(name, value.clone()));
         drop(replaced);
         value
     }
@@ -591,180 +515,26 @@ impl<S: Server> Context<S> {
     /// The value of that name and type, if one was [inserted](Self::insert_resource).
     #[must_use]
     pub fn resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        if self.is_replay() {
-            return None;
-        }
-        self.cell.upgrade()?.lock().extras()?.kept.get(name)
+        self.core.with_resources(|resources| resources.get(name)).flatten()
     }
 
     /// Takes a kept value out.
     pub fn remove_resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        if self.is_replay() {
-            return None;
-        }
-        self.cell.upgrade()?.lock().extras_mut()?.kept.take(name)
+        self.core.with_resources(|resources| resources.remove(name)).flatten()
     }
 
-    fn source<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        run: impl FnOnce(Sender<S>) -> F,
-    ) -> Source {
-        if self.is_replay() {
-            return Source::silent();
-        }
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let mut sources = self.sources.lock();
-        let Sources { life, tasks } = &mut **sources.get_or_insert_default();
-        let sender = Sender {
-            cell: self.cell.clone(),
-            life: Arc::downgrade(life),
-            cancelled: cancelled.clone(),
-        };
-        // Those that are done take no room.
-        while tasks.try_join_next().is_some() {}
-        Source::new(cancelled, tasks.spawn_on(run(sender), self.kind.core().tokio()))
-    }
-
-    fn effects(&self) -> MutexGuard<'_, Option<Box<Effects<S>>>> {
-        self.effects.lock()
-    }
-
-    /// Adds to the effects.
-    fn ask<T>(&self, add: impl FnOnce(&mut Effects<S>) -> T) -> T {
-        self.touched.store(true, Ordering::Release);
-        add(self.effects().get_or_insert_default())
-    }
-
-    /// Takes something out of the effects.
-    fn settle<T: Default>(&self, take: impl FnOnce(&mut Effects<S>) -> T) -> T {
-        if self.is_quiet() {
-            return T::default();
-        }
-        self.effects().as_deref_mut().map(take).unwrap_or_default()
-    }
-
-    pub(crate) fn outbox(&self) -> Weak<dyn Outbox> {
-        self.cell.clone()
-    }
-
-    /// Whether nothing has been asked for that is not done yet.
-    pub(crate) fn is_quiet(&self) -> bool {
-        if !self.touched.load(Ordering::Acquire) {
-            return true;
-        }
-        let quiet = self.effects().as_ref().is_none_or(|effects| {
-            effects.stop.is_none()
-                && effects.then.is_empty()
-                && effects.trouble.is_none()
-                && !effects.reminded
-        });
-        self.touched.store(!quiet, Ordering::Release);
-        quiet
-    }
-
-    pub(crate) fn take_stop(&self) -> Option<StopReason> {
-        self.settle(|effects| effects.stop.take())
-    }
-
-    pub(crate) fn next_then(&self) -> Option<S::Message> {
-        self.settle(|effects| effects.then.pop_front())
-    }
-
-    /// Takes the message in progress back; its caller is told `error`.
-    pub(crate) fn fail(&self, error: CallError) {
-        self.ask(|effects| effects.trouble = Some(error));
-    }
-
-    pub(crate) fn take_trouble(&self) -> Option<CallError> {
-        self.settle(|effects| effects.trouble.take())
-    }
-
-    fn tape(&self) -> Option<MutexGuard<'_, Tape>> {
-        Some(self.tape.as_ref()?.lock())
-    }
-
-    /// Whether what is handled has been handled before.
-    fn is_replay(&self) -> bool {
-        self.tape().is_some_and(|tape| tape.is_playing())
-    }
-
-    pub(crate) fn set_tape(&self, tape: Tape) {
-        if let Some(mut current) = self.tape() {
-            *current = tape;
-        }
-    }
-
-    /// What was recorded since the tape was set.
-    pub(crate) fn take_tape(&self) -> Vec<Given> {
-        self.tape().map(|mut tape| tape.take()).unwrap_or_default()
-    }
-
-    /// What a replay that `ran` has come to. Nothing that it asked for happens.
-    pub(crate) fn settle_replay(&self, ran: Result<(), String>) -> Result<(), ReplayError> {
-        let reminded = self.settle(|effects| {
-            effects.stop = None;
-            effects.then.clear();
-            effects.trouble = None;
-            mem::take(&mut effects.reminded)
-        });
-        let (torn, more) =
-            self.tape().map(|tape| (tape.is_torn(), tape.has_more())).unwrap_or_default();
-        let diverged = |reason: &str| Err(ReplayError::Diverged { reason: reason.to_owned() });
-        match ran {
-            _ if torn => {
-                diverged("it asked for a time or a random number that it had not asked for")
-            }
-            Err(panic) => Err(ReplayError::Panicked { panic }),
-            Ok(()) if more => diverged("it did not ask for each time and random number again"),
-            Ok(()) if reminded => diverged("it changed a durable timer, which it had not done"),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    pub(crate) fn is_reminded(&self) -> bool {
-        self.settle(|effects| effects.reminded)
-    }
-
-    /// Whether the durable timers have changed since this was last asked.
-    pub(crate) fn take_reminded(&self) -> bool {
-        self.settle(|effects| mem::take(&mut effects.reminded))
-    }
-
-    /// Deletes this durable timer, but not one that was set anew by its name.
-    pub(crate) fn drop_reminder(&self, reminder: &Reminder) {
-        self.ask(|effects| effects.reminded |= effects.reminders.remove(reminder));
-    }
-
-    pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {
-        match self.effects().as_deref() {
-            Some(effects) => read(&effects.reminders),
-            None => read(&Reminders::default()),
-        }
+    pub(crate) fn deferred_replies(&self) -> Weak<dyn DeferredReplies> {
+        self.core.cell().clone()
     }
 }
 
-/// A source's way to its server.
-struct Sender<S: Server> {
-    cell: Weak<Cell<S>>,
-    life: Weak<()>,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl<S: Server> Sender<S> {
-    /// Whether there is a point in sending more.
-    async fn send(&self, message: S::Message) -> bool {
-        let Some(cell) = self.cell.upgrade() else { return false };
-        let origin = Origin { life: self.life.clone(), cancelled: self.cancelled.clone() };
-        // Refused means that the server has failed or the runtime stops:
-        // nobody is there to be told.
-        cell.send(Envelope::new(Order::Info(Box::new((message, origin))), None), &Arc::default())
-            .await
-            .is_ok()
-    }
+/// Boxes a message for its way outside of a queue.
+fn boxed<S: Server>(message: S::Message) -> AnyMessage {
+    Box::new(Some(message))
 }
 
 impl<S: Server> fmt::Debug for Context<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Context").field(&self.address).finish()
+        f.debug_tuple("Context").field(&self.core.server()).finish()
     }
 }

@@ -1,8 +1,12 @@
-//! The types that users and generated code name.
+//! The generic edge: the types that users and generated code name.
+//!
+//! [`typed`] puts a server type behind the engine's seam. The other modules are thin wrappers
+//! around the engine that know the type.
 
 pub(crate) mod address;
 pub(crate) mod agent;
 pub(crate) mod client;
 pub(crate) mod context;
+pub(crate) mod listener;
 pub(crate) mod server;
-pub(crate) mod source;
+pub(crate) mod typed;

@@ -2,12 +2,13 @@
 
 use std::{fmt::Debug, future::Future};
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::{
-    __private::Hook, __private::Method, api::client::Client, api::context::Context,
-    call::reply::Answer, call::reply::Reply, codec, codec::DecodeError, codec::EncodeError,
-    config::options::Journal, config::options::Options, engine::direct::CallersPlace,
+    api::{client::Client, context::Context},
+    call::reply::{Reply, ReplySlot},
+    codec::{self, DecodeError, EncodeError},
+    config::options::{Journal, Options},
+    engine::erased::{Hook, Method},
+    payload::Payload,
     stop_reason::StopReason,
 };
 
@@ -112,62 +113,9 @@ pub trait Server: Sized + Send + 'static {
     }
 }
 
-/// What can travel in a message: an argument or a result of a server's method.
-///
-/// Implemented for each owned type that serde can write and read. The bound
-/// holds for results too, so that a server can move to another process
-/// without a change to its callers.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't travel to or from a persistent server",
-    label = "arguments and results are owned, `Send`, and both `Serialize` and `Deserialize`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or convert it to a type \
-            that has them; `#[skip]` on the method takes it out of the server's interface"
-)]
-pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
-
-/// Where a handler's result goes: the waiting caller's place, or nowhere when
-/// nobody waits.
-pub struct ReplySlot<'a>(Slot<'a>);
-
-enum Slot<'a> {
-    /// The caller waits for a task, or not at all.
-    Queued(&'a mut Option<Answer>),
-    /// The caller runs the handler itself.
-    Direct(&'a mut dyn CallersPlace),
-}
-
-impl<'a> ReplySlot<'a> {
-    pub(crate) fn queued(answer: &'a mut Option<Answer>) -> Self {
-        Self(Slot::Queued(answer))
-    }
-
-    pub(crate) fn direct(place: &'a mut dyn CallersPlace) -> Self {
-        Self(Slot::Direct(place))
-    }
-
-    /// Puts `value` in the caller's place. A caller that waits for another
-    /// type gets [`CallError::NoReply`](crate::CallError::NoReply); generated
-    /// code never mixes them up.
-    pub fn set<R: Send + 'static>(self, value: R) {
-        match self.0 {
-            Slot::Queued(Some(answer)) => answer.set(value),
-            Slot::Queued(None) => {}
-            Slot::Direct(place) => {
-                if let Some(place) = place.value().downcast_mut::<Option<R>>() {
-                    *place = Some(value);
-                }
-            }
-        }
-    }
-
-    /// Takes the caller away, to be answered later.
-    pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
-        let answer = match self.0 {
-            Slot::Queued(answer) => answer.take(),
-            Slot::Direct(place) => Some(place.defer()),
-        };
-        Reply::new(answer, context.outbox())
+impl ReplySlot<'_> {
+    /// Takes the caller away, to be answered by the returned reply.
+    pub fn defer<S: Server, R: Payload>(self, context: &Context<S>) -> Reply<R> {
+        Reply::new(self.take_sender(), context.deferred_replies())
     }
 }

@@ -1,92 +1,82 @@
-//! How callers wait for a commit.
+//! How a caller waits for a commit.
 //!
-//! To wake a thread that sleeps takes up to a third as long as a commit. A caller who
-//! waits alone, and mostly not for long, looks again and again in place of going to
-//! sleep: adaptive spinning, as locks have it, but by yields, so that other tasks have
-//! their turns in between. With more callers about, threads have a better use for the
-//! time, and one wake serves many.
+//! A caller that is the only one to wait, and whose last wait was short, yields and polls again
+//! instead of going to sleep; see [`spin`](crate::support::spin). With more callers waiting,
+//! threads have a better use for the time, and one wake-up serves many.
 
 use std::{
-    num::NonZero,
-    // These decide what a wait costs, and no order of events.
+    // These decide the cost of a wait, not the order of events.
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    thread,
     time::{Duration, Instant},
 };
 
-use crate::{call::reply::Waiting, support::sync::task::yield_now};
+use crate::{
+    call::reply::ReplyReceiver,
+    support::{
+        spin::{BusyWait, COMMIT_SPIN},
+        sync::task::yield_now,
+    },
+};
 
-/// For how long a caller looks again at most. Disks that sync in less are those where a
-/// wake matters.
-const PATIENCE: Duration = if cfg!(shuttle) { Duration::ZERO } else { Duration::from_micros(250) };
-
-/// See the [module](self).
-pub(crate) struct Lobby {
-    callers: AtomicUsize,
-    patience: Duration,
-    /// Whether the last one who came alone had its answer within the patience.
-    is_quick: AtomicBool,
+/// The callers of one runtime that wait for a commit.
+pub(crate) struct CommitWait {
+    waiters: AtomicUsize,
+    limit: Duration,
+    /// True if the last lone waiter was answered within the limit.
+    last_wait_was_short: AtomicBool,
 }
 
-impl Lobby {
-    fn new(patience: Duration) -> Self {
-        Self { callers: AtomicUsize::new(0), patience, is_quick: AtomicBool::new(false) }
+impl CommitWait {
+    pub(crate) fn new(busy_wait: BusyWait) -> Self {
+        Self::within(if busy_wait.is_allowed() { COMMIT_SPIN } else { Duration::ZERO })
     }
 
-    /// A single core is the writer's.
-    fn on(cores: usize) -> Self {
-        Self::new(if cores == 1 { Duration::ZERO } else { PATIENCE })
+    fn within(limit: Duration) -> Self {
+        Self { waiters: AtomicUsize::new(0), limit, last_wait_was_short: AtomicBool::new(false) }
     }
 
-    /// A seat for who waits for `answer`, which a commit keeps, until that is there.
-    pub(crate) fn seat<R>(&self, answer: &Waiting<R>) -> Option<Seat<'_>> {
-        if answer.is_there() {
+    /// Registers a caller that waits for `reply`. Returns `None` if the reply has already arrived.
+    pub(crate) fn register(&self, reply: &ReplyReceiver) -> Option<Waiter<'_>> {
+        if reply.is_ready() {
             return None;
         }
-        let others = self.callers.fetch_add(1, Relaxed);
-        Some(Seat { lobby: self, begin: (others == 0).then(Instant::now) })
+        let others = self.waiters.fetch_add(1, Relaxed);
+        Some(Waiter { commit_wait: self, since: (others == 0).then(Instant::now) })
     }
 }
 
-impl Default for Lobby {
-    fn default() -> Self {
-        Self::on(thread::available_parallelism().map_or(1, NonZero::get))
-    }
+/// One caller that waits for a commit. Dropping it ends the wait.
+pub(crate) struct Waiter<'a> {
+    commit_wait: &'a CommitWait,
+    /// When it began to wait, if it was alone then.
+    since: Option<Instant>,
 }
 
-/// A caller among others.
-pub(crate) struct Seat<'a> {
-    lobby: &'a Lobby,
-    /// When it came, if it was alone then.
-    begin: Option<Instant>,
-}
-
-impl Seat<'_> {
-    /// Waits a moment for the answer, if that is worth it.
-    pub(crate) async fn linger<R>(&self, answer: &Waiting<R>) {
-        if self.lobby.is_quick.load(Relaxed) {
-            while self.is_alone() && self.is_early() && !answer.is_there() {
+impl Waiter<'_> {
+    /// Yields until the reply arrives, as long as that is worth it.
+    pub(crate) async fn spin(&self, reply: &ReplyReceiver) {
+        if self.commit_wait.last_wait_was_short.load(Relaxed) {
+            while self.is_alone() && self.is_within_limit() && !reply.is_ready() {
                 yield_now().await;
             }
         }
     }
 
     fn is_alone(&self) -> bool {
-        self.lobby.callers.load(Relaxed) == 1
+        self.commit_wait.waiters.load(Relaxed) == 1
     }
 
-    fn is_early(&self) -> bool {
-        self.begin.is_some_and(|begin| begin.elapsed() < self.lobby.patience)
+    fn is_within_limit(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < self.commit_wait.limit)
     }
 }
 
-/// Also when the caller gives up.
-impl Drop for Seat<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        if self.begin.is_some() {
-            self.lobby.is_quick.store(self.is_early(), Relaxed);
+        if self.since.is_some() {
+            self.commit_wait.last_wait_was_short.store(self.is_within_limit(), Relaxed);
         }
-        self.lobby.callers.fetch_sub(1, Relaxed);
+        self.commit_wait.waiters.fetch_sub(1, Relaxed);
     }
 }
 
@@ -100,7 +90,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{call::reply::Answer, call::reply::channel};
+    use crate::call::reply::{ReplySender, channel};
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -112,80 +102,79 @@ mod tests {
         }
     }
 
-    fn quick(patience: Duration) -> Lobby {
-        let lobby = Lobby::new(patience);
-        lobby.is_quick.store(true, Relaxed);
-        lobby
+    fn after_a_short_wait(limit: Duration) -> CommitWait {
+        let commit_wait = CommitWait::within(limit);
+        commit_wait.last_wait_was_short.store(true, Relaxed);
+        commit_wait
     }
 
-    /// An answer to come.
-    fn answer() -> (Answer, Waiting<()>) {
-        channel()
+    fn reply() -> (ReplySender, ReplyReceiver) {
+        channel::<()>()
     }
 
     #[test]
-    fn a_caller_alone_looks_again_until_its_answer_is_there() {
-        let (lobby, (answer, waiting)) = (quick(Duration::MAX), answer());
-        let seen = Arc::new(Wakes::default());
-        let waker = seen.clone().into();
+    fn a_lone_caller_polls_again_until_its_reply_arrives() {
+        let (commit_wait, (sender, receiver)) = (after_a_short_wait(Duration::MAX), reply());
+        let wakes = Arc::new(Wakes::default());
+        let waker = wakes.clone().into();
         let mut cx = Context::from_waker(&waker);
-        let seat = lobby.seat(&waiting).unwrap();
-        let mut lingering = pin!(seat.linger(&waiting));
-        for looks in 1..=3 {
-            assert!(lingering.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(seen.0.load(Relaxed), looks, "it has itself polled again");
+        let waiter = commit_wait.register(&receiver).unwrap();
+        let mut spinning = pin!(waiter.spin(&receiver));
+        for polls in 1..=3 {
+            assert!(spinning.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(wakes.0.load(Relaxed), polls, "it schedules its own next poll");
         }
-        answer.release();
-        assert!(lingering.poll(&mut cx).is_ready());
-        assert_eq!(seen.0.load(Relaxed), 3);
+        sender.release();
+        assert!(spinning.poll(&mut cx).is_ready());
+        assert_eq!(wakes.0.load(Relaxed), 3);
     }
 
     #[test]
-    fn callers_who_are_not_alone_sleep() {
-        let (lobby, (_first, waiting)) = (quick(Duration::MAX), answer());
-        let (_second, also_waiting) = answer();
+    fn callers_that_are_not_alone_sleep() {
+        let (commit_wait, (_first, receiver)) = (after_a_short_wait(Duration::MAX), reply());
+        let (_second, other_receiver) = reply();
         let mut cx = Context::from_waker(Waker::noop());
-        let first = lobby.seat(&waiting).unwrap();
+        let first = commit_wait.register(&receiver).unwrap();
         {
-            let mut lingering = pin!(first.linger(&waiting));
-            assert!(lingering.as_mut().poll(&mut cx).is_pending());
-            let second = lobby.seat(&also_waiting).unwrap();
-            assert!(pin!(second.linger(&also_waiting)).poll(&mut cx).is_ready());
-            assert!(lingering.poll(&mut cx).is_ready(), "another has come");
+            let mut spinning = pin!(first.spin(&receiver));
+            assert!(spinning.as_mut().poll(&mut cx).is_pending());
+            let second = commit_wait.register(&other_receiver).unwrap();
+            assert!(pin!(second.spin(&other_receiver)).poll(&mut cx).is_ready());
+            assert!(spinning.poll(&mut cx).is_ready(), "another caller waits");
         }
         assert!(first.is_alone());
         drop(first);
-        assert_eq!(lobby.callers.load(Relaxed), 0);
+        assert_eq!(commit_wait.waiters.load(Relaxed), 0);
     }
 
     #[test]
-    fn where_commits_take_longer_nobody_looks_again_until_they_do_not() {
-        let (_answer, waiting) = answer();
-        let sleeps = |lobby: &Lobby| {
-            let seat = lobby.seat(&waiting).unwrap();
-            pin!(seat.linger(&waiting)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    fn after_a_long_wait_callers_sleep_until_a_wait_is_short_again() {
+        let (_sender, receiver) = reply();
+        let sleeps = |commit_wait: &CommitWait| {
+            let waiter = commit_wait.register(&receiver).unwrap();
+            pin!(waiter.spin(&receiver)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
         };
-        let slow = quick(Duration::ZERO);
-        // None of its patience is used up, and there is none.
-        let fresh = Instant::now() + Duration::from_hours(1);
-        assert!(!Seat { lobby: &slow, begin: Some(fresh) }.is_early());
+        let slow = after_a_short_wait(Duration::ZERO);
+        // No time has passed, and none is allowed.
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert!(!Waiter { commit_wait: &slow, since: Some(later) }.is_within_limit());
         assert!(sleeps(&slow));
-        assert!(!slow.is_quick.load(Relaxed));
-        let lobby = Lobby::new(Duration::MAX);
-        assert!(sleeps(&lobby), "nothing is known yet");
-        assert!(lobby.is_quick.load(Relaxed));
-        assert!(!sleeps(&lobby));
+        assert!(!slow.last_wait_was_short.load(Relaxed));
+        let commit_wait = CommitWait::within(Duration::MAX);
+        assert!(sleeps(&commit_wait), "no wait has ended yet");
+        assert!(commit_wait.last_wait_was_short.load(Relaxed));
+        assert!(!sleeps(&commit_wait));
     }
 
     #[test]
-    fn a_single_core_is_left_to_the_writer() {
-        assert_eq!([1, 2].map(|cores| Lobby::on(cores).patience.is_zero()), [true, false]);
+    fn without_busy_waiting_callers_sleep() {
+        assert!(CommitWait::new(BusyWait::new(false)).limit.is_zero());
     }
 
     #[test]
-    fn who_has_an_answer_takes_no_seat() {
-        let (lobby, (answer, waiting)) = (quick(Duration::MAX), answer());
-        answer.release();
-        assert!(lobby.seat(&waiting).is_none());
+    fn a_caller_whose_reply_has_arrived_is_not_registered() {
+        let (commit_wait, (sender, receiver)) = (after_a_short_wait(Duration::MAX), reply());
+        sender.release();
+        assert!(commit_wait.register(&receiver).is_none());
     }
 }

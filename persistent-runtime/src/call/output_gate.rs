@@ -1,9 +1,8 @@
-//! The output gate: a server's commits in order, and what waits for them.
+//! The output gate: the commits of one server in order, and the replies that wait for them.
 //!
-//! A handler never waits for the disk. Its answer does, and so does each later
-//! answer of that server, which may have seen the change. At most one commit
-//! of a server is in flight; what changes meanwhile becomes one next commit,
-//! in which the last state wins.
+//! A handler never waits for the disk. Its reply does, and so does each later reply of the same
+//! server, which may have seen the change. At most one commit of a server is in flight. What
+//! changes meanwhile is merged into one next commit, in which the last state wins.
 
 use std::{
     future::poll_fn,
@@ -15,59 +14,61 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    call::reply::Answer, error::CallError, error::StorageError, id::ServerId, storage::Commit,
-    storage::CommitHost, storage::Completion, storage::Storage, storage::Update,
-    support::catch::caught,
+    call::reply::ReplySender,
+    error::CallError,
+    id::ServerId,
+    storage::{Commit, CommitHost, Completion, Storage, StorageError, Update},
+    support::catch::catch_unwind,
 };
 
-/// See the [module](self).
-pub(crate) struct Gate {
-    desk: Arc<dyn Desk>,
-    in_flight: bool,
-    /// Numbers the commits.
-    sequence: u64,
+pub(crate) struct OutputGate {
+    host: Arc<dyn GateHost>,
+    /// The sequence number of the commit in flight.
+    in_flight: Option<u64>,
     /// What the commit in flight releases.
-    riding: SmallVec<[Held; 1]>,
+    in_flight_waiters: Waiters,
     /// The next commit.
     staged: Option<Update>,
     /// What the next commit releases.
-    waiting: SmallVec<[Held; 1]>,
+    staged_waiters: Waiters,
     failure: Option<StorageError>,
 }
 
-/// Where the outcome of a submitted commit arrives.
-pub(crate) trait Desk: CommitHost {
+type Waiters = SmallVec<[Waiter; 1]>;
+
+/// The server that the gate belongs to.
+pub(crate) trait GateHost: CommitHost {
     fn server(&self) -> &ServerId;
 
     fn storage(&self) -> &Arc<dyn Storage>;
 
-    /// Nobody waits for the outcome any more.
-    fn abandon_commit(&self);
+    /// Returns the sequence number of the next commit.
+    fn begin_commit(&self) -> u64;
 
-    /// The outcome, once it is there; until then whoever polls is woken with it.
-    fn poll_commit(&self, cx: &mut Context<'_>) -> Poll<Result<(), StorageError>>;
+    /// Returns the outcome of commit `sequence` once. Until it is known, registers the task to be
+    /// woken.
+    fn poll_commit(&self, sequence: u64, cx: &Context<'_>) -> Poll<Result<(), StorageError>>;
 }
 
-enum Held {
-    Answer(Answer),
-    /// Something to do once the commit is done, and only then.
-    Notice(Box<dyn FnOnce() + Send>),
+enum Waiter {
+    Reply(ReplySender),
+    /// Called once the commit is durable, and only then.
+    Callback(Box<dyn FnOnce() + Send>),
 }
 
-impl Gate {
-    pub(crate) fn new(desk: Arc<dyn Desk>) -> Self {
+impl OutputGate {
+    pub(crate) fn new(host: Arc<dyn GateHost>) -> Self {
         Self {
-            desk,
-            in_flight: false,
-            sequence: 0,
-            riding: SmallVec::new(),
+            host,
+            in_flight: None,
+            in_flight_waiters: SmallVec::new(),
             staged: None,
-            waiting: SmallVec::new(),
+            staged_waiters: SmallVec::new(),
             failure: None,
         }
     }
 
-    /// Makes `update` part of the next commit, on top of what was staged before.
+    /// Merges `update` into the next commit.
     pub(crate) fn stage(&mut self, update: Update) {
         match &mut self.staged {
             Some(staged) => staged.merge(update),
@@ -75,45 +76,49 @@ impl Gate {
         }
     }
 
-    /// Releases `answer` with `outcome` once all that was staged is durable.
-    pub(crate) fn hold(&mut self, answer: Option<Answer>, outcome: Result<(), CallError>) {
-        if let Some(mut answer) = answer {
+    /// Releases `reply` with `outcome` once everything that was staged is durable.
+    pub(crate) fn release_after_commit(
+        &mut self,
+        reply: Option<ReplySender>,
+        outcome: Result<(), CallError>,
+    ) {
+        if let Some(mut reply) = reply {
             if let Err(error) = outcome {
-                answer.fail(error);
+                reply.fail(error);
             }
-            self.push(Held::Answer(answer));
+            self.push(Waiter::Reply(reply));
         }
     }
 
-    /// Calls `notice` once all that was staged is durable; never, if that fails.
-    pub(crate) fn then(&mut self, notice: impl FnOnce() + Send + 'static) {
-        self.push(Held::Notice(Box::new(notice)));
+    /// Calls `callback` once everything that was staged is durable; never, if that fails.
+    pub(crate) fn on_commit(&mut self, callback: impl FnOnce() + Send + 'static) {
+        self.push(Waiter::Callback(Box::new(callback)));
     }
 
-    fn push(&mut self, held: Held) {
+    fn push(&mut self, waiter: Waiter) {
         if self.staged.is_some() {
-            self.waiting.push(held);
-        } else if self.in_flight {
-            self.riding.push(held);
+            self.staged_waiters.push(waiter);
+        } else if self.in_flight.is_some() {
+            self.in_flight_waiters.push(waiter);
         } else {
-            held.release();
+            waiter.release();
         }
     }
 
-    /// How much waits here.
-    pub(crate) fn held(&self) -> usize {
-        self.riding.len() + self.waiting.len()
+    /// Returns how many replies and callbacks wait.
+    pub(crate) fn waiters(&self) -> usize {
+        self.in_flight_waiters.len() + self.staged_waiters.len()
     }
 
-    /// Drives the commits; ready when all is settled.
+    /// Drives the commits. Ready once everything is settled.
     ///
-    /// After a failed commit everything held has been told, what was staged on
-    /// top of it is dropped, and [`take_failure`](Self::take_failure) says so:
-    /// memory is then ahead of the store and must be loaded again.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// After a failed commit, every waiting reply has the error, what was staged on top of the
+    /// failed state is dropped, and [`take_failure`](Self::take_failure) returns the error: memory
+    /// is then ahead of the storage and must be loaded again.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         loop {
-            if self.in_flight {
-                match ready!(self.desk.poll_commit(cx)) {
+            if let Some(sequence) = self.in_flight {
+                match ready!(self.host.poll_commit(sequence, cx)) {
                     Ok(()) => self.release(),
                     Err(error) => self.fail(error),
                 }
@@ -124,98 +129,89 @@ impl Gate {
         }
     }
 
-    /// The submitted commit is done: goes on with the next one. If there is none,
-    /// returns what is to be released.
+    /// Continues after the commit in flight has succeeded. Returns what is to be released if there
+    /// is no next commit.
     pub(crate) fn advance(&mut self) -> Option<Released> {
         if self.staged.is_none() {
-            self.in_flight = false;
-            return Some(Released(mem::take(&mut self.riding)));
+            self.in_flight = None;
+            return Some(Released(mem::take(&mut self.in_flight_waiters)));
         }
         self.release();
         self.begin();
         None
     }
 
-    /// Begins the next commit, if there is one.
+    /// Submits the next commit, if there is one.
     fn begin(&mut self) -> bool {
         let Some(update) = self.staged.take() else { return false };
-        self.sequence += 1;
-        let commit = Commit::new(self.desk.server().clone(), update).with_sequence(self.sequence);
-        // It is empty, and its memory is of use.
-        mem::swap(&mut self.riding, &mut self.waiting);
-        let completion = Completion::new(self.desk.clone(), self.sequence);
-        self.in_flight = true;
-        let storage = self.desk.storage().clone();
+        let sequence = self.host.begin_commit();
+        let commit = Commit::new(self.host.server().clone(), update).with_sequence(sequence);
+        // The empty one of the two keeps its memory.
+        mem::swap(&mut self.in_flight_waiters, &mut self.staged_waiters);
+        self.in_flight = Some(sequence);
+        let completion = Completion::new(self.host.clone(), sequence);
+        let storage = self.host.storage().clone();
         // A panic drops the completion, which reports an error.
-        drop(caught(|| storage.submit(commit, completion)));
+        let _ = catch_unwind(|| storage.submit(commit, completion));
         true
     }
 
-    /// Whether nothing is needed to go on but the outcome of a submitted commit,
-    /// and what it releases is quickly done.
-    pub(crate) fn is_submitted(&self) -> bool {
-        let is_answer = |held: &Held| matches!(held, Held::Answer(..));
-        self.in_flight && self.riding.iter().chain(&self.waiting).all(is_answer)
+    /// Returns the sequence number of the commit in flight, if its outcome is all that is needed
+    /// to continue and releasing its waiters is quick.
+    pub(crate) fn sole_commit(&self) -> Option<u64> {
+        let is_reply = |waiter: &Waiter| matches!(waiter, Waiter::Reply(_));
+        let waiters = self.in_flight_waiters.iter().chain(&self.staged_waiters);
+        self.in_flight.filter(|_| waiters.into_iter().all(is_reply))
     }
 
     fn release(&mut self) {
-        self.in_flight = false;
-        self.riding.drain(..).for_each(Held::release);
+        self.in_flight = None;
+        self.in_flight_waiters.drain(..).for_each(Waiter::release);
     }
 
-    /// Waits until all is settled.
-    pub(crate) async fn settle(&mut self) {
+    /// Waits until everything is settled.
+    pub(crate) async fn drain(&mut self) {
         poll_fn(|cx| self.poll(cx)).await;
     }
 
-    /// What failed since this was last asked.
+    /// Returns the error of a failed commit, once.
     pub(crate) fn take_failure(&mut self) -> Option<StorageError> {
         self.failure.take()
     }
 
-    /// Whether something has failed that nobody has asked for yet.
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.is_some()
     }
 
     fn fail(&mut self, error: StorageError) {
-        self.in_flight = false;
+        self.in_flight = None;
         self.staged = None;
-        for held in self.riding.drain(..).chain(self.waiting.drain(..)) {
-            if let Held::Answer(mut answer) = held {
-                let server = self.desk.server().clone();
-                answer.fail(CallError::Storage { server, source: error.clone() });
-                answer.release();
+        for waiter in self.in_flight_waiters.drain(..).chain(self.staged_waiters.drain(..)) {
+            if let Waiter::Reply(mut reply) = waiter {
+                let server = self.host.server().clone();
+                reply.fail(CallError::Storage { server, source: error.clone() });
+                reply.release();
             }
         }
         self.failure = Some(error);
     }
 }
 
-/// An outcome that comes later must not be taken for that of another commit.
-impl Drop for Gate {
-    fn drop(&mut self) {
-        if self.in_flight {
-            self.desk.abandon_commit();
-        }
-    }
-}
-
-/// What a commit has released.
-pub(crate) struct Released(SmallVec<[Held; 1]>);
+/// The waiters of a commit that has succeeded.
+pub(crate) struct Released(Waiters);
 
 impl Released {
     pub(crate) fn release(self) {
-        self.0.into_iter().for_each(Held::release);
+        self.0.into_iter().for_each(Waiter::release);
     }
 }
 
-impl Held {
+impl Waiter {
     fn release(self) {
         match self {
-            Self::Answer(answer) => answer.release(),
-            // A listener's panic harms nobody.
-            Self::Notice(notice) => drop(caught(notice)),
+            Self::Reply(reply) => reply.release(),
+            // A listener's panic ends here.
+            Self::Callback(callback) => drop(catch_unwind(callback)),
         }
     }
 }

@@ -1,4 +1,8 @@
-//! The way back from a handler to the caller who waits for it.
+//! The way of a result from a handler back to the caller that waits for it.
+//!
+//! A [`ReplySender`] and a [`ReplyReceiver`] share one slot. The handler sets the value; the
+//! [output gate](super::output_gate) releases it to the caller once every commit that it depends
+//! on is durable. Only the slot's value has the type of the result: the code here exists once.
 
 use std::{
     any::Any,
@@ -12,168 +16,264 @@ use std::{
 
 use tokio::task::coop::consume_budget;
 
-use crate::{error::CallError, id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
+use crate::{error::CallError, id::ServerId, payload::Payload, support::sync::Mutex};
 
-/// A place for one handler's result, and the caller who waits for it.
-pub(crate) fn channel<R: Send + 'static>() -> (Answer, Waiting<R>) {
-    let place = Arc::new(Place(Mutex::new(Content {
-        result: Ok(None),
-        stage: Stage::Held { waiting: None },
+/// Creates a slot for one result of type `R`.
+pub(crate) fn channel<R: Send + 'static>() -> (ReplySender, ReplyReceiver) {
+    let slot: Arc<Slot> = Arc::new(Slot(Mutex::new(Content {
+        stage: Stage::Held { waiter: None },
+        error: None,
+        value: None::<R>,
     })));
-    (Answer(Some(place.clone())), Waiting(place))
+    (ReplySender(Some(slot.clone())), ReplyReceiver(slot))
 }
 
-/// The server's end. Dropping it tells the caller that the runtime is gone.
-pub(crate) struct Answer(Option<Arc<dyn ErasedPlace>>);
+struct Slot<V: ?Sized = dyn Any + Send>(Mutex<Content<V>>);
 
-impl Answer {
-    /// Puts `value` in the caller's place, if that is of its type.
-    pub(crate) fn set<R: Send + 'static>(&mut self, value: R) {
-        if let Some(place) = &self.0 {
-            place.set(&mut Some(value));
-        }
-    }
-
-    /// Puts an error in place of the result, unless there is one already.
-    pub(crate) fn fail(&mut self, error: CallError) {
-        if let Some(place) = &self.0 {
-            place.fail(error);
-        }
-    }
-
-    /// Lets the caller have the result.
-    pub(crate) fn release(mut self) {
-        if let Some(place) = self.0.take() {
-            place.end(Stage::Released);
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(place) = self.0.take() {
-            place.end(Stage::Dropped);
-        }
-    }
-}
-
-/// A [`Place`] whatever its type.
-trait ErasedPlace: Send + Sync {
-    /// `value` is an `Option<R>`.
-    fn set(&self, value: &mut dyn Any);
-    fn fail(&self, error: CallError);
-    fn end(&self, stage: Stage);
-}
-
-struct Place<R>(Mutex<Content<R>>);
-
-struct Content<R> {
-    result: Result<Option<R>, CallError>,
+/// Nothing of the user's is dropped while the slot is locked.
+struct Content<V: ?Sized> {
     stage: Stage,
+    error: Option<CallError>,
+    /// An `Option<R>`.
+    value: V,
 }
 
 enum Stage {
-    Held { waiting: Option<Waker> },
+    /// The result is not released yet.
+    Held { waiter: Option<Waker> },
+    /// The caller may take the result.
     Released,
+    /// The sender was dropped: the runtime is gone.
     Dropped,
 }
 
-impl<R> Place<R> {
-    /// Nothing of the user's is dropped under this lock.
-    fn lock(&self) -> MutexGuard<'_, Content<R>> {
-        self.0.lock()
-    }
-}
+/// The server's end of a call. Dropping it tells the caller that the runtime is gone.
+pub(crate) struct ReplySender(Option<Arc<Slot>>);
 
-impl<R: Send + 'static> ErasedPlace for Place<R> {
-    fn set(&self, value: &mut dyn Any) {
-        let mut content = self.lock();
-        if let (Ok(None), Some(value)) = (&content.result, value.downcast_mut::<Option<R>>()) {
-            content.result = Ok(value.take());
-        }
-    }
-
-    fn fail(&self, error: CallError) {
-        let mut content = self.lock();
-        if content.result.is_ok() {
-            let value = mem::replace(&mut content.result, Err(error));
-            drop(content);
-            drop(value);
-        }
-    }
-
-    fn end(&self, stage: Stage) {
-        let stage = mem::replace(&mut self.lock().stage, stage);
-        if let Stage::Held { waiting: Some(waker) } = stage {
-            waker.wake();
-        }
-    }
-}
-
-/// The caller's end.
-pub(crate) struct Waiting<R>(Arc<Place<R>>);
-
-impl<R> Waiting<R> {
-    pub(crate) async fn wait(self, server: &ServerId) -> Result<R, CallError> {
-        // A caller whose answers are always there must not keep its thread.
-        consume_budget().await;
-        match poll_fn(|cx| self.poll(cx)).await {
-            Some(Ok(Some(value))) => Ok(value),
-            Some(Ok(None)) => Err(CallError::NoReply { server: server.clone() }),
-            Some(Err(error)) => Err(error),
-            None => Err(CallError::RuntimeStopped { server: server.clone() }),
-        }
-    }
-
-    /// Whether there is nothing left to wait for.
-    pub(crate) fn is_there(&self) -> bool {
-        !matches!(self.0.lock().stage, Stage::Held { .. })
-    }
-
-    /// The result; none if it was dropped.
-    fn poll(&self, cx: &Context<'_>) -> Poll<Option<Result<Option<R>, CallError>>> {
-        let mut content = self.0.lock();
-        match &mut content.stage {
-            Stage::Held { waiting } => {
-                let same = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-                let former = if same { None } else { waiting.replace(cx.waker().clone()) };
-                drop(content);
-                drop(former);
-                Poll::Pending
+impl ReplySender {
+    /// Calls `set` with the slot's value, unless the call has failed.
+    fn set(&self, set: impl FnOnce(&mut (dyn Any + Send))) {
+        if let Some(slot) = &self.0 {
+            let mut content = slot.0.lock();
+            if content.error.is_none() {
+                set(&mut content.value);
             }
-            Stage::Released => Poll::Ready(Some(mem::replace(&mut content.result, Ok(None)))),
-            Stage::Dropped => Poll::Ready(None),
+        }
+    }
+
+    /// Sets the result. A result of another type than the caller's is ignored.
+    pub(crate) fn set_result<R: Send + 'static>(&self, value: R) {
+        self.set(|place| put(place, value));
+    }
+
+    /// Replaces the result by an error, unless there is an error already.
+    pub(crate) fn fail(&mut self, error: CallError) {
+        if let Some(slot) = &self.0 {
+            slot.0.lock().error.get_or_insert(error);
+        }
+    }
+
+    /// Releases the result to the caller and wakes it.
+    pub(crate) fn release(mut self) {
+        self.end(Stage::Released);
+    }
+
+    fn end(&mut self, stage: Stage) {
+        if let Some(slot) = self.0.take() {
+            let stage = mem::replace(&mut slot.0.lock().stage, stage);
+            if let Stage::Held { waiter: Some(waker) } = stage {
+                waker.wake();
+            }
         }
     }
 }
 
-/// Whoever waited no longer does: it must not be kept by what it waited for.
-impl<R> Drop for Waiting<R> {
+impl Drop for ReplySender {
     fn drop(&mut self) {
-        let mut content = self.0.lock();
-        if let Stage::Held { waiting } = &mut content.stage {
-            let waker = waiting.take();
+        self.end(Stage::Dropped);
+    }
+}
+
+/// The caller's end of a call.
+pub(crate) struct ReplyReceiver(Arc<Slot>);
+
+impl ReplyReceiver {
+    /// Waits for the release and moves the result into `target`, an `Option<R>`.
+    ///
+    /// Cancel safe: a dropped wait leaves the result in the slot.
+    pub(crate) async fn receive(
+        &self,
+        server: &ServerId,
+        target: &mut (dyn ReplyTarget + '_),
+    ) -> Result<(), CallError> {
+        // A caller whose replies are always ready must not keep its thread.
+        consume_budget().await;
+        poll_fn(|cx| self.poll_released(cx)).await;
+        let mut content = self.0.0.lock();
+        if let Stage::Dropped = content.stage {
+            return Err(CallError::RuntimeStopped { server: server.clone() });
+        }
+        match content.error.take() {
+            Some(error) => Err(error),
+            None => {
+                target.take_from(&mut content.value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns true if there is nothing left to wait for.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self.0.0.lock().stage, Stage::Held { .. })
+    }
+
+    fn poll_released(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut content = self.0.0.lock();
+        let Stage::Held { waiter } = &mut content.stage else { return Poll::Ready(()) };
+        let same = waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let former = if same { None } else { waiter.replace(cx.waker().clone()) };
+        drop(content);
+        drop(former);
+        Poll::Pending
+    }
+}
+
+/// Drops the waker, so that the slot does not keep the caller's task alive.
+impl Drop for ReplyReceiver {
+    fn drop(&mut self) {
+        let mut content = self.0.0.lock();
+        if let Stage::Held { waiter } = &mut content.stage {
+            let waker = waiter.take();
             drop(content);
             drop(waker);
         }
     }
 }
 
-/// Takes answers that are given outside of their own handler.
-pub(crate) trait Outbox: Send + Sync {
-    fn post(&self, answer: Answer);
+/// A caller's place for one result, on its own stack: all that a call does with the type of its
+/// result.
+pub(crate) trait ReplyTarget: Send {
+    /// Returns the place, an `Option<R>`.
+    fn place(&mut self) -> &mut dyn Any;
+
+    /// Moves a result out of a slot, or out of another place.
+    fn take_from(&mut self, value: &mut dyn Any);
+
+    /// Moves the result, if there is one, into a new slot.
+    fn channel(&mut self) -> (ReplySender, ReplyReceiver);
 }
 
-/// A caller to be answered later: a method that takes a `Reply<T>` returns
-/// nothing, and its call returns what the reply is sent.
+impl<R: Send + 'static> ReplyTarget for Option<R> {
+    fn place(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn take_from(&mut self, value: &mut dyn Any) {
+        if let Some(value) = value.downcast_mut::<Self>() {
+            *self = value.take();
+        }
+    }
+
+    fn channel(&mut self) -> (ReplySender, ReplyReceiver) {
+        let (sender, receiver) = channel::<R>();
+        if let Some(value) = self.take() {
+            sender.set_result(value);
+        }
+        (sender, receiver)
+    }
+}
+
+/// Puts `value` into an `Option<R>`.
+fn put<R: 'static>(place: &mut (dyn Any + Send), value: R) {
+    if let Some(place) = place.downcast_mut::<Option<R>>() {
+        *place = Some(value);
+    }
+}
+
+/// The caller of a message that runs inline.
+pub(crate) struct InlineCaller<'a> {
+    pub(crate) target: &'a mut dyn ReplyTarget,
+    /// Set once the handler has deferred the reply.
+    pub(crate) deferred: Option<ReplyReceiver>,
+}
+
+/// Where a handler puts its result: the place of the waiting caller, or nowhere.
+pub struct ReplySlot<'a>(To<'a>);
+
+enum To<'a> {
+    /// A caller that waits for a task, or none.
+    Sender(&'a mut Option<ReplySender>),
+    /// A caller that runs the handler itself.
+    Caller(&'a mut (dyn Deferrable + 'a)),
+}
+
+/// An [`InlineCaller`], without its lifetime.
+trait Deferrable: Send {
+    fn place(&mut self) -> &mut dyn Any;
+    fn defer(&mut self) -> ReplySender;
+}
+
+impl Deferrable for InlineCaller<'_> {
+    fn place(&mut self) -> &mut dyn Any {
+        self.target.place()
+    }
+
+    fn defer(&mut self) -> ReplySender {
+        let (sender, receiver) = self.target.channel();
+        self.deferred = Some(receiver);
+        sender
+    }
+}
+
+impl<'a> ReplySlot<'a> {
+    pub(crate) fn to_sender(sender: &'a mut Option<ReplySender>) -> Self {
+        Self(To::Sender(sender))
+    }
+
+    pub(crate) fn to_caller(caller: &'a mut InlineCaller<'_>) -> Self {
+        Self(To::Caller(caller))
+    }
+
+    /// Sets the result. A caller that waits for another type gets
+    /// [`CallError::NoReply`](crate::CallError::NoReply); generated code never mixes them up.
+    pub fn set<R: Payload>(self, value: R) {
+        match self.0 {
+            To::Sender(Some(sender)) => sender.set_result(value),
+            To::Sender(None) => {}
+            To::Caller(caller) => {
+                if let Some(place) = caller.place().downcast_mut::<Option<R>>() {
+                    *place = Some(value);
+                }
+            }
+        }
+    }
+
+    /// Takes the caller away, to be answered later.
+    pub(crate) fn take_sender(self) -> Option<ReplySender> {
+        match self.0 {
+            To::Sender(sender) => sender.take(),
+            To::Caller(caller) => Some(caller.defer()),
+        }
+    }
+}
+
+/// Takes replies that are sent outside of their own handler.
+pub(crate) trait DeferredReplies: Send + Sync {
+    fn post(&self, reply: ReplySender);
+}
+
+/// A caller to be answered later.
 ///
-/// Keep it where nothing is stored, in a `#[serde(skip)]` field say, or move it
-/// to a task. Like every answer, this one leaves after the commits that it may
-/// depend on: sent in a handler, it shares that handler's fate, its panic or
-/// failed commit included. The call's deadline goes on all the while.
+/// A method that takes a `Reply<T>` returns nothing; its call returns what is
+/// [sent](Self::send). Keep the reply where nothing is stored, e.g. in a `#[serde(skip)]` field,
+/// or move it to a task.
 ///
-/// Dropping it unsent, as a crash or the end of the server does, answers the
-/// caller with [`CallError::NoReply`].
+/// Like every reply, this one leaves after the commits that it may depend on: sent inside a
+/// handler, it shares that handler's fate, including its panic or failed commit. The deadline of
+/// the call is not extended.
+///
+/// Dropping a reply unsent, as a crash or the end of the server does, answers the caller with
+/// [`CallError::NoReply`].
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, Reply, Runtime};
@@ -213,41 +313,35 @@ pub(crate) trait Outbox: Send + Sync {
 /// ```
 #[must_use = "a caller waits for it"]
 pub struct Reply<T> {
-    /// Locked by nobody: it makes a state that keeps replies `Sync`, so that it
-    /// can have `async` methods with `&self`.
-    answer: Mutex<Option<Answer>>,
-    outbox: Weak<dyn Outbox>,
+    /// Never locked: the mutex makes a state that keeps replies `Sync`, so that the state can
+    /// have `async` methods with `&self`.
+    sender: Mutex<Option<ReplySender>>,
+    server: Weak<dyn DeferredReplies>,
     value: PhantomData<fn(T)>,
 }
 
-impl<T: Send + 'static> Reply<T> {
-    pub(crate) fn new(answer: Option<Answer>, outbox: Weak<dyn Outbox>) -> Self {
-        Self { answer: Mutex::new(answer), outbox, value: PhantomData }
+impl<T: Payload> Reply<T> {
+    pub(crate) fn new(sender: Option<ReplySender>, server: Weak<dyn DeferredReplies>) -> Self {
+        Self { sender: Mutex::new(sender), server, value: PhantomData }
     }
 
-    /// Answers the caller. One who gave up, or did not wait in the first
-    /// place, is no error.
+    /// Answers the caller. A caller that gave up, or did not wait in the first place, is no
+    /// error.
     pub fn send(mut self, value: T) {
-        let Some(mut answer) = self.take() else { return };
-        answer.set(value);
-        match self.outbox.upgrade() {
-            Some(outbox) => outbox.post(answer),
+        let Some(sender) = self.sender.get_mut().take() else { return };
+        sender.set_result(value);
+        match self.server.upgrade() {
+            Some(server) => server.post(sender),
             // A server that is gone has nothing left to commit.
-            None => answer.release(),
+            None => sender.release(),
         }
-    }
-}
-
-impl<T> Reply<T> {
-    fn take(&mut self) -> Option<Answer> {
-        self.answer.get_mut().take()
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(answer) = self.take() {
-            answer.release();
+        if let Some(sender) = self.sender.get_mut().take() {
+            sender.release();
         }
     }
 }

@@ -1,61 +1,135 @@
-//! One address: its mailbox and, while it is in memory, its server.
+//! A cell: one address in memory.
 //!
-//! A cell is there for as long as somebody holds a client of it, it is in
-//! memory, or it has something to remember: crashes, kept values, where its server
-//! was handed to. So a message that meets an unloading
-//! server has nowhere wrong to go: it queues in the same cell, and the cell's
-//! task activates the server again. A cell leaves the registry under the
+//! A cell stays in the registry while a client of it exists, while its server is in memory, and
+//! while it has something to remember: crashes, resources, or where its server was transferred.
+//! So a message that meets an unloading server has nowhere wrong to go: it queues in the same
+//! cell, and the cell's task activates the server again. A cell leaves the registry under the
 //! registry's lock, when nobody can send to it any more.
 
 use std::{
     any::Any,
-    mem,
     pin::{Pin, pin},
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{self, Poll},
 };
 
 use crate::{
-    api::server::Server, call::output_gate::Desk, call::reply::Answer, call::reply::Outbox,
-    config::settings::Settings, engine::crash_budget::Crashes, engine::mailbox::Envelope,
-    engine::mailbox::Extras, engine::mailbox::Mailbox, engine::mailbox::Order,
-    engine::mailbox::Phase, engine::mailbox::Sent, engine::mailbox::Terms, engine::registry::Kind,
-    engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
-    engine::visit, error::CallError, error::StorageError, id::ServerId, observe::event::Event,
-    observe::event::EventStream, observe::event::Watchers, services::Active,
-    stop_reason::StopReason, storage::CommitHost, storage::Storage, support::catch::caught,
-    support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
-    support::sync::MutexGuard, support::sync::Notify, support::sync::atomic::AtomicBool,
-    support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
+    call::{
+        output_gate::GateHost,
+        reply::{DeferredReplies, ReplySender},
+    },
+    config::settings::Settings,
+    engine::{
+        capacity::CapacityWaiter,
+        command::{CallOptions, Command, Content, Envelope, refuse},
+        erased::Method,
+        inline,
+        instance::{Instance, earliest},
+        mailbox::{Mailbox, Start},
+        registry::Registry,
+        services::ShutdownGuard,
+        task::{Step, Task},
+    },
+    error::CallError,
+    id::ServerId,
+    observe::event::{Event, EventStream, Watchers},
+    stop_reason::StopReason,
+    storage::{CommitHost, Storage, StorageError},
+    support::{
+        catch::catch_unwind,
+        expiry::{CompactInstant, Expire},
+        sync::{
+            Mutex, MutexGuard,
+            atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        },
+    },
 };
 
-/// See the [module](self).
+/// One address: its mailbox and, while it is in memory, its server.
 ///
-/// What a busy task looks at between two messages is a cache line away from what
-/// their senders write to.
+/// The fields that a busy task reads between two messages come first, a cache line away from the
+/// mailbox, which senders write to.
 #[repr(C)]
-pub(crate) struct Cell<S: Server> {
-    /// Whether the task should look into the mailbox before its next message: at
-    /// the outbox, or because the server is killed.
-    beckons: AtomicBool,
-    /// Whether a submitted commit is over, and its task has not seen it yet.
-    settled: AtomicBool,
-    kind: Arc<Kind<S>>,
-    /// How many clients there are. It leaves 0 under the registry's lock only.
-    handles: AtomicUsize,
+pub(crate) struct Cell {
+    /// True if the task should look into the mailbox before its next message: a reply was posted,
+    /// or the server is killed.
+    has_signal: AtomicBool,
+    /// The sequence number of the last commit that was begun. Only the task writes it.
+    commit_sequence: AtomicU64,
+    /// The sequence number of the last commit whose outcome the task has not seen, or 0.
+    finished_commit: AtomicU64,
+    registry: Arc<Registry>,
+    /// The number of clients. It leaves 0 only under the registry's lock.
+    references: AtomicUsize,
     id: ServerId,
-    mailbox: Mutex<Mailbox<S>>,
+    mailbox: Mutex<Mailbox>,
 }
 
-impl<S: Server> Cell<S> {
-    pub(crate) fn new(kind: Arc<Kind<S>>, id: ServerId) -> Self {
+/// What has become of a message that was offered to a mailbox.
+pub(crate) enum SendOutcome {
+    /// There is no capacity; the message is still in its slot.
+    Full(Option<ReplySender>),
+    /// The message is queued or with a task, or its caller was refused.
+    Queued,
+    /// The message was handled inline. Its reply may wait for a commit or for its handler.
+    Handled,
+}
+
+/// A message or command on its way into a mailbox.
+pub(crate) enum Outgoing<'a> {
+    /// A slot with the message.
+    Message(&'a mut (dyn Any + Send), Method),
+    /// An envelope without options. Always `Some`, until it is taken.
+    Envelope(&'a mut Option<Envelope>),
+}
+
+/// What waits for capacity.
+pub(crate) enum Waiting<'a> {
+    Message(&'a mut (dyn Any + Send), Method),
+    Envelope(Option<Envelope>),
+}
+
+impl Waiting<'_> {
+    fn outgoing(&mut self) -> Outgoing<'_> {
+        match self {
+            Self::Message(slot, method) => Outgoing::Message(&mut **slot, *method),
+            Self::Envelope(envelope) => Outgoing::Envelope(envelope),
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    /// Returns true if the sender waits for something that can be done at once: that may be done
+    /// inline.
+    fn runs_inline(&self, reply: Option<&ReplySender>) -> bool {
+        match self {
+            Self::Message(_, method) => reply.is_some() && !method.is_async,
+            Self::Envelope(envelope) => envelope.as_ref().is_some_and(|envelope| {
+                envelope.reply.is_some()
+                    && matches!(
+                        envelope.content,
+                        Content::Command(Command::Start | Command::Stop(_))
+                    )
+            }),
+        }
+    }
+
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Envelope(Some(envelope))
+            if matches!(envelope.content, Content::Command(Command::Stop(_))))
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(registry: Arc<Registry>, id: ServerId) -> Self {
         Self {
+            has_signal: AtomicBool::new(false),
+            commit_sequence: AtomicU64::new(0),
+            finished_commit: AtomicU64::new(0),
+            registry,
+            references: AtomicUsize::new(0),
             id,
-            kind,
-            handles: AtomicUsize::new(0),
-            beckons: AtomicBool::new(false),
-            settled: AtomicBool::new(false),
-            mailbox: Mutex::new(Mailbox::new()),
+            mailbox: Mutex::default(),
         }
     }
 
@@ -67,302 +141,312 @@ impl<S: Server> Cell<S> {
         self.id.shared_key()
     }
 
-    pub(crate) fn kind(&self) -> &Arc<Kind<S>> {
-        &self.kind
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
-    /// The settings of servers that nobody has set options for.
+    /// Returns the settings of servers for which no client has set options.
     pub(crate) fn settings(&self) -> &Arc<Settings> {
-        self.kind.settings()
+        self.registry.settings()
     }
 
-    /// Nothing may be dropped under this lock that could hold a client.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<S>> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// See the [lock rules](super::mailbox).
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock()
     }
 
-    pub(crate) fn held(&self) {
-        self.handles.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn let_go(&self) {
-        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.kind.release(&self.id);
-        }
-    }
-
-    /// Whether the registry can do without this cell. The registry asks under
-    /// its lock, so that no client can appear meanwhile.
+    /// Returns true if the registry can drop this cell. The registry calls this under its lock, so
+    /// that no client can appear meanwhile.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.handles.load(Ordering::Acquire) == 0 && {
-            let mailbox = self.lock();
-            matches!(mailbox.phase, Phase::Absent) && mailbox.extras().is_none_or(Extras::is_void)
-        }
+        self.references.load(Ordering::Acquire) == 0 && self.lock().is_vacant()
     }
 
-    /// Queues `envelope` and sees to it that it is handled; gives it back if the
-    /// mailbox is full. A refusal goes to the one who waits for the answer, or
-    /// else is returned.
+    /// Queues a message and sees that it is handled. Leaves it in its slot if the mailbox is full.
+    /// A refusal goes to the caller that waits for the reply, or else is returned.
     pub(crate) fn try_send(
         self: &Arc<Self>,
-        envelope: Envelope<S>,
-        terms: &Arc<Terms<S>>,
-    ) -> Result<Sent<S>, CallError> {
-        self.push(envelope, terms, |mailbox| self.has_room(mailbox) && mailbox.waiting() == 0)
+        outgoing: Outgoing<'_>,
+        reply: Option<ReplySender>,
+        options: &Arc<CallOptions>,
+    ) -> Result<SendOutcome, CallError> {
+        self.push(outgoing, reply, options, |mailbox| {
+            self.has_capacity(mailbox) && mailbox.blocked_senders() == 0
+        })
     }
 
-    /// As [`try_send`](Self::try_send), whether there is room or not.
-    pub(crate) fn send_past(self: &Arc<Self>, envelope: Envelope<S>) {
-        // Who is to know of a refusal waits for the answer.
-        let _ = self.push(envelope, &Arc::default(), |_| true);
+    /// Queues a command, whether there is capacity or not.
+    pub(crate) fn send_past(self: &Arc<Self>, envelope: Envelope) {
+        let options = Arc::new(CallOptions::default());
+        // A refusal goes to the caller that waits for the reply.
+        let _ = self.push(Outgoing::Envelope(&mut Some(envelope)), None, &options, |_| true);
     }
 
-    fn has_room(&self, mailbox: &Mailbox<S>) -> bool {
-        mailbox.queue.len() < self.settings().mailbox
+    pub(crate) fn has_capacity(&self, mailbox: &Mailbox) -> bool {
+        mailbox.len() < self.settings().mailbox
     }
 
-    /// Queues `envelope` if it may be now.
+    /// Queues a message if `may` allows it.
     fn push(
         self: &Arc<Self>,
-        envelope: Envelope<S>,
-        terms: &Arc<Terms<S>>,
-        may: impl FnOnce(&Mailbox<S>) -> bool,
-    ) -> Result<Sent<S>, CallError> {
+        outgoing: Outgoing<'_>,
+        reply: Option<ReplySender>,
+        options: &Arc<CallOptions>,
+        may: impl FnOnce(&Mailbox) -> bool,
+    ) -> Result<SendOutcome, CallError> {
         let mut mailbox = self.lock();
-        if let Err(error) = self.admit(&envelope.order, &mailbox) {
+        if let Err(error) = self.admit(&outgoing, &mailbox) {
             drop(mailbox);
-            return envelope.refuse(error).map(|()| Sent::Queued);
+            let reply = match outgoing {
+                Outgoing::Envelope(envelope) => envelope.take().and_then(|it| it.reply),
+                Outgoing::Message(..) => reply,
+            };
+            return refuse(reply, error).map(|()| SendOutcome::Queued);
         }
         if !may(&mailbox) {
-            drop(mailbox);
-            return Ok(Sent::Full(envelope));
+            return Ok(SendOutcome::Full(reply));
         }
-        let parked = mailbox.unpark();
-        if parked.is_none() && mailbox.phase.is_busy() {
-            let former = mailbox.enqueue(envelope, terms);
-            mailbox.wake();
+        let active = || ShutdownGuard::new(self.registry.services().clone());
+        let Some(start) = mailbox.start(active) else {
+            let of = self.registry.server_type();
+            let (removed, waker) = match outgoing {
+                Outgoing::Message(slot, _) => mailbox.enqueue_message(of, slot, reply, options),
+                Outgoing::Envelope(envelope) => match envelope.take() {
+                    Some(envelope) => mailbox.enqueue(of, envelope, options),
+                    None => return Ok(SendOutcome::Queued),
+                },
+            };
             drop(mailbox);
-            drop(former);
-            return Ok(Sent::Queued);
-        }
-        // Nothing is queued before it: it is the task's first message.
-        let instance = mailbox.take_idle(Phase::Running);
-        mailbox.phase = Phase::Running;
-        // Under the lock: a shutdown must not find the runtime quiet before the
-        // server counts.
-        mailbox.active.get_or_insert_with(|| Active::new(self.kind.core().clone()));
-        let former = mailbox.terms.take();
-        let blocked = mailbox.is_blocked();
+            drop(removed);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            return Ok(SendOutcome::Queued);
+        };
+        // Nothing is queued before this message: it is the task's first.
         drop(mailbox);
-        drop(former);
-        let task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
-        let envelope = Envelope { terms: Some(terms.clone()), ..envelope };
-        Ok(Self::begin(task.blocked(blocked), envelope))
+        let Start { parked, instance, is_blocked, removed } = start;
+        drop(removed);
+        let mut task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
+        task.begin(is_blocked, options.clone());
+        Ok(if outgoing.runs_inline(reply.as_ref()) {
+            inline::run_task(task, outgoing, reply)
+        } else {
+            task.push(outgoing, reply);
+            self.registry.spawn(task.run(None));
+            SendOutcome::Queued
+        })
     }
 
-    /// Has a task handle its first message, in the caller's place if that waits for it.
-    fn begin(task: Box<Task<S>>, envelope: Envelope<S>) -> Sent<S> {
-        if envelope.is_waited_for() {
-            return visit::run(task, envelope);
-        }
-        task.cell().clone().kind.spawn(task.run(Some(Step::Handle(envelope))));
-        Sent::Queued
-    }
-
-    /// As [`try_send`](Self::try_send), waiting for room.
+    /// Queues an envelope, waiting for capacity.
     ///
     /// Cancel safe: a dropped call has queued nothing.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        envelope: Envelope<S>,
-        terms: &Arc<Terms<S>>,
+        envelope: Envelope,
+        options: &Arc<CallOptions>,
     ) -> Result<(), CallError> {
-        let Sent::Full(mut envelope) = self.try_send(envelope, terms)? else { return Ok(()) };
-        let line = Line::join(self);
-        let mut woken = false;
-        loop {
-            let mut room = pin!(line.room.notified());
-            room.as_mut().enable();
-            // Before one's turn, only to be told of a refusal.
-            match self.push(envelope, terms, |mailbox| woken && self.has_room(mailbox))? {
-                Sent::Full(full) => envelope = full,
-                Sent::Queued | Sent::Handled => return Ok(()),
+        let mut envelope = Some(envelope);
+        match self.try_send(Outgoing::Envelope(&mut envelope), None, options)? {
+            SendOutcome::Full(_) => {
+                self.send_when_possible(Waiting::Envelope(envelope), None, options).await
             }
-            room.await;
-            woken = true;
+            SendOutcome::Queued | SendOutcome::Handled => Ok(()),
         }
     }
 
-    /// Puts an instance back that a caller has borrowed, or has a task see to
-    /// what has come up meanwhile.
-    pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance<S>>) {
-        let now = self.kind.core().sweeper().now();
+    /// Queues a message that found the mailbox full, waiting for capacity.
+    ///
+    /// Cancel safe: a dropped call has queued nothing.
+    pub(crate) async fn send_when_possible(
+        self: &Arc<Self>,
+        mut waiting: Waiting<'_>,
+        mut reply: Option<ReplySender>,
+        options: &Arc<CallOptions>,
+    ) -> Result<(), CallError> {
+        let waiter = CapacityWaiter::new(self);
+        let mut is_woken = false;
+        loop {
+            let mut capacity = pin!(waiter.capacity().notified());
+            capacity.as_mut().enable();
+            // Before the first wake-up, only to learn of a refusal.
+            let may = |mailbox: &Mailbox| is_woken && self.has_capacity(mailbox);
+            match self.push(waiting.outgoing(), reply.take(), options, may)? {
+                SendOutcome::Full(full) => reply = full,
+                SendOutcome::Queued | SendOutcome::Handled => return Ok(()),
+            }
+            capacity.await;
+            is_woken = true;
+        }
+    }
+
+    /// Puts back an instance that a caller has borrowed, or starts a task if something has arrived
+    /// meanwhile.
+    pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance>) {
+        let now = self.registry.services().expiry().now();
         let mut mailbox = self.lock();
-        // The flag counts under the lock only: a shutdown that came after it was
-        // looked at finds the instance at rest.
-        if mailbox.is_quiet() && !self.kind.is_stopping() {
-            let deadline = instance.deadline(now);
-            mailbox.phase = Phase::Idle { instance, since: now };
-            let arm = mailbox.arm(deadline);
+        // The stopping flag is read under the lock: a shutdown that sets it later finds the
+        // instance idle.
+        if mailbox.is_quiet() && !self.registry.is_stopping() {
+            let deadline = mailbox.put_back(instance, now);
             drop(mailbox);
-            self.arm(arm);
+            self.schedule(deadline);
         } else {
-            mailbox.phase = Phase::Running;
+            mailbox.run();
             drop(mailbox);
-            self.run(Some(instance), None);
+            self.start_task(Some(instance), None);
         }
     }
 
-    /// Has the sweeper come by, if it would come too late.
-    pub(crate) fn arm(self: &Arc<Self>, deadline: Option<Moment>) {
+    /// Schedules a deadline in the expiry queue.
+    pub(crate) fn schedule(self: &Arc<Self>, deadline: Option<CompactInstant>) {
         if let Some(deadline) = deadline {
             let target: Weak<Self> = Arc::downgrade(self);
-            self.kind.core().sweeper().arm(deadline, target);
+            self.registry.services().expiry().schedule(deadline, target);
         }
     }
 
-    /// Drops the crashes that count no more; when the last of the others will.
+    /// Drops the crashes outside the window. Returns when the newest remaining one expires.
     pub(crate) fn forget_old_crashes(
         &self,
-        mailbox: &mut Mailbox<S>,
-        now: Moment,
-    ) -> Option<Moment> {
-        let crashes = &mut mailbox.extras_mut()?.crashes;
-        let sweeper = self.kind.core().sweeper();
-        crashes.forget_old(sweeper.instant(now)?).map(|last| sweeper.moment(last))
+        mailbox: &mut Mailbox,
+        now: CompactInstant,
+    ) -> Option<CompactInstant> {
+        if !mailbox.has_crashes() {
+            return None;
+        }
+        let expiry = self.registry.services().expiry();
+        let now = expiry.expand(now)?;
+        mailbox.crashes_mut().forget_old(now).map(|last| expiry.compact(last))
     }
 
-    /// Whether an order may join the queue.
-    fn admit(&self, order: &Order<S>, mailbox: &Mailbox<S>) -> Result<(), CallError> {
-        if self.kind.is_stopping() {
-            return Err(self.stopped());
+    /// Refuses what may not join the queue.
+    fn admit(&self, outgoing: &Outgoing<'_>, mailbox: &Mailbox) -> Result<(), CallError> {
+        if self.registry.is_stopping() {
+            return Err(self.runtime_stopped());
         }
-        if let Some(by) = self.kind.name_taken_by() {
+        if let Some(by) = self.registry.name_taken_by() {
             return Err(CallError::NameTaken { server: self.id.clone(), by });
         }
         match mailbox.failed() {
-            Some(panic) if !matches!(order, Order::Stop(_)) => Err(self.limit_exceeded(panic)),
+            Some(panic) if !outgoing.is_stop() => Err(self.limit_exceeded(panic)),
             _ => Ok(()),
         }
     }
 
-    /// Has all who wait for room look whether they are refused.
-    pub(crate) fn wake_line(&self) {
-        let room = self.lock().extras().map(|extras| extras.room.clone());
-        if let Some(room) = room {
-            room.notify_waiters();
+    /// Wakes all senders that wait for capacity, so that they see a refusal.
+    pub(crate) fn wake_senders(&self) {
+        let capacity = self.lock().capacity();
+        if let Some(capacity) = capacity {
+            capacity.notify_waiters();
         }
     }
 
-    /// Deferred answers that were sent while the task was at work.
-    pub(crate) fn take_posted(&self) -> Vec<Answer> {
-        if !self.beckons() {
+    /// Returns the deferred replies that were sent while the task was at work.
+    pub(crate) fn take_posted(&self) -> Vec<ReplySender> {
+        if !self.has_signal() {
             return Vec::new();
         }
         let mut mailbox = self.lock();
-        self.beckons.store(mailbox.is_killed(), Ordering::Release);
-        mailbox.take(|extras| &mut extras.outbox)
+        self.has_signal.store(mailbox.is_killed(), Ordering::Release);
+        mailbox.take_posted()
     }
 
-    /// See the [field](Self::beckons).
-    pub(crate) fn beckons(&self) -> bool {
-        self.beckons.load(Ordering::Acquire)
+    /// Returns true if the task should look into the mailbox before its next message.
+    pub(crate) fn has_signal(&self) -> bool {
+        self.has_signal.load(Ordering::Acquire)
+    }
+
+    /// Returns true once if the server was killed.
+    pub(crate) fn take_killed(&self) -> bool {
+        self.has_signal() && self.lock().take_killed()
     }
 
     /// Ends the instance at once: no hook runs, nothing is stored.
     pub(crate) fn kill(self: &Arc<Self>) {
         let mut mailbox = self.lock();
-        if mailbox.phase.is_busy() {
-            mailbox.extend().killed = true;
-            self.beckons.store(true, Ordering::Release);
+        if mailbox.is_busy() {
+            mailbox.set_killed();
+            self.has_signal.store(true, Ordering::Release);
         }
-        let Some(instance) = mailbox.take_idle(Phase::Running) else { return self.rouse(mailbox) };
+        let Some(instance) = mailbox.take_idle() else { return self.wake_task(mailbox) };
         drop(mailbox);
         // The next life must not begin before this one is over.
         discard(Some(instance));
-        self.forget_kept();
-        self.tell(&Event::Killed);
-        self.run(None, None);
+        self.drop_resources();
+        self.notify(&Event::Killed);
+        self.start_task(None, None);
     }
 
-    /// Has the task look again, if it waits.
-    fn rouse(&self, mut mailbox: MutexGuard<'_, Mailbox<S>>) {
-        mailbox.wake();
+    /// Wakes the task, if it waits or is parked.
+    fn wake_task(&self, mut mailbox: MutexGuard<'_, Mailbox>) {
+        let waker = mailbox.take_waker();
         let parked = mailbox.unpark();
         drop(mailbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         if let Some(task) = parked {
-            self.kind.spawn(task.run(None));
+            self.registry.spawn(task.run(None));
         }
     }
 
-    /// Whether a submitted commit is over, and its task has not seen it yet.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+    /// Returns true if commit `sequence` is over and its task has not seen it yet.
+    pub(crate) fn is_commit_finished(&self, sequence: u64) -> bool {
+        self.finished_commit.load(Ordering::Acquire) == sequence
     }
 
-    /// A new watcher, who keeps `client`.
+    /// Adds a watcher, which keeps `client` alive.
     pub(crate) fn watch(&self, client: Box<dyn Any + Send + Sync>) -> EventStream {
         let mut mailbox = self.lock();
-        // Under the lock that the end takes to let the watchers go.
-        if self.kind.core().is_halted() {
+        // Under the lock: `halt` takes it to drop the watchers.
+        if self.registry.services().is_halted() {
+            drop(mailbox);
             return Watchers::default().add(client);
         }
-        mailbox.extend().watchers.add(client)
+        mailbox.watchers_mut().add(client)
     }
 
-    /// Drops the kept values.
-    pub(crate) fn forget_kept(&self) {
-        let kept = self.lock().take(|extras| &mut extras.kept);
-        let _ = caught(|| drop(kept));
+    /// Drops the resources.
+    pub(crate) fn drop_resources(&self) {
+        let resources = self.lock().take_resources();
+        let _ = catch_unwind(|| drop(resources));
     }
 
-    /// Tells all who watch.
-    pub(crate) fn tell(&self, event: &Event) {
-        self.kind.core().observe(|observer| observer.on_event(&self.id, event));
-        if let Some(extras) = self.lock().extras_mut() {
-            extras.watchers.send(event);
+    /// Notifies observers and watchers.
+    pub(crate) fn notify(&self, event: &Event) {
+        self.registry.services().observe(|observer| observer.on_event(&self.id, event));
+        if let Some(watchers) = self.lock().watchers() {
+            watchers.send(event);
         }
     }
 
-    /// Forgets the crashes and the failure.
-    pub(crate) fn reset(&self) {
-        if let Some(extras) = self.lock().extras_mut() {
-            extras.failed = None;
-            extras.crashes = Crashes::default();
-        }
-    }
-
-    /// Has the instance unloaded if it is at rest; if not, its task looks.
+    /// Unloads the server if it is idle. If it is busy, wakes its task.
     pub(crate) fn unload(self: &Arc<Self>, reason: StopReason) {
         let mut mailbox = self.lock();
-        let instance = mailbox.take_idle(Phase::Running);
-        self.rouse(mailbox);
-        self.wake_line();
+        let instance = mailbox.take_idle();
+        self.wake_task(mailbox);
+        self.wake_senders();
         if instance.is_some() {
-            self.run(instance, Some(reason));
+            self.start_task(instance, Some(reason));
         }
     }
 
     /// Drops everything at once: the runtime is gone.
     pub(crate) fn halt(self: &Arc<Self>) {
-        self.wake_line();
+        self.wake_senders();
         self.kill();
-        let mut mailbox = self.lock();
-        let queue = mem::take(&mut mailbox.queue);
-        let watchers = mailbox.take(|extras| &mut extras.watchers);
-        let moved = mailbox.take(|extras| &mut extras.moved);
-        drop(mailbox);
-        drop((queue, watchers, moved));
-        self.forget_kept();
+        let removed = self.lock().halt();
+        drop(removed);
+        self.drop_resources();
     }
 
-    /// Never under the lock: a task that can't be spawned is dropped here, and
-    /// takes the lock to say so.
-    fn run(self: &Arc<Self>, instance: Option<Box<Instance<S>>>, unload: Option<StopReason>) {
-        self.kind.spawn(Task::new(self.clone(), instance).run(unload.map(Step::Unload)));
+    /// Starts a task. Never under the lock: a task that cannot be spawned is dropped here, which
+    /// takes the lock.
+    fn start_task(self: &Arc<Self>, instance: Option<Box<Instance>>, unload: Option<StopReason>) {
+        self.registry.spawn(Task::new(self.clone(), instance).run(unload.map(Step::Unload)));
     }
 
-    pub(crate) fn stopped(&self) -> CallError {
+    pub(crate) fn runtime_stopped(&self) -> CallError {
         CallError::RuntimeStopped { server: self.id.clone() }
     }
 
@@ -371,172 +455,156 @@ impl<S: Server> Cell<S> {
     }
 }
 
-impl<S: Server> Sweep for Cell<S> {
-    fn sweep(self: Arc<Self>, now: Moment) -> Option<Moment> {
+impl Expire for Cell {
+    fn expire(self: Arc<Self>, now: CompactInstant) -> Option<CompactInstant> {
         let mut mailbox = self.lock();
         if !mailbox.disarm(now) {
             return None;
         }
         let crashes = self.forget_old_crashes(&mut mailbox, now);
-        let mut kept = Kept::default();
-        let (deadline, unload) = match &mailbox.phase {
-            // Who has it arms the sweeper again when it comes to rest.
-            Phase::Running | Phase::Borrowed | Phase::Parked(_) => return None,
-            Phase::Absent => {
-                let until = mailbox.extras_mut().and_then(|extras| {
-                    if extras.kept_until.take_if(|until| *until <= now).is_some() {
-                        kept = mem::take(&mut extras.kept);
-                    }
-                    extras.kept_until
-                });
-                (earliest(crashes, until), None)
+        // A task or caller that has the instance arms the deadline again when it puts it back.
+        if mailbox.is_busy() {
+            return None;
+        }
+        let (mut resources, mut unload) = (Default::default(), None);
+        let deadline = match mailbox.idle_deadline(now) {
+            Some((deadline, is_over)) => {
+                unload = is_over.then_some(StopReason::Idle);
+                deadline
             }
-            Phase::Idle { instance, since } => {
-                let idle = instance.idle_deadline(*since);
-                let unload = idle.filter(|idle| *idle <= now).map(|_| StopReason::Idle);
-                (instance.deadline(*since), unload)
+            None => {
+                let (expired, until) = mailbox.expire_resources(now);
+                resources = expired;
+                earliest(crashes, until)
             }
         };
         if deadline.is_some_and(|deadline| deadline > now) {
             let rearmed = mailbox.arm(deadline);
             drop(mailbox);
-            let _ = caught(|| drop(kept));
+            let _ = catch_unwind(|| drop(resources));
             return rearmed;
         }
-        let instance = mailbox.take_idle(Phase::Running);
+        let instance = mailbox.take_idle();
         drop(mailbox);
-        let _ = caught(|| drop(kept));
+        let _ = catch_unwind(|| drop(resources));
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
-            self.run(instance, unload);
+            self.start_task(instance, unload);
         } else {
-            self.kind.release(&self.id);
+            self.registry.release(&self.id);
         }
         None
     }
 }
 
-/// A place among those who wait for room. Leaving it, for whatever reason, gives
-/// the next one a turn.
-struct Line<'a, S: Server> {
-    cell: &'a Cell<S>,
-    room: Arc<Notify>,
-}
-
-impl<'a, S: Server> Line<'a, S> {
-    /// Who joins when there is room has somebody woken, perhaps itself: the task
-    /// that made the room may have seen nobody in line.
-    fn join(cell: &'a Cell<S>) -> Self {
-        let mut mailbox = cell.lock();
-        let extras = mailbox.extend();
-        extras.waiting += 1;
-        let room = extras.room.clone();
-        let has_room = cell.has_room(&mailbox);
-        drop(mailbox);
-        if has_room {
-            room.notify_one();
-        }
-        Self { cell, room }
-    }
-}
-
-impl<S: Server> Drop for Line<'_, S> {
-    fn drop(&mut self) {
-        let mut mailbox = self.cell.lock();
-        let extras = mailbox.extend();
-        extras.waiting -= 1;
-        let others = extras.waiting > 0;
-        drop(mailbox);
-        if others {
-            self.room.notify_one();
-        }
-    }
-}
-
-/// The earlier of two deadlines, if there are any.
-pub(crate) fn earliest(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    one.into_iter().chain(other).min()
-}
-
-impl<S: Server> Outbox for Cell<S> {
-    fn post(&self, answer: Answer) {
+impl DeferredReplies for Cell {
+    fn post(&self, reply: ReplySender) {
         let mut mailbox = self.lock();
-        if mailbox.phase.is_busy() {
-            mailbox.extend().outbox.push(answer);
-            self.beckons.store(true, Ordering::Release);
-            self.rouse(mailbox);
+        if mailbox.is_busy() {
+            mailbox.post(reply);
+            self.has_signal.store(true, Ordering::Release);
+            self.wake_task(mailbox);
         } else {
-            // At rest every commit is settled.
+            // Of an idle server every commit is settled.
             drop(mailbox);
-            answer.release();
+            reply.release();
         }
     }
 }
 
-impl<S: Server> CommitHost for Cell<S> {
-    /// Goes on here where a parked task waits for this alone: the storage's thread
-    /// lets the answers go and puts the server to rest.
-    fn committed(self: Arc<Self>, _sequence: u64, outcome: Result<(), StorageError>) {
+impl CommitHost for Cell {
+    /// Notes the outcome of a commit. If a parked task waits only for this, it resumes here: the
+    /// storage's thread releases the replies and makes the server idle.
+    fn committed(self: Arc<Self>, sequence: u64, outcome: Result<(), StorageError>) {
         let mut mailbox = self.lock();
-        if let Some(extras) = mailbox.extras_mut()
-            && let Some(others) = extras.strays.checked_sub(1)
-        {
-            extras.strays = others;
+        if sequence != self.commit_sequence.load(Ordering::Acquire) {
+            // Its task is gone, and with it everyone who waited.
             return;
         }
-        let waits = matches!(&mailbox.phase, Phase::Parked(task) if task.waits_only());
-        if outcome.is_ok()
-            && waits
-            && let Some(task) = mailbox.unpark()
-        {
-            drop(mailbox);
-            return task.go_on_after_commit();
+        match outcome {
+            Ok(()) => {
+                if let Some(task) = mailbox.unpark_committed() {
+                    drop(mailbox);
+                    return task.resume_after_commit();
+                }
+            }
+            Err(error) => mailbox.set_commit_error(sequence, error),
         }
-        if let Err(error) = outcome {
-            mailbox.extend().refusal = Some(error);
-        }
-        self.settled.store(true, Ordering::Release);
-        self.rouse(mailbox);
+        self.finished_commit.store(sequence, Ordering::Release);
+        self.wake_task(mailbox);
     }
 
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.kind.spawn(work);
+        self.registry.spawn(work);
     }
 }
 
-impl<S: Server> Desk for Cell<S> {
+impl GateHost for Cell {
     fn server(&self) -> &ServerId {
         &self.id
     }
 
     fn storage(&self) -> &Arc<dyn Storage> {
-        self.kind.core().storage()
+        self.registry.services().storage()
     }
 
-    fn abandon_commit(&self) {
-        let mut mailbox = self.lock();
-        if self.settled.swap(false, Ordering::AcqRel) {
-            mailbox.take(|extras| &mut extras.refusal);
-        } else {
-            mailbox.extend().strays += 1;
-        }
+    fn begin_commit(&self) -> u64 {
+        self.commit_sequence.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    fn poll_commit(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), StorageError>> {
-        let mut mailbox = self.lock();
-        if !self.is_settled() {
-            mailbox.waker = Some(cx.waker().clone());
-            return Poll::Pending;
+    fn poll_commit(&self, sequence: u64, cx: &task::Context<'_>) -> Poll<Result<(), StorageError>> {
+        if !self.is_commit_finished(sequence) {
+            let mut mailbox = self.lock();
+            if !self.is_commit_finished(sequence) {
+                let removed = mailbox.set_waker(cx.waker());
+                drop(mailbox);
+                drop(removed);
+                return Poll::Pending;
+            }
         }
-        self.settled.store(false, Ordering::Release);
-        Poll::Ready(match mailbox.take(|extras| &mut extras.refusal) {
+        self.finished_commit.store(0, Ordering::Release);
+        Poll::Ready(match self.lock().take_commit_error(sequence) {
             None => Ok(()),
             Some(error) => Err(error),
         })
     }
 }
 
-/// Drops an instance that no hook sees out; a panic in its own `Drop` ends here.
-pub(crate) fn discard<S: Server>(instance: Option<Box<Instance<S>>>) {
-    let _ = caught(|| drop(instance));
+/// Drops an instance without running its `terminate` hook. A panic of the state's own `Drop` ends
+/// here.
+pub(crate) fn discard(instance: Option<Box<Instance>>) {
+    let _ = catch_unwind(|| drop(instance));
+}
+
+/// A counted reference to a cell: the cell stays in its registry while there is one.
+pub(crate) struct CellRef(Arc<Cell>);
+
+impl CellRef {
+    /// Creates the first reference. The caller holds the registry's lock.
+    pub(crate) fn new(cell: Arc<Cell>) -> Self {
+        cell.references.fetch_add(1, Ordering::Relaxed);
+        Self(cell)
+    }
+}
+
+impl std::ops::Deref for CellRef {
+    type Target = Arc<Cell>;
+
+    fn deref(&self) -> &Arc<Cell> {
+        &self.0
+    }
+}
+
+impl Clone for CellRef {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for CellRef {
+    fn drop(&mut self) {
+        if self.0.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.registry.release(&self.0.id);
+        }
+    }
 }

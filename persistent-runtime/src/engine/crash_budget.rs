@@ -1,4 +1,5 @@
-//! When a crashed server may go on.
+//! The crash budget of a server: how often it may crash within a window, and the backoff between
+//! a crash and the next activation.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +21,7 @@ pub(crate) enum End {
 }
 
 impl Restart {
-    /// Whether a server's stored state goes with it.
+    /// Returns true if the stored state is deleted at this end.
     pub(crate) fn deletes(self, end: End) -> bool {
         match self {
             Self::Temporary => true,
@@ -30,25 +31,25 @@ impl Restart {
     }
 }
 
-/// What a server does after a crash.
+/// The consequence of a crash.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// Go on after a rest.
-    Rest(Duration),
+    /// Activate again after this delay.
+    Restart(Duration),
     /// The restart limit is exceeded.
     Fail,
 }
 
-/// A server's recent crashes. They outlive its activations.
+/// The recent crashes of one server. They outlive its activations.
 #[derive(Debug, Default)]
-pub(crate) struct Crashes {
+pub(crate) struct CrashBudget {
     times: VecDeque<Instant>,
-    /// How long each counts, by the settings of the last one.
+    /// How long a crash counts, by the settings at the last crash.
     within: Duration,
 }
 
-impl Crashes {
-    /// Counts a crash.
+impl CrashBudget {
+    /// Records a crash.
     pub(crate) fn record(&mut self, now: Instant, settings: &Settings) -> Verdict {
         self.within = settings.within;
         self.forget_old(now);
@@ -59,11 +60,11 @@ impl Crashes {
             self.times.clear();
             Verdict::Fail
         } else {
-            Verdict::Rest(settings.backoff.rest(crashes, chance()))
+            Verdict::Restart(settings.backoff.delay(crashes, random()))
         }
     }
 
-    /// Drops the crashes that count no more; when the last of the others will.
+    /// Drops the crashes outside the window. Returns when the newest remaining one expires.
     pub(crate) fn forget_old(&mut self, now: Instant) -> Option<Instant> {
         while self.times.front().is_some_and(|crash| now.duration_since(*crash) >= self.within) {
             self.times.pop_front();
@@ -77,24 +78,24 @@ impl Crashes {
 }
 
 impl Backoff {
-    /// The rest after the `crash`th crash in a row, with `chance` from 0 to 1.
-    fn rest(&self, crash: u32, chance: f64) -> Duration {
+    /// Returns the delay after crash number `crash` of the window. `random` is from 0 to 1.
+    fn delay(&self, crash: u32, random: f64) -> Duration {
         let growth = self.factor().powi(i32::try_from(crash.saturating_sub(1)).unwrap_or(i32::MAX));
-        // Infinity would make a `min` of zero no number.
-        let rest = self.min().as_secs_f64() * growth.min(f64::MAX);
-        let rest = if rest < self.max().as_secs_f64() {
-            Duration::from_secs_f64(rest)
+        // An infinite factor would make a `min` of zero NaN.
+        let delay = self.min().as_secs_f64() * growth.min(f64::MAX);
+        let delay = if delay < self.max().as_secs_f64() {
+            Duration::from_secs_f64(delay)
         } else {
             self.max()
         };
-        let less = Duration::try_from_secs_f64(rest.as_secs_f64() * self.jitter() * chance);
-        rest.saturating_sub(less.unwrap_or(rest))
+        let jitter = Duration::try_from_secs_f64(delay.as_secs_f64() * self.jitter() * random);
+        delay.saturating_sub(jitter.unwrap_or(delay))
     }
 }
 
-/// A random number from 0 to 1. The standard library seeds each of its hash
-/// maps anew, which is as much chance as a rest needs.
-fn chance() -> f64 {
+/// Returns a random number from 0 to 1. The standard library seeds each of its hash maps anew,
+/// which is enough randomness for a jitter.
+fn random() -> f64 {
     let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
     f64::from(u32::from_ne_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
@@ -115,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn crashes_are_there_until_they_count_no_more() {
+    fn a_crash_counts_until_it_leaves_the_window() {
         let (settings, now) = (Options::new().resolve(), Instant::now());
-        let mut crashes = Crashes::default();
+        let mut crashes = CrashBudget::default();
         assert!(crashes.is_empty());
         crashes.record(now, &settings);
         assert!(!crashes.is_empty());
@@ -126,27 +127,27 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_grows_from_min_by_the_factor_and_stops_at_max() {
+    fn a_delay_grows_from_min_by_the_factor_up_to_max() {
         let second = Duration::from_secs(1);
         let backoff = Backoff::new(second, 5 * second);
-        let rests = [1, 2, 3, 4, u32::MAX].map(|crash| backoff.rest(crash, 1.0));
-        assert_eq!(rests, [second, 2 * second, 4 * second, 5 * second, 5 * second]);
+        let delays = [1, 2, 3, 4, u32::MAX].map(|crash| backoff.delay(crash, 1.0));
+        assert_eq!(delays, [second, 2 * second, 4 * second, 5 * second, 5 * second]);
         let none = [Backoff::NONE, Backoff::new(Duration::ZERO, second)];
-        assert_eq!(none.map(|backoff| backoff.rest(u32::MAX, 1.0)), [Duration::ZERO; 2]);
+        assert_eq!(none.map(|backoff| backoff.delay(u32::MAX, 1.0)), [Duration::ZERO; 2]);
     }
 
     #[test]
-    fn chance_shortens_a_rest_by_its_jitter_at_most() {
+    fn jitter_shortens_a_delay_by_at_most_its_part() {
         let second = Duration::from_secs(1);
         let backoff = Backoff::new(4 * second, 6 * second).with_jitter(0.5);
-        let rests = [0.0, 0.5, 1.0].map(|chance| backoff.rest(1, chance));
-        assert_eq!(rests, [4 * second, 3 * second, 2 * second]);
-        assert_eq!(backoff.rest(9, 1.0), 3 * second, "from `max` downwards");
+        let delays = [0.0, 0.5, 1.0].map(|random| backoff.delay(1, random));
+        assert_eq!(delays, [4 * second, 3 * second, 2 * second]);
+        assert_eq!(backoff.delay(9, 1.0), 3 * second, "from `max` downwards");
         let for_ever = Backoff::new(Duration::MAX, Duration::MAX);
-        assert_eq!(for_ever.rest(1, 1.0), Duration::MAX);
-        assert_eq!(for_ever.with_jitter(1.0).rest(1, 1.0), Duration::ZERO);
+        assert_eq!(for_ever.delay(1, 1.0), Duration::MAX);
+        assert_eq!(for_ever.with_jitter(1.0).delay(1, 1.0), Duration::ZERO);
 
-        let chances = [chance(), chance(), chance()];
+        let chances = [random(), random(), random()];
         assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));
         assert_ne!(chances[0].to_bits(), chances[1].to_bits());
     }
@@ -155,9 +156,9 @@ mod tests {
     fn the_limit_counts_only_crashes_within_the_window() {
         let settings = Options::new().max_restarts(2, Duration::from_secs(5)).resolve();
         let start = Instant::now();
-        let mut crashes = Crashes::default();
+        let mut crashes = CrashBudget::default();
         let mut at = |seconds| crashes.record(start + Duration::from_secs(seconds), &settings);
-        let go_on = || Verdict::Rest(Duration::ZERO);
+        let go_on = || Verdict::Restart(Duration::ZERO);
         assert_eq!([at(0), at(5), at(6), at(20)], [go_on(), go_on(), go_on(), go_on()]);
         assert_eq!([at(21), at(22)], [go_on(), Verdict::Fail]);
         assert_eq!(at(23), go_on(), "a failure starts a new count");
@@ -166,6 +167,6 @@ mod tests {
     #[test]
     fn no_restart_at_all_fails_at_the_first_crash() {
         let settings = Options::new().max_restarts(0, Duration::from_secs(5)).resolve();
-        assert_eq!(Crashes::default().record(Instant::now(), &settings), Verdict::Fail);
+        assert_eq!(CrashBudget::default().record(Instant::now(), &settings), Verdict::Fail);
     }
 }

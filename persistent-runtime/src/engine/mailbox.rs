@@ -1,309 +1,300 @@
-//! What waits for a server, and where the server itself is.
+//! The mailbox of a cell: the state machine of one server.
+//!
+//! # Phases
+//!
+//! ```text
+//!                    lend                      lend, put_idle
+//!           ┌──────────────────► Borrowed ◄──────────────┐
+//!           │                       │ run                 │
+//!           │        take_idle      ▼       put_idle      │
+//!   Idle ───┴──────────────────► Running ──────────────► Idle
+//!                                 │ ▲ │ ▲
+//!                      put_absent │ │ │ │ unpark
+//!                                 ▼ │ ▼ │
+//!                            Absent─┘ Parked
+//!                              run      park
+//! ```
+//!
+//! | phase | the instance is | who may touch it |
+//! | --- | --- | --- |
+//! | Absent | not in memory | nobody |
+//! | Idle | in the mailbox | whoever takes it, under the lock |
+//! | Borrowed | with a caller, for one message that needs no waiting | that caller |
+//! | Running | with the server's task | that task |
+//! | Parked | with the task, and the task in the mailbox | whoever unparks the task, under the lock |
+//!
+//! A cell has at most one task. It begins when the phase becomes Running and ends when the phase
+//! becomes Idle or Absent. Whoever leaves Borrowed or Running checks, under the same lock, that
+//! nothing has arrived meanwhile ([`Mailbox::is_quiet`]); so no message is left behind.
+//!
+//! # Lock rules
+//!
+//! 1. The fields are private. Each transition is one method.
+//! 2. Nothing that could hold a client, run user code or wake a task may be dropped under the
+//!    lock: dropping a client may remove the cell from the registry, which takes the registry's
+//!    lock. A transition that removes such a value returns it, and the caller drops it after the
+//!    guard.
+//! 3. The lock is never held across an await, a storage request, a spawn or a handler.
+//! 4. The registry's lock is taken before the mailbox's, never after.
 
-use std::{collections::VecDeque, mem, sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 use crate::{
-    api::client::Handle, api::server::Server, api::source::Origin, call::reply::Answer,
-    config::options::Options, config::options::Persist, engine::crash_budget::Crashes,
-    engine::resources::Kept, engine::task::Instance, engine::task::Offer, engine::task::Task,
-    engine::task::Transfer, error::CallError, error::StorageError, observe::event::Watchers,
-    services::Active, stop_reason::StopReason, support::expiry::CompactInstant,
-    support::sync::Notify,
+    call::reply::ReplySender,
+    config::options::Options,
+    engine::{
+        cell::CellRef,
+        command::{CallOptions, Envelope},
+        crash_budget::CrashBudget,
+        erased::{MessageQueue, ServerType},
+        instance::Instance,
+        resources::Resources,
+        services::ShutdownGuard,
+        task::Task,
+    },
+    observe::event::Watchers,
+    storage::StorageError,
+    support::{expiry::CompactInstant, sync::Notify},
 };
 
-/// What a server can be asked to do, in the order in which it was asked. Most are
-/// messages, and to hand one to another core costs by its size: the others are boxed.
-pub(crate) struct Envelope<S: Server> {
-    pub(crate) order: Order<S>,
-    pub(crate) answer: Option<Answer>,
-    /// Those of the sender; none once queued, if they are those of the envelope
-    /// before it. So a sender of many shares its terms with the task only once.
-    pub(crate) terms: Option<Arc<Terms<S>>>,
-}
-
-pub(crate) enum Order<S: Server> {
-    /// Be active.
-    Start,
-    Message(S::Message),
-    /// A message from one of the server's own sources.
-    Info(Box<(S::Message, Origin)>),
-    /// Handle the earliest durable timer, if it is due.
-    Remind,
-    /// Anything to be done with the state.
-    Run(Box<Job<S>>),
-    /// Move to another runtime.
-    Transfer(Box<Transfer<S>>),
-    /// Take a server in from another runtime.
-    Receive(Box<Offer<S>>),
-    Stop(Box<Stop>),
-}
-
-/// What has become of an envelope.
-pub(crate) enum Sent<S: Server> {
-    /// There is no room for it.
-    Full(Envelope<S>),
-    /// It is with a task, or queued for one, or refused.
-    Queued,
-    /// It is handled. A commit may keep its answer, or its handler.
-    Handled,
-}
-
-/// An orderly end.
-pub(crate) struct Stop {
-    pub(crate) reason: StopReason,
-    pub(crate) delete: bool,
-}
-
-/// Code that a client brings along.
-pub(crate) struct Job<S: Server> {
-    /// Whether it leaves the state alone.
-    pub(crate) reads: bool,
-    pub(crate) work: Work<S>,
-}
-
-type Work<S> = Box<dyn FnOnce(&mut S, &mut Option<Answer>) + Send>;
-
-/// What a client asks of each message of its own.
-pub(crate) struct Terms<S: Server> {
-    /// What to create the server from when nothing is stored.
-    pub(crate) init: Option<Arc<S::Init>>,
-    /// Over all other options, if the message activates the server.
-    pub(crate) options: Option<Arc<Options>>,
-    /// Over the server's own level.
-    pub(crate) persist: Option<Persist>,
-}
-
-impl<S: Server> Clone for Terms<S> {
-    fn clone(&self) -> Self {
-        Self { init: self.init.clone(), options: self.options.clone(), persist: self.persist }
-    }
-}
-
-impl<S: Server> Default for Terms<S> {
-    fn default() -> Self {
-        Self { init: None, options: None, persist: None }
-    }
-}
-
-impl<S: Server> Envelope<S> {
-    pub(crate) fn new(order: Order<S>, answer: Option<Answer>) -> Self {
-        Self { order, answer, terms: None }
-    }
-
-    /// Whether its sender has nothing to do but to wait for what can be done at
-    /// once: that may be done in the sender's place.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.answer.is_some()
-            && match &self.order {
-                Order::Message(message) => !S::method(message).is_async,
-                Order::Start | Order::Stop(_) => true,
-                _ => false,
-            }
-    }
-
-    /// Tells the one who waits for the answer, or else the one who asks.
-    pub(crate) fn refuse(self, error: CallError) -> Result<(), CallError> {
-        match self.answer {
-            Some(mut answer) => {
-                answer.fail(error);
-                answer.release();
-                Ok(())
-            }
-            None => Err(error),
-        }
-    }
-}
-
-/// A cell's content, under the cell's lock.
-pub(crate) struct Mailbox<S: Server> {
-    pub(crate) queue: VecDeque<Envelope<S>>,
-    /// Those of the last envelope that was queued, while a task is at work.
-    pub(crate) terms: Option<Arc<Terms<S>>>,
-    pub(crate) phase: Phase<S>,
-    /// While it is not absent: a shutdown waits for it.
-    pub(crate) active: Option<Active>,
-    /// Wakes the task that runs the server, while it waits.
-    pub(crate) waker: Option<Waker>,
-    /// When the expiry comes by next, and the time after that: what is in its
-    /// heap of this cell. Few servers have more there, and what is not known of
-    /// here is stale.
+/// The content of a cell, under the cell's lock.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    /// `None` while it is empty and the server is idle.
+    queue: Option<Box<dyn MessageQueue>>,
+    /// The options of the envelope that was queued last, while a task is at work.
+    last_options: Option<Arc<CallOptions>>,
+    phase: Phase,
+    /// Present unless the phase is Absent: a shutdown waits for it.
+    active: Option<ShutdownGuard>,
+    /// Wakes the task, while it waits.
+    waker: Option<Waker>,
+    /// The two earliest entries that this cell has in the expiry queue. Any others are stale.
     armed: Option<CompactInstant>,
     armed_later: Option<CompactInstant>,
-    extras: Option<Box<Extras<S>>>,
-}
-
-/// What few cells have anything of.
-pub(crate) struct Extras<S: Server> {
-    pub(crate) crashes: Crashes,
-    /// The last panic's text, once the restart limit is exceeded.
-    pub(crate) failed: Option<Arc<str>>,
-    /// Deferred answers that were sent while the task was at work.
-    pub(crate) outbox: Vec<Answer>,
-    pub(crate) kept: Kept,
-    /// When a server that is not in memory loses its kept values.
-    pub(crate) kept_until: Option<CompactInstant>,
-    pub(crate) watchers: Watchers,
-    /// The options that came with a server from another runtime.
-    pub(crate) adopted: Option<Arc<Options>>,
-    /// Where the server is now, once it has been handed on.
-    pub(crate) moved: Option<Handle<S>>,
-    /// How many senders wait for room in the queue.
-    pub(crate) waiting: usize,
-    /// Wakes one of them, in the order in which they came; each wakes the next.
-    pub(crate) room: Arc<Notify>,
-    /// Whether the instance is to end at once.
-    pub(crate) killed: bool,
-    /// Of the commit that is over.
-    pub(crate) refusal: Option<StorageError>,
-    /// How many commits nobody waits for any more.
-    pub(crate) strays: usize,
-}
-
-impl<S: Server> Default for Extras<S> {
-    fn default() -> Self {
-        Self {
-            crashes: Crashes::default(),
-            failed: None,
-            outbox: Vec::new(),
-            kept: Kept::default(),
-            kept_until: None,
-            watchers: Watchers::default(),
-            adopted: None,
-            moved: None,
-            waiting: 0,
-            room: Arc::default(),
-            killed: false,
-            refusal: None,
-            strays: 0,
-        }
-    }
+    cold: Option<Box<ColdState>>,
 }
 
 /// Where the instance is.
-pub(crate) enum Phase<S: Server> {
-    /// Not in memory.
+#[derive(Default)]
+enum Phase {
+    #[default]
     Absent,
-    /// In memory and at rest.
-    Idle { instance: Box<Instance<S>>, since: CompactInstant },
-    /// With its task: being activated, at work, or being unloaded.
+    Idle {
+        instance: Box<Instance>,
+        since: CompactInstant,
+    },
     Running,
-    /// With a caller, for one message that can't wait.
     Borrowed,
-    /// With a task that has nothing to do until its commit is done, and so is
-    /// none of tokio's meanwhile.
-    Parked(Box<Task<S>>),
+    Parked(Box<Task>),
 }
 
-impl<S: Server> Phase<S> {
-    /// Whether somebody has the instance, who looks for what has come up before
-    /// it is put back.
-    pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Running | Self::Borrowed | Self::Parked(_))
+/// The parts that few cells need.
+#[derive(Default)]
+struct ColdState {
+    crashes: CrashBudget,
+    /// The text of the last panic, once the restart limit is exceeded.
+    failed: Option<Arc<str>>,
+    /// Deferred replies that were sent while the task was at work.
+    posted: Vec<ReplySender>,
+    resources: Resources,
+    /// When an absent server loses its resources.
+    resources_until: Option<CompactInstant>,
+    watchers: Watchers,
+    /// The options that came with a server from another runtime.
+    transferred_options: Option<Arc<Options>>,
+    /// Where the server is now, once it was transferred.
+    moved: Option<CellRef>,
+    /// How many senders wait for capacity.
+    blocked_senders: usize,
+    /// Wakes one blocked sender, in order of arrival; each wakes the next.
+    capacity: Arc<Notify>,
+    /// True if the instance is to end at once.
+    killed: bool,
+    /// The commit that failed and that its task has not seen yet.
+    commit_error: Option<(u64, StorageError)>,
+}
+
+/// Values that a transition has removed. Drop them outside of the lock.
+#[must_use = "to be dropped after the lock"]
+pub(crate) struct Removed<T>(T);
+
+/// What a task leaves in its mailbox.
+type Remains = (Option<Box<dyn MessageQueue>>, Option<Arc<CallOptions>>, Option<Waker>);
+
+/// What a message finds that is about to start a task.
+pub(crate) struct Start {
+    pub(crate) parked: Option<Box<Task>>,
+    pub(crate) instance: Option<Box<Instance>>,
+    pub(crate) is_blocked: bool,
+    pub(crate) removed: Removed<Option<Arc<CallOptions>>>,
+}
+
+/// What the mailbox holds for its task.
+pub(crate) enum Poll {
+    Killed,
+    /// Messages were moved to the task.
+    Messages,
+    /// Nothing.
+    Empty {
+        /// True if deferred replies were sent.
+        has_posted: bool,
+    },
+}
+
+/// The state of a server that may be lent to a caller.
+pub(crate) enum Lend {
+    Lent(Box<Instance>),
+    /// Another caller has it, and nothing is queued behind that.
+    Borrowed,
+    Unavailable,
+}
+
+impl Mailbox {
+    // The queue.
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.len())
     }
-}
 
-impl<S: Server> Extras<S> {
-    /// Whether nothing here needs the cell. Watchers hold clients of their own.
-    pub(crate) fn is_void(&self) -> bool {
-        let forwards = self.moved.as_ref().is_some_and(|to| !to.cell().kind().is_stopping());
-        self.failed.is_none() && self.crashes.is_empty() && self.kept.is_empty() && !forwards
+    fn queue(&mut self, of: &dyn ServerType) -> &mut dyn MessageQueue {
+        &mut **self.queue.get_or_insert_with(|| of.queue())
     }
-}
 
-impl<S: Server> Mailbox<S> {
-    pub(crate) fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            terms: None,
-            phase: Phase::Absent,
-            active: None,
-            waker: None,
-            armed: None,
-            armed_later: None,
-            extras: None,
+    /// Notes the options of the next envelope. Returns them if they differ from the last ones.
+    fn changed_options(
+        &mut self,
+        options: &Arc<CallOptions>,
+    ) -> (Option<Arc<CallOptions>>, Removed<Option<Arc<CallOptions>>>) {
+        if self.last_options.as_ref().is_some_and(|last| Arc::ptr_eq(last, options)) {
+            return (None, Removed(None));
         }
+        let former = self.last_options.replace(options.clone());
+        (Some(options.clone()), Removed(former))
     }
 
-    /// Queues an envelope on `terms`; returns what is to be dropped outside of
-    /// the lock.
+    /// Queues the message in `slot`, and wakes the task.
+    pub(crate) fn enqueue_message(
+        &mut self,
+        of: &dyn ServerType,
+        slot: &mut dyn std::any::Any,
+        reply: Option<ReplySender>,
+        options: &Arc<CallOptions>,
+    ) -> (Removed<Option<Arc<CallOptions>>>, Option<Waker>) {
+        let (options, removed) = self.changed_options(options);
+        self.queue(of).push_message(slot, reply, options);
+        (removed, self.waker.take())
+    }
+
+    /// Queues a command or a boxed message, and wakes the task.
     pub(crate) fn enqueue(
         &mut self,
-        mut envelope: Envelope<S>,
-        terms: &Arc<Terms<S>>,
-    ) -> Option<Arc<Terms<S>>> {
-        let same = self.terms.as_ref().is_some_and(|last| Arc::ptr_eq(last, terms));
-        envelope.terms = (!same).then(|| terms.clone());
-        self.queue.push_back(envelope);
-        if same { None } else { self.terms.replace(terms.clone()) }
+        of: &dyn ServerType,
+        envelope: Envelope,
+        options: &Arc<CallOptions>,
+    ) -> (Removed<Option<Arc<CallOptions>>>, Option<Waker>) {
+        let (options, removed) = self.changed_options(options);
+        self.queue(of).push(Envelope { options, ..envelope });
+        (removed, self.waker.take())
     }
 
-    /// Whether messages may have to be refused or forwarded.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.failed().is_some() || self.moved().is_some()
-    }
-
-    /// What there is of the extras.
-    pub(crate) fn extras(&self) -> Option<&Extras<S>> {
-        self.extras.as_deref()
-    }
-
-    /// As [`extras`](Self::extras), to take from.
-    pub(crate) fn extras_mut(&mut self) -> Option<&mut Extras<S>> {
-        self.extras.as_deref_mut()
-    }
-
-    /// The extras, to add to.
-    pub(crate) fn extend(&mut self) -> &mut Extras<S> {
-        self.extras.get_or_insert_default()
-    }
-
-    /// Takes something out of the extras.
-    pub(crate) fn take<T: Default>(&mut self, part: impl FnOnce(&mut Extras<S>) -> &mut T) -> T {
-        self.extras_mut().map(|extras| mem::take(part(extras))).unwrap_or_default()
-    }
-
-    /// The last panic's text, if the restart limit is exceeded.
-    pub(crate) fn failed(&self) -> Option<&Arc<str>> {
-        self.extras()?.failed.as_ref()
-    }
-
-    /// Where the server is now, if it has been handed on.
-    pub(crate) fn moved(&self) -> Option<&Handle<S>> {
-        self.extras()?.moved.as_ref()
-    }
-
-    pub(crate) fn is_killed(&self) -> bool {
-        self.extras().is_some_and(|extras| extras.killed)
-    }
-
-    /// Moves what is queued behind what is in `inbox`: a task holds as many
-    /// messages beside the mailbox. They mostly change hands untouched, for under
-    /// the lock a sender on another core would wait for their memory.
-    pub(crate) fn hand_over(&mut self, inbox: &mut VecDeque<Envelope<S>>) {
-        if inbox.is_empty() {
-            mem::swap(&mut self.queue, inbox);
-        } else {
-            inbox.append(&mut self.queue);
-        }
-        if let Some(extras) = self.extras()
-            && extras.waiting > 0
-        {
-            extras.room.notify_one();
+    /// Moves what is queued behind `inbox`. The queue changes hands as a whole: a sender on
+    /// another core would wait for the cache lines of each message.
+    fn drain_into(&mut self, inbox: &mut Option<Box<dyn MessageQueue>>) {
+        match (&mut self.queue, &mut *inbox) {
+            (Some(queue), Some(inbox)) if inbox.len() == 0 => mem::swap(queue, inbox),
+            (Some(queue), Some(inbox)) => inbox.append(&mut **queue),
+            (queue @ Some(_), None) => *inbox = queue.take(),
+            (None, _) => {}
         }
     }
 
-    /// How many senders wait for room in the queue.
-    pub(crate) fn waiting(&self) -> usize {
-        self.extras().map_or(0, |extras| extras.waiting)
+    /// Looks for what has arrived, moving messages to `inbox` if it `has_room`.
+    pub(crate) fn poll(
+        &mut self,
+        inbox: &mut Option<Box<dyn MessageQueue>>,
+        has_room: bool,
+    ) -> Poll {
+        if self.take_killed() {
+            return Poll::Killed;
+        }
+        if has_room {
+            let is_empty = self.len() == 0;
+            self.drain_into(inbox);
+            if let Some(cold) = &self.cold
+                && cold.blocked_senders > 0
+            {
+                cold.capacity.notify_one();
+            }
+            if !is_empty {
+                return Poll::Messages;
+            }
+        }
+        Poll::Empty { has_posted: self.has_posted() }
     }
 
-    pub(crate) fn has_posted(&self) -> bool {
-        self.extras().is_some_and(|extras| !extras.outbox.is_empty())
+    // Capacity.
+
+    pub(crate) fn blocked_senders(&self) -> usize {
+        self.cold.as_ref().map_or(0, |cold| cold.blocked_senders)
     }
 
-    /// Takes the instance if it is at rest; it is `then` afterwards.
-    pub(crate) fn take_idle(&mut self, then: Phase<S>) -> Option<Box<Instance<S>>> {
-        match mem::replace(&mut self.phase, then) {
+    /// Counts a sender that waits for capacity. Returns what wakes it.
+    pub(crate) fn block_sender(&mut self) -> Arc<Notify> {
+        let cold = self.cold_mut();
+        cold.blocked_senders += 1;
+        cold.capacity.clone()
+    }
+
+    /// Returns true if other senders wait.
+    pub(crate) fn unblock_sender(&mut self) -> bool {
+        let cold = self.cold_mut();
+        cold.blocked_senders -= 1;
+        cold.blocked_senders > 0
+    }
+
+    /// Returns what wakes all blocked senders.
+    pub(crate) fn capacity(&self) -> Option<Arc<Notify>> {
+        self.cold.as_ref().map(|cold| cold.capacity.clone())
+    }
+
+    // Phases.
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self.phase, Phase::Absent)
+    }
+
+    /// Returns true if a task or a caller has the instance. It looks for what has arrived before
+    /// it puts the instance back.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Borrowed | Phase::Parked(_))
+    }
+
+    /// Returns true if nothing has arrived since a task or a caller took the instance.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.len() == 0 && !self.has_posted() && !self.is_killed()
+    }
+
+    /// Idle → Borrowed, if `is_free` says so of the instance.
+    pub(crate) fn lend(&mut self, is_free: impl FnOnce(&Instance) -> bool) -> Lend {
+        match &self.phase {
+            Phase::Idle { instance, .. } if is_free(instance) => {
+                match mem::replace(&mut self.phase, Phase::Borrowed) {
+                    Phase::Idle { instance, .. } => Lend::Lent(instance),
+                    other => {
+                        self.phase = other;
+                        Lend::Unavailable
+                    }
+                }
+            }
+            Phase::Borrowed if self.len() == 0 => Lend::Borrowed,
+            _ => Lend::Unavailable,
+        }
+    }
+
+    /// Idle → Running.
+    pub(crate) fn take_idle(&mut self) -> Option<Box<Instance>> {
+        match mem::replace(&mut self.phase, Phase::Running) {
             Phase::Idle { instance, .. } => Some(instance),
             other => {
                 self.phase = other;
@@ -312,8 +303,30 @@ impl<S: Server> Mailbox<S> {
         }
     }
 
-    /// Takes the task if it is parked, to be run.
-    pub(crate) fn unpark(&mut self) -> Option<Box<Task<S>>> {
+    /// Borrowed → Running.
+    pub(crate) fn run(&mut self) {
+        self.phase = Phase::Running;
+    }
+
+    /// Absent, Idle, Parked → Running, for a message that starts or resumes the task. Returns
+    /// `None` if the server is busy otherwise.
+    ///
+    /// `active` is called under the lock: a shutdown must not find the runtime quiet before the
+    /// server counts.
+    pub(crate) fn start(&mut self, active: impl FnOnce() -> ShutdownGuard) -> Option<Start> {
+        let parked = self.unpark();
+        if parked.is_none() && self.is_busy() {
+            return None;
+        }
+        let instance = self.take_idle();
+        self.phase = Phase::Running;
+        self.active.get_or_insert_with(active);
+        let removed = Removed(self.last_options.take());
+        Some(Start { parked, instance, is_blocked: self.is_blocked(), removed })
+    }
+
+    /// Parked → Running.
+    pub(crate) fn unpark(&mut self) -> Option<Box<Task>> {
         match mem::replace(&mut self.phase, Phase::Running) {
             Phase::Parked(task) => Some(task),
             other => {
@@ -323,8 +336,90 @@ impl<S: Server> Mailbox<S> {
         }
     }
 
-    /// Has the expiry come by at `deadline`; returns what to arm it with,
-    /// unless it comes early enough as it is.
+    /// Parked → Running, if the task only waits for the commit that has succeeded.
+    pub(crate) fn unpark_committed(&mut self) -> Option<Box<Task>> {
+        match &self.phase {
+            Phase::Parked(task) if task.only_awaits_commit() => self.unpark(),
+            _ => None,
+        }
+    }
+
+    /// Running → Parked.
+    pub(crate) fn park(&mut self, task: Box<Task>) -> Removed<Option<Waker>> {
+        self.phase = Phase::Parked(task);
+        Removed(self.waker.take())
+    }
+
+    /// Borrowed → Idle. Returns the deadline to schedule, if any.
+    pub(crate) fn put_back(
+        &mut self,
+        instance: Box<Instance>,
+        since: CompactInstant,
+    ) -> Option<CompactInstant> {
+        let deadline = instance.parts.deadline(since);
+        self.phase = Phase::Idle { instance, since };
+        self.arm(deadline)
+    }
+
+    /// Running → Idle, or → Absent without an instance. Returns the deadline to schedule, if any.
+    /// An idle server keeps no queue in memory.
+    pub(crate) fn finish_task(
+        &mut self,
+        instance: Option<Box<Instance>>,
+        since: CompactInstant,
+        absent_until: impl FnOnce(&mut Self) -> Option<CompactInstant>,
+    ) -> (Option<CompactInstant>, Removed<(Option<ShutdownGuard>, Remains)>) {
+        let deadline = match instance {
+            Some(instance) => {
+                let deadline = instance.parts.deadline(since);
+                self.phase = Phase::Idle { instance, since };
+                deadline
+            }
+            None => {
+                let deadline = absent_until(self);
+                self.phase = Phase::Absent;
+                deadline
+            }
+        };
+        let active = if self.is_absent() { self.active.take() } else { None };
+        (self.arm(deadline), Removed((active, self.take_remains())))
+    }
+
+    fn take_remains(&mut self) -> Remains {
+        (self.queue.take(), self.last_options.take(), self.waker.take())
+    }
+
+    /// → Absent, when a task is dropped before it has finished.
+    pub(crate) fn abandon_task(&mut self) -> Removed<impl Sized + use<>> {
+        self.phase = Phase::Absent;
+        let posted = self.take(|cold| &mut cold.posted);
+        Removed((posted, self.active.take(), self.take_remains()))
+    }
+
+    /// Removes everything that holds other servers or callers: the runtime is gone.
+    pub(crate) fn halt(&mut self) -> Removed<impl Sized + use<>> {
+        let watchers = self.take(|cold| &mut cold.watchers);
+        let moved = self.take(|cold| &mut cold.moved);
+        Removed((self.queue.take(), watchers, moved))
+    }
+
+    // The task's waker.
+
+    pub(crate) fn set_waker(&mut self, waker: &Waker) -> Removed<Option<Waker>> {
+        if self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return Removed(None);
+        }
+        Removed(self.waker.replace(waker.clone()))
+    }
+
+    /// Returns what wakes the task, if it waits.
+    pub(crate) fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+
+    // Deadlines.
+
+    /// Notes a deadline. Returns it if the expiry queue has no entry that comes early enough.
     pub(crate) fn arm(&mut self, deadline: Option<CompactInstant>) -> Option<CompactInstant> {
         let deadline = deadline?;
         if self.armed.is_some_and(|armed| armed <= deadline) {
@@ -334,7 +429,7 @@ impl<S: Server> Mailbox<S> {
         Some(deadline)
     }
 
-    /// The expiry has come; whether it was awaited.
+    /// Handles an expired entry. Returns false if it is stale.
     pub(crate) fn disarm(&mut self, now: CompactInstant) -> bool {
         if self.armed.is_none_or(|armed| armed > now) {
             return false;
@@ -343,15 +438,169 @@ impl<S: Server> Mailbox<S> {
         true
     }
 
-    /// Whether nothing has come up while somebody had the instance.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && !self.has_posted() && !self.is_killed()
+    /// Returns the next deadline of an idle instance, and true if it is to be unloaded now.
+    pub(crate) fn idle_deadline(
+        &self,
+        now: CompactInstant,
+    ) -> Option<(Option<CompactInstant>, bool)> {
+        let Phase::Idle { instance, since } = &self.phase else { return None };
+        let is_over = instance.parts.idle_deadline(*since).is_some_and(|idle| idle <= now);
+        Some((instance.parts.deadline(*since), is_over))
     }
 
-    /// Has the task look again, if it waits.
-    pub(crate) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+    // The cold state.
+
+    fn cold_mut(&mut self) -> &mut ColdState {
+        self.cold.get_or_insert_default()
+    }
+
+    fn take<T: Default>(&mut self, part: impl FnOnce(&mut ColdState) -> &mut T) -> T {
+        self.cold.as_deref_mut().map(|cold| mem::take(part(cold))).unwrap_or_default()
+    }
+
+    /// Returns true if nothing here needs the cell. Watchers hold clients of their own.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.is_absent()
+            && self.cold.as_ref().is_none_or(|cold| {
+                let forwards = cold.moved.as_ref().is_some_and(|to| !to.registry().is_stopping());
+                cold.failed.is_none()
+                    && cold.crashes.is_empty()
+                    && cold.resources.is_empty()
+                    && !forwards
+            })
+    }
+
+    /// Returns true if messages may have to be refused or forwarded.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.failed().is_some() || self.moved().is_some()
+    }
+
+    /// Returns the text of the last panic, if the restart limit is exceeded.
+    pub(crate) fn failed(&self) -> Option<&Arc<str>> {
+        self.cold.as_ref()?.failed.as_ref()
+    }
+
+    pub(crate) fn set_failed(&mut self, panic: &str) {
+        self.cold_mut().failed = Some(panic.into());
+    }
+
+    pub(crate) fn crashes_mut(&mut self) -> &mut CrashBudget {
+        &mut self.cold_mut().crashes
+    }
+
+    pub(crate) fn has_crashes(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.crashes.is_empty())
+    }
+
+    /// Forgets the crashes and the failure.
+    pub(crate) fn reset(&mut self) {
+        if let Some(cold) = &mut self.cold {
+            cold.failed = None;
+            cold.crashes = CrashBudget::default();
         }
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.killed)
+    }
+
+    pub(crate) fn set_killed(&mut self) {
+        self.cold_mut().killed = true;
+    }
+
+    pub(crate) fn take_killed(&mut self) -> bool {
+        self.take(|cold| &mut cold.killed)
+    }
+
+    pub(crate) fn has_posted(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.posted.is_empty())
+    }
+
+    pub(crate) fn post(&mut self, reply: ReplySender) {
+        self.cold_mut().posted.push(reply);
+    }
+
+    pub(crate) fn take_posted(&mut self) -> Vec<ReplySender> {
+        self.take(|cold| &mut cold.posted)
+    }
+
+    pub(crate) fn resources_mut(&mut self) -> &mut Resources {
+        &mut self.cold_mut().resources
+    }
+
+    pub(crate) fn take_resources(&mut self) -> Resources {
+        self.take(|cold| &mut cold.resources)
+    }
+
+    /// Lets the resources of an absent server live until `until`. Returns that deadline, if there
+    /// are any.
+    pub(crate) fn keep_resources_until(
+        &mut self,
+        until: Option<CompactInstant>,
+    ) -> Option<CompactInstant> {
+        let cold = self.cold.as_mut()?;
+        cold.resources_until = until.filter(|_| !cold.resources.is_empty());
+        cold.resources_until
+    }
+
+    /// Removes the resources of an absent server if their time is over. Returns the deadline of
+    /// those that stay.
+    pub(crate) fn expire_resources(
+        &mut self,
+        now: CompactInstant,
+    ) -> (Resources, Option<CompactInstant>) {
+        let Some(cold) = &mut self.cold else { return (Resources::default(), None) };
+        let mut expired = Resources::default();
+        if cold.resources_until.take_if(|until| *until <= now).is_some() {
+            expired = mem::take(&mut cold.resources);
+        }
+        (expired, cold.resources_until)
+    }
+
+    pub(crate) fn watchers_mut(&mut self) -> &mut Watchers {
+        &mut self.cold_mut().watchers
+    }
+
+    pub(crate) fn watchers(&mut self) -> Option<&mut Watchers> {
+        self.cold.as_mut().map(|cold| &mut cold.watchers)
+    }
+
+    pub(crate) fn transferred_options(&self) -> Option<Arc<Options>> {
+        self.cold.as_ref()?.transferred_options.clone()
+    }
+
+    /// Returns where the server is now, if it was transferred.
+    pub(crate) fn moved(&self) -> Option<&CellRef> {
+        self.cold.as_ref()?.moved.as_ref()
+    }
+
+    pub(crate) fn set_moved(&mut self, to: CellRef) -> Removed<Option<CellRef>> {
+        Removed(self.cold_mut().moved.replace(to))
+    }
+
+    /// Takes in what came with a server from another runtime.
+    pub(crate) fn receive(
+        &mut self,
+        resources: Resources,
+        options: Option<Arc<Options>>,
+    ) -> Removed<impl Sized + use<>> {
+        let cold = self.cold_mut();
+        cold.transferred_options = options;
+        Removed((mem::replace(&mut cold.resources, resources), cold.moved.take()))
+    }
+
+    pub(crate) fn set_resources(&mut self, resources: Resources) -> Removed<Resources> {
+        Removed(mem::replace(&mut self.cold_mut().resources, resources))
+    }
+
+    /// Notes the error of a commit.
+    pub(crate) fn set_commit_error(&mut self, sequence: u64, error: StorageError) {
+        self.cold_mut().commit_error = Some((sequence, error));
+    }
+
+    /// Takes the error of commit `sequence`, if it failed.
+    pub(crate) fn take_commit_error(&mut self, sequence: u64) -> Option<StorageError> {
+        let (failed, error) = self.take(|cold| &mut cold.commit_error)?;
+        (failed == sequence).then_some(error)
     }
 }

@@ -1,6 +1,6 @@
-//! What a message was given that it would not be given again, the time and
-//! chance: recorded beside a journaled message, and played back to it when it
-//! is replayed.
+//! The inputs of a handler that differ each time it runs: times and random numbers.
+//!
+//! They are recorded beside a journaled message and returned again when the message is replayed.
 
 use std::{
     mem::{self, discriminant},
@@ -9,14 +9,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// One recorded input.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) enum Given {
+pub(crate) enum Input {
     /// Microseconds since 1970.
     Time(u64),
     Random(u64),
 }
 
-impl Given {
+impl Input {
     pub(crate) fn value(self) -> u64 {
         match self {
             Self::Time(value) | Self::Random(value) => value,
@@ -24,48 +25,48 @@ impl Given {
     }
 }
 
-/// See the [module](self).
-pub(crate) enum Tape {
-    /// What is handled is not journaled.
+/// The inputs of the message in progress.
+pub(crate) enum RecordedInputs {
     Idle,
-    Recording(Vec<Given>),
-    Playing {
-        given: vec::IntoIter<Given>,
-        torn: bool,
+    Recording(Vec<Input>),
+    Replaying {
+        inputs: vec::IntoIter<Input>,
+        /// True once the handler has asked for an input that was not recorded.
+        diverged: bool,
     },
 }
 
-impl Tape {
-    pub(crate) fn play(given: Vec<Given>) -> Self {
-        Self::Playing { given: given.into_iter(), torn: false }
+impl RecordedInputs {
+    pub(crate) fn replay(inputs: Vec<Input>) -> Self {
+        Self::Replaying { inputs: inputs.into_iter(), diverged: false }
     }
 
-    pub(crate) fn is_playing(&self) -> bool {
-        matches!(self, Self::Playing { .. })
+    pub(crate) fn is_replaying(&self) -> bool {
+        matches!(self, Self::Replaying { .. })
     }
 
-    /// What a handler gets that asks for something like `fresh`; none if it
-    /// asks for what it had not asked for when it was recorded.
-    pub(crate) fn give(&mut self, fresh: Given) -> Option<Given> {
+    /// Returns the next input: `fresh`, or the recorded one. Returns `None` if no input of this
+    /// kind was recorded here.
+    pub(crate) fn next(&mut self, fresh: Input) -> Option<Input> {
         match self {
             Self::Idle => Some(fresh),
-            Self::Recording(given) => {
-                given.push(fresh);
+            Self::Recording(inputs) => {
+                inputs.push(fresh);
                 Some(fresh)
             }
-            Self::Playing { given, torn } => {
-                let same = |given: &Given| discriminant(given) == discriminant(&fresh);
-                let next = given.next().filter(same);
-                *torn |= next.is_none();
+            Self::Replaying { inputs, diverged } => {
+                let same = |input: &Input| discriminant(input) == discriminant(&fresh);
+                let next = inputs.next().filter(same);
+                *diverged |= next.is_none();
                 next
             }
         }
     }
 
-    /// Ends a recording.
-    pub(crate) fn take(&mut self) -> Vec<Given> {
+    /// Ends a recording and returns its inputs.
+    pub(crate) fn take(&mut self) -> Vec<Input> {
         match mem::replace(self, Self::Idle) {
-            Self::Recording(given) => given,
+            Self::Recording(inputs) => inputs,
             other => {
                 *self = other;
                 Vec::new()
@@ -73,13 +74,11 @@ impl Tape {
         }
     }
 
-    /// Whether something else was asked for than what was recorded.
-    pub(crate) fn is_torn(&self) -> bool {
-        matches!(self, Self::Playing { torn: true, .. })
+    pub(crate) fn has_diverged(&self) -> bool {
+        matches!(self, Self::Replaying { diverged: true, .. })
     }
 
-    /// Whether there is more to be played back.
-    pub(crate) fn has_more(&self) -> bool {
-        matches!(self, Self::Playing { given, .. } if !given.as_slice().is_empty())
+    pub(crate) fn has_unread(&self) -> bool {
+        matches!(self, Self::Replaying { inputs, .. } if !inputs.as_slice().is_empty())
     }
 }

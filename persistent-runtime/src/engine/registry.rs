@@ -1,7 +1,6 @@
 //! The registry of one server type: its cells by key.
 
 use std::{
-    any::Any,
     borrow::Borrow,
     collections::BTreeSet,
     hash::{Hash, Hasher},
@@ -9,192 +8,178 @@ use std::{
 };
 
 use crate::{
-    api::address::Address, api::client::Handle, api::server::Server, config::options::Options,
-    config::settings::Settings, engine::cell::Cell, engine::mailbox::Phase, engine::reminders,
-    engine::reminders::Bell, id::ServerId, observe::listener::Listener, services::Core,
-    stop_reason::StopReason, support::catch::catch_unwind, support::expiry::ExpiryQueue,
-    support::sync::DashMap, support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
-    support::sync::task::AbortHandle,
+    config::{options::Options, settings::Settings},
+    engine::{
+        cell::{Cell, CellRef},
+        erased::ServerType,
+        reminders::Wakeup,
+        services::Services,
+    },
+    id::ServerId,
+    stop_reason::StopReason,
+    support::{
+        expiry::ExpiryQueue,
+        sync::{
+            DashMap,
+            atomic::{AtomicUsize, Ordering},
+            task::AbortHandle,
+        },
+    },
 };
 
-/// See the [module](self).
-pub(crate) struct Kind<S: Server> {
-    core: Arc<Core>,
-    /// Of all layers but the client's.
+/// The cells of one server type, and what they share.
+pub(crate) struct Registry {
+    services: Arc<Services>,
+    server_type: Box<dyn ServerType>,
+    /// The options of all layers but the client's.
     options: Options,
     settings: Arc<Settings>,
-    /// The type that uses the name already, if one does.
-    taken_by: Option<&'static str>,
-    cells: DashMap<Entry<S>, ()>,
+    /// The path of the type that uses the stored name already, if there is one.
+    name_taken_by: Option<&'static str>,
+    cells: DashMap<Entry, ()>,
     live: AtomicUsize,
-    listeners: Vec<Arc<dyn Listener<S>>>,
-    bell: Bell,
-    ringer: OnceLock<AbortHandle>,
+    reminder_wakeup: Wakeup,
+    reminder_scheduler: OnceLock<AbortHandle>,
 }
 
-/// A cell, found by its key: it holds the key itself, and a second one beside it
-/// would be most of the registry.
-struct Entry<S: Server>(Arc<Cell<S>>);
+/// A cell, found by its own key: a second copy of the key would be most of the registry.
+#[derive(Clone)]
+struct Entry(Arc<Cell>);
 
-impl<S: Server> Clone for Entry<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S: Server> Borrow<str> for Entry<S> {
+impl Borrow<str> for Entry {
     fn borrow(&self) -> &str {
         self.0.key()
     }
 }
 
-impl<S: Server> Hash for Entry<S> {
+impl Hash for Entry {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let key: &str = self.borrow();
         key.hash(state);
     }
 }
 
-impl<S: Server> PartialEq for Entry<S> {
+impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.0.key() == other.0.key()
     }
 }
 
-impl<S: Server> Eq for Entry<S> {}
+impl Eq for Entry {}
 
-impl<S: Server> Kind<S> {
+impl Registry {
     pub(crate) fn new(
-        core: Arc<Core>,
+        services: Arc<Services>,
+        server_type: Box<dyn ServerType>,
         options: Options,
-        taken_by: Option<&'static str>,
-        listeners: Vec<Arc<dyn Listener<S>>>,
+        name_taken_by: Option<&'static str>,
     ) -> Self {
         Self {
-            core,
+            services,
+            server_type,
             settings: options.clone().resolve().into(),
             options,
-            taken_by,
+            name_taken_by,
             cells: DashMap::new(),
             live: AtomicUsize::new(0),
-            listeners,
-            bell: Bell::new(),
-            ringer: OnceLock::new(),
+            reminder_wakeup: Wakeup::new(),
+            reminder_scheduler: OnceLock::new(),
         }
     }
 
-    /// Begins to wake the servers whose durable timers are due.
-    pub(crate) fn begin(self: &Arc<Self>) {
-        if self.taken_by.is_none() {
-            let ringer = self.core.tokio().spawn(reminders::ring(self.clone()));
-            let _ = self.ringer.set(ringer.abort_handle());
-        }
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
     }
 
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.bell
+    pub(crate) fn server_type(&self) -> &dyn ServerType {
+        &*self.server_type
     }
 
-    pub(crate) fn listeners(&self) -> &[Arc<dyn Listener<S>>] {
-        &self.listeners
-    }
-
-    /// Has each listener called; their panics end here.
-    pub(crate) fn listen(&self, call: impl Fn(&dyn Listener<S>)) {
-        for listener in &self.listeners {
-            let _ = catch_unwind(|| call(&**listener));
-        }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn kind(&self) -> &'static str {
+        self.server_type.kind()
     }
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
 
-    /// The settings of a server for which a client has set `options`.
+    /// Returns the settings of a server for which a client has set `options`.
     pub(crate) fn settings_with(&self, options: &Options) -> Arc<Settings> {
         options.clone().or(&self.options).resolve().into()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.core.is_stopping()
+        self.services.is_stopping()
     }
 
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.core.spawn(work);
+        self.services.spawn(work);
     }
 
     pub(crate) fn name_taken_by(&self) -> Option<&'static str> {
-        self.taken_by
+        self.name_taken_by
     }
 
-    /// A client's core for `address`.
-    pub(crate) fn handle(self: &Arc<Self>, address: &Address<S>) -> Handle<S> {
-        let (key, init) = address.parts();
+    pub(crate) fn reminder_wakeup(&self) -> &Wakeup {
+        &self.reminder_wakeup
+    }
+
+    /// Keeps the task that wakes servers for their reminders, to be ended with the runtime.
+    pub(crate) fn set_reminder_scheduler(&self, task: AbortHandle) {
+        let _ = self.reminder_scheduler.set(task);
+    }
+
+    /// Returns the cell of `key`, created if need be.
+    pub(crate) fn cell(self: &Arc<Self>, key: &Arc<str>) -> CellRef {
         loop {
-            // Under the lock of the key's shard, or a release could come between.
-            let known = self.cells.get(&**key).map(|entry| {
-                let Entry(cell) = entry.key();
-                cell.held();
-                cell.clone()
-            });
-            if let Some(cell) = known {
-                return Handle::adopt(cell, init.clone());
+            // The reference is counted under the lock of the key's shard, so that no release can
+            // come between.
+            if let Some(entry) = self.cells.get(&**key) {
+                return CellRef::new(entry.key().0.clone());
             }
-            let id = ServerId::new(S::NAME, key.clone());
+            let id = ServerId::new(self.kind(), key.clone());
             self.cells.entry(Entry(Arc::new(Cell::new(self.clone(), id)))).or_insert(());
         }
     }
 
-    /// Forgets the cell of `id` if nobody needs it.
+    /// Removes the cell of `id` if it is vacant.
     pub(crate) fn release(&self, id: &ServerId) {
         self.cells.remove_if(id.key(), |entry, ()| entry.0.is_vacant());
     }
 
+    /// Returns the number of servers in memory.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of servers over their restart limit.
     pub(crate) fn failed(&self) -> usize {
         self.cells.iter().filter(|entry| entry.key().0.lock().failed().is_some()).count()
     }
 
-    /// The keys of the servers in memory.
+    /// Returns the keys of the servers in memory.
     pub(crate) fn live_keys(&self) -> BTreeSet<Arc<str>> {
         let cells = self.snapshot().into_iter();
-        let live = cells.filter(|cell| !matches!(cell.lock().phase, Phase::Absent));
-        live.map(|cell| cell.key().clone()).collect()
+        cells.filter(|cell| !cell.lock().is_absent()).map(|cell| cell.key().clone()).collect()
     }
 
-    fn snapshot(&self) -> Vec<Arc<Cell<S>>> {
+    fn snapshot(&self) -> Vec<Arc<Cell>> {
         self.cells.iter().map(|entry| entry.key().clone().0).collect()
     }
-}
 
-/// A [`Kind`] whatever its type.
-pub(crate) trait AnyKind: Any + Send + Sync {
-    /// Has every server unloaded that is at rest.
-    fn unload_all(&self);
-
-    /// Drops every server and forgets it.
-    fn halt(&self);
-}
-
-impl<S: Server> AnyKind for Kind<S> {
-    fn unload_all(&self) {
+    /// Unloads every idle server.
+    pub(crate) fn unload_all(&self) {
         for cell in self.snapshot() {
             cell.unload(StopReason::Shutdown);
         }
     }
 
-    fn halt(&self) {
-        if let Some(ringer) = self.ringer.get() {
-            ringer.abort();
+    /// Drops every server and every cell.
+    pub(crate) fn halt(&self) {
+        if let Some(task) = self.reminder_scheduler.get() {
+            task.abort();
         }
-        // What the cells drop may hold clients of this kind: not under its lock.
+        // A cell may hold clients of this type: it is not dropped under the registry's lock.
         let cells = self.snapshot();
         self.cells.clear();
         for cell in cells {
@@ -203,24 +188,22 @@ impl<S: Server> AnyKind for Kind<S> {
     }
 }
 
-/// Counts a server as live for as long as it is in memory.
-pub(crate) struct Live<S: Server> {
-    kind: Arc<Kind<S>>,
-}
+/// Counts a server as live while it is in memory.
+pub(crate) struct LiveGuard(Arc<Registry>);
 
-impl<S: Server> Live<S> {
-    pub(crate) fn new(kind: Arc<Kind<S>>) -> Self {
-        kind.live.fetch_add(1, Ordering::Relaxed);
-        Self { kind }
+impl LiveGuard {
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        registry.live.fetch_add(1, Ordering::Relaxed);
+        Self(registry)
     }
 
     pub(crate) fn expiry(&self) -> &ExpiryQueue {
-        self.kind.core.expiry()
+        self.0.services.expiry()
     }
 }
 
-impl<S: Server> Drop for Live<S> {
+impl Drop for LiveGuard {
     fn drop(&mut self) {
-        self.kind.live.fetch_sub(1, Ordering::Relaxed);
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,30 +1,24 @@
-//! Durable timers: part of a server's record, rung by one task a type.
+//! Reminders: durable timers, stored in the record of their server.
 
-use std::{
-    collections::HashSet,
-    future::{pending, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::address::Address, api::server::Server, codec, codec::DecodeError, codec::EncodeError,
-    engine::registry::Kind, error::CallError, error::StorageError, support::catch::await_catching,
-    support::catch::catch_unwind, support::sync::Notify, support::sync::atomic::AtomicU64,
-    support::sync::atomic::Ordering, support::sync::task::JoinSet, support::sync::time,
-    support::sync::time::Instant,
+    codec::{self, DecodeError, EncodeError},
+    support::sync::{
+        Notify,
+        atomic::{AtomicU64, Ordering},
+        time::Instant,
+    },
 };
 
-/// When a durable timer is due. A time that has passed is due at once.
+/// When a reminder is due. A time in the past is due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// So much later than now.
+    /// After this time from now.
     In(Duration),
-    /// At that time.
+    /// At this time.
     At(SystemTime),
 }
 
@@ -40,25 +34,24 @@ impl From<SystemTime> for When {
     }
 }
 
-/// The wall clock as it was when the runtime opened, carried on by tokio's
-/// clock: so tests can pause it, and setting the machine's clock does not fire
-/// timers by the thousand.
-pub(crate) struct Clock {
+/// The wall clock at the opening of the runtime, advanced by tokio's clock: tests can pause it, and
+/// setting the machine's clock does not fire reminders by the thousand.
+pub(crate) struct WallClock {
     opened: SystemTime,
     since: Instant,
 }
 
-impl Clock {
+impl WallClock {
     pub(crate) fn start() -> Self {
         Self { opened: SystemTime::now(), since: Instant::now() }
     }
 
-    /// Milliseconds since 1970.
+    /// Returns milliseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         self.millis(When::In(Duration::ZERO))
     }
 
-    /// Microseconds since 1970.
+    /// Returns microseconds since 1970.
     pub(crate) fn micros(&self) -> u64 {
         let since_epoch = self.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
@@ -68,6 +61,7 @@ impl Clock {
         self.opened + self.since.elapsed()
     }
 
+    /// Returns when a reminder is due, in milliseconds since 1970.
     pub(crate) fn millis(&self, when: When) -> u64 {
         let time = match when {
             When::At(time) => Some(time),
@@ -76,7 +70,7 @@ impl Clock {
         let since_epoch = time.map(|time| time.duration_since(SystemTime::UNIX_EPOCH));
         match since_epoch {
             Some(Ok(elapsed)) => u64::try_from(elapsed.as_millis()).unwrap_or(NEVER).min(NEVER),
-            // Before 1970, and after all time.
+            // Before 1970.
             Some(Err(_)) => 0,
             None => NEVER,
         }
@@ -84,9 +78,9 @@ impl Clock {
 }
 
 /// The latest time that fits a SQLite integer.
-const NEVER: u64 = i64::MAX.cast_unsigned();
+pub(crate) const NEVER: u64 = i64::MAX.cast_unsigned();
 
-/// The durable timers of one server, the earliest first.
+/// The reminders of one server, earliest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Reminders(Vec<Reminder>);
 
@@ -94,7 +88,7 @@ pub(crate) struct Reminders(Vec<Reminder>);
 pub(crate) struct Reminder {
     due: u64,
     name: String,
-    /// Encoded apart, so that one that can't be read spoils no other.
+    /// Encoded separately: a message that cannot be decoded affects no other reminder.
     message: Vec<u8>,
 }
 
@@ -103,19 +97,21 @@ impl Reminder {
         &self.name
     }
 
-    /// The message. A panic in its own code is an error as well.
-    pub(crate) fn message<M: DeserializeOwned>(&self) -> Result<M, DecodeError> {
-        catch_unwind(|| codec::decode(&self.message))
-            .unwrap_or_else(|reason| Err(DecodeError::Restore { reason }))
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
     }
 }
 
 impl Reminders {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.is_empty() { Ok(Self::default()) } else { codec::decode(bytes) }
     }
 
-    /// The stored form.
+    /// Returns the stored form.
     pub(crate) fn write(&self) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = Vec::new();
         if !self.0.is_empty() {
@@ -124,12 +120,12 @@ impl Reminders {
         Ok(bytes)
     }
 
-    /// When the earliest is due.
+    /// Returns when the earliest reminder is due.
     pub(crate) fn due(&self) -> Option<u64> {
         self.0.first().map(|reminder| reminder.due)
     }
 
-    /// Those that are due.
+    /// Returns the reminders that are due.
     pub(crate) fn due_by(&self, now: u64) -> Vec<Reminder> {
         self.0.iter().take_while(|reminder| reminder.due <= now).cloned().collect()
     }
@@ -140,14 +136,14 @@ impl Reminders {
         self.0.sort_unstable();
     }
 
-    /// Whether there was one.
+    /// Returns true if there was a reminder of that name.
     pub(crate) fn cancel(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|reminder| reminder.name != name);
         self.0.len() < before
     }
 
-    /// Whether exactly this one was there.
+    /// Returns true if exactly this reminder was there.
     pub(crate) fn remove(&mut self, reminder: &Reminder) -> bool {
         let before = self.0.len();
         self.0.retain(|other| other != reminder);
@@ -165,123 +161,32 @@ impl Reminders {
     }
 }
 
-/// Wakes a type's ringer when a timer is earlier than what it sleeps for.
-pub(crate) struct Bell {
-    sleeps_until: AtomicU64,
-    rung: Notify,
+/// Wakes the reminder scheduler of a type when a stored reminder is earlier than the one that the
+/// scheduler waits for.
+pub(crate) struct Wakeup {
+    /// The due time that the scheduler waits for.
+    waits_until: AtomicU64,
+    notify: Notify,
 }
 
-impl Bell {
+impl Wakeup {
     pub(crate) fn new() -> Self {
-        Self { sleeps_until: AtomicU64::new(u64::MAX), rung: Notify::new() }
+        Self { waits_until: AtomicU64::new(u64::MAX), notify: Notify::new() }
     }
 
-    /// A timer that is due then is stored.
-    pub(crate) fn ring(&self, due: u64) {
-        if due < self.sleeps_until.load(Ordering::SeqCst) {
-            self.rung.notify_one();
-        }
-    }
-}
-
-/// How many servers are woken at once.
-const AT_ONCE: usize = 64;
-/// When a server that could not be woken, or the storage, is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// Wakes the servers of a type whose timers are due.
-pub(crate) async fn ring<S: Server>(kind: Arc<Kind<S>>) {
-    let mut ringer = Ringer { calls: JoinSet::new(), ringing: HashSet::new() };
-    while !kind.core().is_halted() {
-        // Whatever is stored while we look rings.
-        kind.bell().sleeps_until.store(u64::MAX, Ordering::SeqCst);
-        let now = kind.core().clock().now();
-        let next = ringer.wake_due(&kind, now).await.unwrap_or(Some(now + millis(RETRY)));
-        kind.bell().sleeps_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
-        let now = kind.core().clock().now();
-        let wait = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
-        ringer.rest(&kind, wait).await;
-    }
-}
-
-/// A slow server keeps none of the others waiting.
-struct Ringer {
-    calls: JoinSet<(Arc<str>, Result<(), CallError>)>,
-    /// Those whose timers are being handled.
-    ringing: HashSet<Arc<str>>,
-}
-
-impl Ringer {
-    /// Wakes what is due; returns when the next one is.
-    async fn wake_due<S: Server>(
-        &mut self,
-        kind: &Arc<Kind<S>>,
-        now: u64,
-    ) -> Result<Option<u64>, StorageError> {
-        let mut after: Option<(u64, Arc<str>)> = None;
-        loop {
-            let from = after.as_ref().map(|(due, key)| (*due, &**key));
-            let page = async { kind.core().storage().due(S::NAME, from, AT_ONCE).await };
-            let page =
-                await_catching(page).await.unwrap_or_else(|panic| Err(StorageError::new(panic)))?;
-            for (due, key) in &page {
-                if *due > now {
-                    return Ok(Some(*due));
-                }
-                if self.calls.len() == AT_ONCE {
-                    // Each one that is done has this looked at again.
-                    return Ok(None);
-                }
-                if self.ringing.insert(key.clone()) {
-                    let (key, handle) = (key.clone(), kind.handle(&Address::existing(key.clone())));
-                    self.calls.spawn(async move { (key, handle.remind().await) });
-                }
-            }
-            if page.len() < AT_ONCE {
-                return Ok(None);
-            }
-            after = page.into_iter().next_back();
+    /// Reports that a reminder due at `due` was stored.
+    pub(crate) fn stored(&self, due: u64) {
+        if due < self.waits_until.load(Ordering::SeqCst) {
+            self.notify.notify_one();
         }
     }
 
-    /// Until the bell rings, the wait is over, or a server is done.
-    async fn rest<S: Server>(&mut self, kind: &Kind<S>, wait: Option<Duration>) {
-        let mut rung = pin!(kind.bell().rung.notified());
-        let mut over = pin!(async {
-            match wait {
-                Some(wait) => time::sleep(wait).await,
-                None => pending().await,
-            }
-        });
-        poll_fn(|cx| {
-            if let Poll::Ready(Some(done)) = self.calls.poll_join_next(cx) {
-                self.done(done.ok(), kind);
-                return Poll::Ready(());
-            }
-            if rung.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { over.as_mut().poll(cx) }
-        })
-        .await;
+    /// Sets the due time that the scheduler waits for. `None` wakes it for any reminder.
+    pub(crate) fn wait_until(&self, due: Option<u64>) {
+        self.waits_until.store(due.unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    fn done<S: Server>(&mut self, done: Option<(Arc<str>, Result<(), CallError>)>, kind: &Kind<S>) {
-        let Some((key, outcome)) = done else { return };
-        match outcome {
-            // A panic costs the message, the timer's as any other.
-            Ok(()) | Err(CallError::Crashed { .. }) => {
-                self.ringing.remove(&key);
-            }
-            Err(_) if kind.is_stopping() => {}
-            // It counts as ringing until it is tried again.
-            Err(_) => {
-                self.calls.spawn(async move {
-                    time::sleep(RETRY).await;
-                    (key, Ok(()))
-                });
-            }
-        }
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
     }
-}
-
-fn millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis()).unwrap_or(NEVER)
 }

@@ -1,25 +1,25 @@
-//! Values that outlive a panic, but not the server's time in memory.
+//! Values that outlive a panic, but not the activation.
 
 use std::{any::Any, sync::Arc};
 
-type Value = Arc<dyn Any + Send + Sync>;
+type Resource = Arc<dyn Any + Send + Sync>;
 
-/// See the [module](self). A server keeps few values, most keep none.
+/// The resources of one server, by name and type.
 #[derive(Default)]
-pub(crate) struct Kept(Vec<(String, Value)>);
+pub(crate) struct Resources(Vec<(String, Resource)>);
 
-impl Kept {
+impl Resources {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the value that was replaced: to be dropped outside of locks.
-    pub(crate) fn put<T: Any + Send + Sync>(
+    /// Inserts a value. Returns the replaced value, to be dropped outside of locks.
+    pub(crate) fn insert<T: Any + Send + Sync>(
         &mut self,
         name: &str,
         value: Arc<T>,
     ) -> Option<Arc<T>> {
-        let replaced = self.take(name);
+        let replaced = self.remove(name);
         self.0.push((name.to_owned(), value));
         replaced
     }
@@ -28,12 +28,11 @@ impl Kept {
         self.0[self.position::<T>(name)?].1.clone().downcast().ok()
     }
 
-    pub(crate) fn take<T: Any + Send + Sync>(&mut self, name: &str) -> Option<Arc<T>> {
+    pub(crate) fn remove<T: Any + Send + Sync>(&mut self, name: &str) -> Option<Arc<T>> {
         let position = self.position::<T>(name)?;
         self.0.swap_remove(position).1.downcast().ok()
     }
 
-    /// Values of one name and several types live side by side.
     fn position<T: Any>(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(other, value)| other == name && value.is::<T>())
     }

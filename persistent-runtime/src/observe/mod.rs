@@ -2,5 +2,4 @@
 //! events and changes.
 
 pub(crate) mod event;
-pub(crate) mod listener;
 pub(crate) mod observer;

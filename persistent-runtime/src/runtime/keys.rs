@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{api::server::Server, error::StorageError, storage::Storage};
+use crate::storage::{Storage, StorageError};
 
 /// How many keys are read at once.
 const PAGE: usize = 256;
@@ -36,9 +36,13 @@ pub struct Keys {
 type Page = Result<Vec<Arc<str>>, StorageError>;
 
 impl Keys {
-    pub(crate) fn new<S: Server>(storage: Arc<dyn Storage>, live: BTreeSet<Arc<str>>) -> Self {
+    pub(crate) fn new(
+        kind: &'static str,
+        storage: Arc<dyn Storage>,
+        live: BTreeSet<Arc<str>>,
+    ) -> Self {
         Self {
-            kind: S::NAME,
+            kind,
             storage,
             live,
             page: VecDeque::new(),

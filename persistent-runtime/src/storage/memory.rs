@@ -1,12 +1,6 @@
 //! A storage in memory.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::ready,
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, future::ready, ops::Bound, sync::Arc};
 
 use super::{Commit, Completion, Record, Storage, StorageFuture};
 use crate::{error::StorageError, id::ServerId, support::sync::Mutex, support::sync::MutexGuard};

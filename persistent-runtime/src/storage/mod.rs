@@ -2,7 +2,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use crate::{error::StorageError, id::ServerId};
+pub use crate::error::StorageError;
+use crate::id::ServerId;
 
 pub use commit::{Commit, Update};
 pub(crate) use completion::CommitHost;

@@ -2,94 +2,110 @@
 
 use std::time::Duration;
 
-use super::{
-    Instance, Task, Trouble,
-    log::{Log, Shadow},
-};
+use super::{Failure, Task};
 use crate::{
-    api::address::Address, api::context::Context, api::server::Server, codec, codec::EncodeError,
-    config::options::Persist, engine::reminders::Reminder, engine::reminders::Reminders,
-    error::CallError, observe::event::Event, storage::Record, storage::Update,
-    storage::encoded::Encoded, support::catch::catch_unwind,
+    codec::{self, EncodeError},
+    config::options::Persist,
+    engine::{
+        context::{AnyAddress, ContextCore},
+        instance::Instance,
+        message_journal::{MessageJournal, ReplayChecker},
+        reminders::{Reminder, Reminders},
+    },
+    error::CallError,
+    observe::event::Event,
+    storage::{Record, Update, encoded::Encoded},
+    support::catch::catch_unwind,
 };
 
-/// When a late save that the store has refused is tried again.
+/// When a late save that the storage has refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-impl<S: Server> Task<S> {
-    /// Sees to what a message changed, as the persist level says: the client's,
-    /// or the server's own. A durable timer is stored under each level.
-    pub(super) fn keep(
+impl Task {
+    /// Persists what a message changed, as the persist level says: the client's, or the server's
+    /// own. A reminder is stored under each level.
+    pub(super) fn persist(
         &mut self,
-        instance: &mut Instance<S>,
+        instance: &mut Instance,
         persist: Option<Persist>,
-    ) -> Result<(), Trouble> {
-        if let Some(error) = instance.context.take_trouble() {
-            return Err(Trouble::Error(error));
+    ) -> Result<(), Failure> {
+        let effects = &instance.server.context().effects;
+        if let Some(error) = effects.take_error() {
+            return Err(Failure::Error(error));
         }
-        let level = persist.unwrap_or(instance.settings.persist);
-        if level == Persist::EveryMessage || instance.context.is_reminded() {
+        let level = persist.unwrap_or(instance.parts.settings.persist);
+        if level == Persist::EveryMessage || effects.reminders_changed() {
             return self.save(instance);
         }
-        instance.flush_within(level);
+        instance.parts.flush_within(level);
         Ok(())
     }
 
-    /// Stages the state if its stored form has changed, or the durable timers
-    /// have; or the messages that have led to it, where they are journaled and
-    /// it is not time for a snapshot.
-    pub(super) fn save(&mut self, instance: &mut Instance<S>) -> Result<(), Trouble> {
-        let reminded = instance.context.take_reminded();
-        if !instance.unsaved && !reminded {
+    /// Stages the state if its stored form or the reminders have changed; or, where messages are
+    /// journaled and no snapshot is due, the messages that led to it.
+    pub(super) fn save(&mut self, instance: &mut Instance) -> Result<(), Failure> {
+        let reminders_changed = instance.server.context().effects.take_reminders_changed();
+        if !instance.parts.is_unsaved && !reminders_changed {
             return Ok(());
         }
-        instance.unsaved = false;
-        instance.flush_at = None;
-        let Instance { state, saved, log, context, .. } = instance;
-        let is_heard = self.is_heard();
-        let messages = log.as_deref_mut().filter(|_| !reminded).and_then(Log::take);
-        if !is_heard && let Some(messages) = messages {
+        instance.parts.is_unsaved = false;
+        instance.parts.flush_at = None;
+        let has_listeners = self.has_change_listeners();
+        let journal = instance.parts.journal.as_deref_mut();
+        let messages = journal.filter(|_| !reminders_changed).and_then(MessageJournal::take);
+        if !has_listeners && let Some(messages) = messages {
             self.gate.stage(Update::Append(messages));
             return Ok(());
         }
-        let new = self.encode(state, saved.as_ref())?;
+        let new = self.encode(instance, instance.parts.saved.as_ref())?;
+        let context = instance.server.context();
         let (reminders, due) =
-            context.with_reminders(|reminders| (reminders.write(), reminders.due()));
-        let reminders = reminders.map_err(|source| self.encode_trouble(source))?;
-        let old = saved.take();
+            context.effects.with_reminders(|reminders| (reminders.write(), reminders.due()));
+        let reminders = reminders.map_err(|source| self.encode_failure(source))?;
+        let address = context.address().clone();
+        let parts = &mut instance.parts;
+        let old = parts.saved.take();
         let changed = old.as_ref().is_none_or(|old| !old.is(&new));
-        *saved = (is_heard || log.is_none()).then(|| new.clone());
+        parts.saved = (has_listeners || parts.journal.is_none()).then(|| new.clone());
         let record = || {
-            let (version, format) = (S::VERSION, codec::FORMAT);
-            let (state, messages) = (new.clone(), Vec::new());
-            Record { version, format, state, reminders, due, messages }
+            let version = self.cell.registry().server_type().version();
+            Record::new(version, codec::FORMAT, new.clone()).with_reminders(reminders, due)
         };
-        match (messages, log) {
+        match (messages, &mut parts.journal) {
             (Some(messages), _) => {
+                let record = changed.then(record);
                 self.gate.stage(Update::Append(messages));
-                if changed {
-                    self.tell_observers(Some(record()));
+                if record.is_some() {
+                    self.notify_observers(record);
                 }
             }
-            (None, Some(log)) => {
+            (None, Some(journal)) => {
                 let record = record();
-                log.begin(&record, self.shadow(&record, context)?);
+                let checker = self.checker(&record, &address)?;
+                journal.restart(self.cell.registry().server_type(), &record, checker);
                 self.stage(Some(record));
             }
-            (None, None) if changed || reminded => self.stage(Some(record())),
+            (None, None) if changed || reminders_changed => {
+                let record = record();
+                self.stage(Some(record));
+            }
             (None, None) => {}
         }
         if changed {
-            self.tell_change(context.address(), old, new);
+            self.notify_listeners(address, old, new);
         }
         Ok(())
     }
 
-    /// The stored form of `state`; `saved`, if it is that.
-    pub(super) fn encode(&self, state: &S, saved: Option<&Encoded>) -> Result<Encoded, Trouble> {
-        codec::with_buffer(|buffer| match catch_unwind(|| state.encode(buffer)) {
-            Err(text) => Err(Trouble::Panic { text, poison: false }),
-            Ok(Err(source)) => Err(self.encode_trouble(source)),
+    /// Returns the stored form of the state; `saved` itself, if it is equal to that.
+    pub(super) fn encode(
+        &self,
+        instance: &Instance,
+        saved: Option<&Encoded>,
+    ) -> Result<Encoded, Failure> {
+        codec::with_buffer(|buffer| match catch_unwind(|| instance.server.encode(buffer)) {
+            Err(text) => Err(Failure::Panic { text, is_poison: false }),
+            Ok(Err(source)) => Err(self.encode_failure(source)),
             Ok(Ok(())) => Ok(match saved {
                 Some(saved) => saved.followed_by(buffer),
                 None => buffer[..].into(),
@@ -97,66 +113,64 @@ impl<S: Server> Task<S> {
         })
     }
 
-    fn encode_trouble(&self, source: EncodeError) -> Trouble {
-        Trouble::Error(CallError::Encode { server: self.id(), source: source.into() })
+    fn encode_failure(&self, source: EncodeError) -> Failure {
+        Failure::Error(CallError::Encode { server: self.id(), source: source.into() })
     }
 
-    /// Whether somebody hears of each change, with the state that it has led to.
-    pub(super) fn is_heard(&self) -> bool {
-        let kind = self.cell.kind();
-        !kind.listeners().is_empty() || kind.core().is_observed()
+    /// Returns true if a listener or observer receives each change, with the state that it led to.
+    pub(super) fn has_change_listeners(&self) -> bool {
+        let registry = self.cell.registry();
+        registry.server_type().has_listeners() || registry.services().is_change_observed()
     }
 
-    /// A second state of what `record` leads to, if replays are checked.
-    fn shadow(&self, record: &Record, context: &Context<S>) -> Result<Option<Shadow<S>>, Trouble> {
-        if !self.cell.kind().core().checks_replay() {
+    /// Creates a second instance of what `record` leads to, if replays are checked.
+    fn checker(
+        &self,
+        record: &Record,
+        address: &AnyAddress,
+    ) -> Result<Option<ReplayChecker>, Failure> {
+        if !self.cell.registry().services().checks_replay() {
             return Ok(None);
         }
-        let context = context.for_replay(&self.cell);
-        let state = self.decode(record, &context)?;
-        Ok(Some(Shadow { state, context }))
+        let reminders = Reminders::read(&record.reminders)
+            .map_err(|source| self.decode_failure(record.version, source))?;
+        self.decode(record, address.init.clone(), reminders).map(ReplayChecker).map(Some)
     }
 
-    /// Makes `record` the next commit, and has those told who want to know.
+    /// Makes `record` the next commit, or a deletion, and notifies observers once it is durable.
     pub(super) fn stage(&mut self, record: Option<Record>) {
         self.gate.stage(record.clone().map_or(Update::Delete, Update::Put));
         if let Some(due) = record.as_ref().and_then(|record| record.due) {
-            let kind = self.cell.kind().clone();
-            self.gate.then(move || kind.bell().ring(due));
+            let registry = self.cell.registry().clone();
+            self.gate.on_commit(move || registry.reminder_wakeup().stored(due));
         }
-        self.tell_observers(record);
+        self.notify_observers(record);
     }
 
-    /// Has the runtime's observers hear of a change once it is committed.
-    fn tell_observers(&mut self, record: Option<Record>) {
-        let kind = self.cell.kind().clone();
-        if kind.core().is_observed() {
+    /// Notifies the runtime's observers of a change once it is committed.
+    fn notify_observers(&mut self, record: Option<Record>) {
+        let services = self.cell.registry().services().clone();
+        if services.is_change_observed() {
             let id = self.id();
-            self.gate.then(move || {
-                kind.core().observe(|observer| observer.on_change(&id, record.as_ref()));
+            self.gate.on_commit(move || {
+                services.observe(|observer| observer.on_change(&id, record.as_ref()));
             });
         }
     }
 
-    /// Has the type's listeners hear of a change once it is committed.
-    pub(super) fn tell_change(&mut self, address: &Address<S>, old: Option<Encoded>, new: Encoded) {
-        if self.cell.kind().listeners().is_empty() {
+    /// Notifies the type's listeners of a change once it is committed.
+    fn notify_listeners(&mut self, address: AnyAddress, old: Option<Encoded>, new: Encoded) {
+        if !self.cell.registry().server_type().has_listeners() {
             return;
         }
-        let (cell, address) = (self.cell.clone(), address.clone());
-        self.gate.then(move || {
-            let context = Context::new(&cell, address, Reminders::default());
-            let state = |encoded: Encoded| S::decode(S::VERSION, &encoded.bytes(), &context).ok();
-            let old = old.and_then(state);
-            if let Some(new) = state(new) {
-                cell.kind().listen(|listener| {
-                    listener.on_state_changed(context.address(), old.as_ref(), &new);
-                });
-            }
+        let cell = self.cell.clone();
+        self.gate.on_commit(move || {
+            let context = ContextCore::new(&cell, address.init, Reminders::default());
+            cell.registry().server_type().notify_changed(context, old.as_ref(), &new);
         });
     }
 
-    /// Saves what a weaker persist level has let wait.
+    /// Saves what a weaker persist level has postponed.
     pub(super) async fn flush(&mut self) {
         if let Some(mut instance) = self.instance.take() {
             self.save_or_keep(&mut instance).await;
@@ -164,65 +178,66 @@ impl<S: Server> Task<S> {
         }
     }
 
-    /// Saves what nobody has a receipt for yet, and waits for the commit. If it
-    /// can't be saved it stays in memory, to be tried again: nothing is lost
-    /// while the process lives.
-    pub(super) async fn save_or_keep(&mut self, instance: &mut Instance<S>) -> bool {
-        if !instance.unsaved {
+    /// Saves what no caller has a receipt for yet, and waits for the commit. If it cannot be
+    /// saved, it stays in memory and is tried again: nothing is lost while the process lives.
+    pub(super) async fn save_or_keep(&mut self, instance: &mut Instance) -> bool {
+        if !instance.parts.is_unsaved {
             return true;
         }
-        // A failure of what was staged before is another matter: callers were
-        // told, and memory has to go back.
-        self.gate.settle().await;
+        // A failure of what was staged before is another matter: callers were notified, and
+        // memory has to go back.
+        self.gate.drain().await;
         if self.gate.has_failed() {
             return true;
         }
         let saved = self.save(instance);
-        self.gate.settle().await;
+        self.gate.drain().await;
         let reason = match (saved, self.gate.take_failure()) {
             (Ok(()), None) => return true,
-            (Err(trouble), _) => self.error(&trouble).to_string(),
+            (Err(failure), _) => self.error(&failure).to_string(),
             (_, Some(source)) => source.to_string(),
         };
-        instance.saved = None;
-        if let Some(log) = &mut instance.log {
-            log.store_whole();
+        let parts = &mut instance.parts;
+        parts.saved = None;
+        if let Some(journal) = &mut parts.journal {
+            journal.require_snapshot();
         }
-        instance.unsaved = true;
-        instance.flush_at = self.now().checked_add(RETRY);
-        self.cell.tell(&Event::Unsaved { reason });
+        parts.is_unsaved = true;
+        parts.flush_at = self.now().checked_add(RETRY);
+        self.cell.notify(&Event::Unsaved { reason });
         false
     }
 
-    /// Deletes a durable timer whose message crashed the server, which is back
-    /// at a state that still has it.
-    pub(super) async fn drop_reminder(&mut self, reminder: &Reminder) {
+    /// Deletes a reminder whose message crashed the server. The server is back at a state that
+    /// still has the reminder.
+    pub(super) async fn delete_reminder(&mut self, reminder: &Reminder) {
         if let Some(mut instance) = self.instance.take() {
-            instance.context.drop_reminder(reminder);
+            instance.server.context().effects.remove_reminder(reminder);
             let _ = self.save(&mut instance);
             self.instance = Some(instance);
         } else if let Ok(Some(record)) = self.load().await
             && let Ok(mut reminders) = Reminders::read(&record.reminders)
-            // Before it goes: its messages may have seen it.
-            && let Ok(mut record) = self.fold(record, &reminders).await
+            // Before the reminder goes: the journaled messages may have read it.
+            && let Ok(record) = self.fold_messages(record, &reminders).await
             && reminders.remove(reminder)
             && let Ok(bytes) = reminders.write()
         {
-            record.reminders = bytes;
-            record.due = reminders.due();
-            self.stage(Some(record));
+            self.stage(Some(record.with_reminders(bytes, reminders.due())));
         }
     }
 
-    /// The record with no messages that leads where `record` does.
-    async fn fold(&mut self, record: Record, reminders: &Reminders) -> Result<Record, Trouble> {
+    /// Returns a record without messages that leads to the same state as `record`.
+    async fn fold_messages(
+        &mut self,
+        record: Record,
+        reminders: &Reminders,
+    ) -> Result<Record, Failure> {
         if record.messages.is_empty() {
             return Ok(record);
         }
-        let address = Address::existing(self.cell.key().clone());
-        let context = Context::new(&self.cell, address, reminders.clone());
-        let state = self.read(&record, &context).await?;
-        let state = self.encode(&state, None)?;
-        Ok(Record { version: S::VERSION, state, messages: Vec::new(), ..record })
+        let instance = self.revive(&record, None, reminders.clone()).await?;
+        let state = self.encode(&instance, None)?;
+        let version = self.cell.registry().server_type().version();
+        Ok(Record::new(version, record.format, state).with_reminders(record.reminders, record.due))
     }
 }

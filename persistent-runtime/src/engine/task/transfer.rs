@@ -1,226 +1,244 @@
-//! From one runtime to another.
+//! Moving a server from one runtime to another. Both are in this process.
+//!
+//! A transfer is a command in the source's mailbox.
+//!
+//! 1. The source unloads the server and offers its record to the target's mailbox.
+//! 2. The target accepts the offer, unless the source has withdrawn it, stores the record, and
+//!    sets the source's forwarding address.
+//! 3. The source deletes its record and forwards every later message.
+//!
+//! Until the record is stored at the target, the server stays at the source whatever goes wrong.
+//!
+//! A transfer back to a runtime that forwards to this one first travels along the forwarded
+//! messages, so that it arrives behind them; the target waits for the server meanwhile.
 
 use std::{mem, pin::pin, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Driven, Task};
+use super::{HookResult, Task};
 use crate::{
-    api::address::Address, api::client::Handle, api::server::Server, call::reply,
-    call::reply::Answer, config::options::Options, engine::cell::Cell, engine::mailbox::Envelope,
-    engine::mailbox::Order, engine::mailbox::Terms, engine::resources::Kept, error::CallError,
-    services::Core, stop_reason::StopReason, storage::Record, support::sync::Mutex,
-    support::sync::atomic::AtomicU8, support::sync::atomic::Ordering, support::sync::time,
+    call::reply::{self, ReplySender},
+    config::options::Options,
+    engine::{
+        cell::{Cell, CellRef},
+        command::{CallOptions, Command, Content, Envelope},
+        resources::Resources,
+        services::Services,
+    },
+    error::CallError,
+    stop_reason::StopReason,
+    storage::Record,
+    support::sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering},
+        time,
+    },
 };
 
-/// Where a server is to go.
-pub(crate) struct Transfer<S: Server> {
-    to: Arc<Core>,
-    /// The way there if the target's task waits for the server. Dropping it has
-    /// that task go on without.
-    home: Option<oneshot::Sender<Envelope<S>>>,
+/// A request to move a server.
+pub(crate) struct Transfer {
+    to: Arc<Services>,
+    /// The server's cell there.
+    target: CellRef,
+    /// The way to the target's task, if that waits for the server. Dropping it ends that wait.
+    home: Option<oneshot::Sender<Envelope>>,
 }
 
-impl<S: Server> Transfer<S> {
-    pub(crate) fn new(to: Arc<Core>) -> Self {
-        Self { to, home: None }
+impl Transfer {
+    pub(crate) fn new(to: Arc<Services>, target: CellRef) -> Self {
+        Self { to, target, home: None }
     }
 }
 
-/// A server on its way. Both ends are in this process.
-pub(crate) struct Offer<S: Server> {
+/// A server on its way.
+pub(crate) struct TransferOffer {
     record: Record,
     options: Option<Arc<Options>>,
-    from: Arc<Cell<S>>,
-    to: Handle<S>,
-    baggage: Arc<Baggage>,
+    from: Arc<Cell>,
+    to: CellRef,
+    state: Arc<TransferState>,
 }
 
-/// What both ends see.
+/// What both ends share.
 #[derive(Default)]
-struct Baggage {
-    state: AtomicU8,
-    kept: Mutex<Kept>,
+struct TransferState {
+    decision: AtomicU8,
+    resources: Mutex<Resources>,
 }
 
 const OPEN: u8 = 0;
-const TAKEN: u8 = 1;
+const ACCEPTED: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-impl Baggage {
-    /// Decides the race between an end that gives up and one that begins: the
-    /// first wins.
-    fn settle(&self, state: u8) -> bool {
-        self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+impl TransferState {
+    /// Decides the race between a source that withdraws and a target that accepts: the first
+    /// wins.
+    fn decide(&self, decision: u8) -> bool {
+        self.decision.compare_exchange(OPEN, decision, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn take_kept(&self) -> Kept {
-        mem::take(&mut *self.kept.lock())
+    fn take_resources(&self) -> Resources {
+        mem::take(&mut *self.resources.lock())
     }
 }
 
-impl<S: Server> Task<S> {
-    /// Whether what is sent to `target` is forwarded here. It is the task that has
-    /// the server who asks, so no transfer changes the way meanwhile.
-    fn is_fed_by(&self, target: &Handle<S>) -> bool {
-        let mut next = target.cell().lock().moved().cloned();
-        while let Some(handle) = next {
-            if Arc::ptr_eq(handle.cell(), &self.cell) {
+impl Task {
+    /// Returns true if what is sent to `target` is forwarded here. The task that has the server
+    /// asks, so no transfer changes the way meanwhile.
+    fn is_forwarded_to_by(&self, target: &Cell) -> bool {
+        let mut next = target.lock().moved().cloned();
+        while let Some(cell) = next {
+            if Arc::ptr_eq(&cell, &self.cell) {
                 return true;
             }
-            next = handle.cell().lock().moved().cloned();
+            next = cell.lock().moved().cloned();
         }
         false
     }
 
-    /// Sends on what was sent to where the server was. If that has the server come
-    /// back, what is sent here later stays here, until it is back or won't come:
-    /// then everything that was forwarded is before its transfer.
-    pub(super) async fn forward(&mut self, mut envelope: Envelope<S>, target: Handle<S>) {
-        let terms = self.terms.clone().unwrap_or_default();
+    /// Forwards a message to the server's new runtime. If it is a transfer back to this one, waits
+    /// for the server before handling later messages, so that all forwarded messages are ordered
+    /// before it.
+    pub(super) async fn forward(&mut self, mut envelope: Envelope, target: CellRef) {
+        let options = self.options.clone().unwrap_or_default();
         let mut returning = None;
-        if let Order::Transfer(transfer) = &mut envelope.order
-            && Arc::ptr_eq(&transfer.to, self.cell.kind().core())
+        if let Content::Command(Command::Transfer(transfer)) = &mut envelope.content
+            && Arc::ptr_eq(&transfer.to, self.cell.registry().services())
         {
             let (home, arrival) = oneshot::channel();
             transfer.home = Some(home);
             returning = Some(arrival);
         }
-        // A refused cast has nobody to be told.
-        let _ = target.cell().send(envelope, &terms).await;
+        // A refused cast has no caller to report to.
+        let _ = target.send(envelope, &options).await;
         let Some(mut arrival) = returning else { return };
         loop {
             match self.drive(&mut arrival).await {
-                Driven::Done(Ok(offer)) => return self.handle(offer).await,
-                // There is nothing to kill here, but the runtime may have ended.
-                Driven::Killed if !self.cell.kind().core().is_halted() => {}
+                HookResult::Done(Ok(Envelope { content, reply, .. })) => {
+                    if let Content::Command(command) = content {
+                        self.obey(command, &CallOptions::default(), reply).await;
+                    }
+                    return;
+                }
+                // There is nothing here to kill, but the runtime may have ended.
+                HookResult::Killed if !self.cell.registry().services().is_halted() => {}
                 _ => return,
             }
         }
     }
 
-    /// Hands the server on: unloads it here, has it stored and activated there,
-    /// deletes it here, and forwards what comes from now on. Until it is stored
-    /// there, it stays here whatever goes wrong.
-    ///
-    /// Where messages are forwarded from, the order goes first, to come back behind
-    /// them. This task goes on meanwhile: it makes the room that they need.
-    pub(super) async fn transfer(&mut self, transfer: Transfer<S>, answer: Option<Answer>) {
-        let Transfer { to, home } = transfer;
-        if Arc::ptr_eq(&to, self.cell.kind().core()) {
-            return self.gate.hold(answer, Ok(()));
+    /// Carries out a transfer at the source.
+    pub(super) async fn transfer(&mut self, transfer: Transfer, reply: Option<ReplySender>) {
+        let Transfer { to, target, home } = transfer;
+        if Arc::ptr_eq(&to, self.cell.registry().services()) {
+            return self.gate.release_after_commit(reply, Ok(()));
         }
-        let target = to.handle::<S>(&Address::existing(self.cell.key().clone()));
         if to.is_stopping() {
-            return self.gate.hold(answer, Err(target.cell().stopped()));
+            return self.gate.release_after_commit(reply, Err(target.runtime_stopped()));
         }
-        if home.is_none() && self.is_fed_by(&target) {
-            let order = Order::Transfer(Box::new(Transfer::new(to)));
-            return target.cell().send_past(Envelope::new(order, answer));
+        if home.is_none() && self.is_forwarded_to_by(&target) {
+            let transfer = Transfer::new(to, target.clone());
+            let command = Command::Transfer(Box::new(transfer));
+            return target.send_past(Envelope::command(command, reply));
         }
         let reason = StopReason::Transfer;
         let live = self.instance.take();
         let was_live = live.is_some();
-        let adopted = || self.cell.lock().extras().and_then(|extras| extras.adopted.clone());
         let options = match &live {
-            Some(instance) => instance.options.clone(),
-            None => adopted(),
+            Some(instance) => instance.parts.options.clone(),
+            None => self.cell.lock().transferred_options(),
         };
         if let Some(instance) = live {
-            let mut ended = self.terminate(instance, &reason, true).await;
-            self.gate.settle().await;
+            let mut outcome = self.terminate(instance, &reason, true).await;
+            self.gate.drain().await;
             if let Some(source) = self.gate.take_failure() {
-                ended = Err(self.storage_trouble(source));
+                outcome = Err(self.storage_failure(source));
             }
-            if let Err(trouble) = ended {
-                return self.decline(trouble, answer).await;
+            if let Err(failure) = outcome {
+                return self.decline(failure, reply).await;
             }
         }
         let record = match self.load().await {
             Ok(Some(record)) => record,
             Ok(None) => {
                 let error = CallError::NotFound { server: self.id() };
-                return self.gate.hold(answer, Err(error));
+                return self.gate.release_after_commit(reply, Err(error));
             }
-            Err(trouble) => return self.decline(trouble, answer).await,
+            Err(failure) => return self.decline(failure, reply).await,
         };
-        let baggage = Arc::new(Baggage::default());
-        let kept = self.cell.lock().take(|extras| &mut extras.kept);
-        *baggage.kept.lock() = kept;
-        let (mut taken, reply) = reply::channel::<()>();
-        taken.set(());
-        let offer = Offer {
+        let state = Arc::new(TransferState::default());
+        let resources = self.cell.lock().take_resources();
+        *state.resources.lock() = resources;
+        let (accepted, acceptance) = reply::channel::<()>();
+        let offer = TransferOffer {
             record,
             options,
             from: self.cell.clone(),
             to: target.clone(),
-            baggage: baggage.clone(),
+            state: state.clone(),
         };
-        let envelope = Envelope::new(Order::Receive(Box::new(offer)), Some(taken));
+        let envelope = Envelope::command(Command::Receive(Box::new(offer)), Some(accepted));
         let mut handing_over = pin!(async move {
-            let cell = target.cell();
             match home {
-                // If nobody is at home any more, this drops the answer.
+                // If the target's task no longer waits, this drops the reply.
                 Some(home) => drop(home.send(envelope)),
-                None => cell.send(envelope, &Arc::default()).await?,
+                None => target.send(envelope, &Arc::default()).await?,
             }
-            reply.wait(cell.id()).await
+            acceptance.receive(target.id(), &mut None::<()>).await
         });
         let after = self.cell.settings().call_timeout;
         let outcome = match time::timeout(after, &mut handing_over).await {
             Ok(outcome) => outcome,
-            Err(_) if baggage.settle(WITHDRAWN) => {
+            Err(_) if state.decide(WITHDRAWN) => {
                 Err(CallError::Timeout { server: self.id(), after })
             }
-            // It is being stored there: what comes of it decides.
+            // The target is storing the record: the outcome of that decides.
             Err(_) => handing_over.await,
         };
-        // What is stored there has moved, also if its task is gone before it says so.
-        self.blocked = self.cell.lock().moved().is_some();
-        if let (Err(error), false) = (outcome, self.blocked) {
-            self.cell.lock().extend().kept = baggage.take_kept();
-            return self.gate.hold(answer, Err(error));
+        // A record that is stored at the target has moved, even if the target's task ended before
+        // it could reply.
+        self.may_be_blocked = self.cell.lock().moved().is_some();
+        if let (Err(error), false) = (outcome, self.may_be_blocked) {
+            let removed = self.cell.lock().set_resources(state.take_resources());
+            drop(removed);
+            return self.gate.release_after_commit(reply, Err(error));
         }
         self.stage(None);
-        self.gate.hold(answer, Ok(()));
-        self.ended(&reason, was_live).await;
+        self.gate.release_after_commit(reply, Ok(()));
+        self.finish_stop(&reason, was_live).await;
     }
 
     /// Takes a server in, unless there is one already.
-    pub(super) async fn receive(&mut self, offer: Box<Offer<S>>, answer: Option<Answer>) {
-        let Offer { record, options, from, to, baggage } = *offer;
-        if !baggage.settle(TAKEN) {
+    pub(super) async fn receive(&mut self, offer: Box<TransferOffer>, reply: Option<ReplySender>) {
+        let TransferOffer { record, options, from, to, state } = *offer;
+        if !state.decide(ACCEPTED) {
             return;
         }
-        let stored = match self.load().await {
+        let is_stored = match self.load().await {
             Ok(record) => record.is_some(),
-            Err(trouble) => return self.decline(trouble, answer).await,
+            Err(failure) => return self.decline(failure, reply).await,
         };
-        // Where it was handed on from, what is stored is a copy that could not be deleted.
+        // At a forwarding cell, what is stored is a copy that could not be deleted.
         let is_copy = self.cell.lock().moved().is_some();
-        if stored && !is_copy || self.instance.is_some() {
+        if is_stored && !is_copy || self.instance.is_some() {
             let error = CallError::AlreadyExists { server: self.id() };
-            return self.gate.hold(answer, Err(error));
+            return self.gate.release_after_commit(reply, Err(error));
         }
         self.stage(Some(record));
-        self.gate.settle().await;
+        self.gate.drain().await;
         if let Some(source) = self.gate.take_failure() {
-            return self.decline(self.storage_trouble(source), answer).await;
+            return self.decline(self.storage_failure(source), reply).await;
         }
-        let moved = {
-            let mut mailbox = self.cell.lock();
-            let extras = mailbox.extend();
-            extras.kept = baggage.take_kept();
-            extras.adopted = options;
-            extras.moved.take()
-        };
-        drop(moved);
-        // Before the server can be handed back, which goes by it.
-        from.lock().extend().moved = Some(to);
-        // One that can't be activated says so at its next message.
-        if let Ok(instance) = self.ready(&Terms::default()).await {
+        let removed = self.cell.lock().receive(state.take_resources(), options);
+        drop(removed);
+        // Before the server can be handed back, which follows the forwarding address.
+        let removed = from.lock().set_moved(to);
+        drop(removed);
+        // A server that cannot be activated reports that at its next message.
+        if let Ok(instance) = self.ready(&CallOptions::default()).await {
             self.instance = Some(instance);
         }
-        self.gate.hold(answer, Ok(()));
+        self.gate.release_after_commit(reply, Ok(()));
     }
 }

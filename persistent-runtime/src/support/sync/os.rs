@@ -11,13 +11,15 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 /// A [`std::sync::Mutex`] without poisoning.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(sync::Mutex<T>);
+pub(crate) struct Mutex<T: ?Sized>(sync::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(sync::Mutex::new(value))
     }
+}
 
+impl<T: ?Sized> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         ignore_poison(self.0.lock())
     }

@@ -106,13 +106,15 @@ impl Notify {
 
 /// A [`shuttle::sync::Mutex`](::shuttle::sync::Mutex) without poisoning.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(::shuttle::sync::Mutex<T>);
+pub(crate) struct Mutex<T: ?Sized>(::shuttle::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(::shuttle::sync::Mutex::new(value))
     }
+}
 
+impl<T: ?Sized> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         ignore_poison(self.0.lock())
     }

@@ -1,0 +1,341 @@
+//! One server type behind the engine's seam: all code that is compiled per type.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::VecDeque,
+    sync::Arc,
+};
+
+use crate::{
+    api::{address::Address, context::Context, listener::Listener, server::Server},
+    call::reply::{ReplySender, ReplySlot},
+    codec::{self, DecodeError, EncodeError},
+    config::options::Journal,
+    engine::{
+        command::{CallOptions, Command, Content, Envelope},
+        context::{AnyAddress, ContextCore},
+        erased::{
+            AnyInit, AnyMessage, Batch, Front, Hook, HookFuture, LiveServer, MessageQueue, Method,
+            ServerType,
+        },
+        instance::{Instance, InstanceParts},
+        registry::Registry,
+        services::{Registration, Services},
+    },
+    stop_reason::StopReason,
+    storage::encoded::Encoded,
+    support::catch::catch_unwind,
+};
+
+/// The listeners of one server type.
+pub(crate) type Listeners<S> = Vec<Arc<dyn Listener<S>>>;
+
+/// Returns the registry of a type.
+pub(crate) fn registry<S: Server>(services: &Arc<Services>) -> Arc<Registry> {
+    services.registry(TypeId::of::<S>(), |listeners| Registration {
+        path: type_name::<S>(),
+        server_type: Box::new(TypedServerType::<S> {
+            listeners: listeners
+                .and_then(|listeners| listeners.downcast_ref::<Listeners<S>>())
+                .cloned()
+                .unwrap_or_default(),
+        }),
+        options: S::options(),
+    })
+}
+
+struct TypedServerType<S: Server> {
+    listeners: Listeners<S>,
+}
+
+/// A server in memory.
+struct TypedServer<S: Server> {
+    state: S,
+    context: Context<S>,
+}
+
+impl<S: Server> TypedServerType<S> {
+    /// Calls each listener. Their panics end here.
+    fn notify(&self, call: impl Fn(&dyn Listener<S>)) {
+        for listener in &self.listeners {
+            let _ = catch_unwind(|| call(&**listener));
+        }
+    }
+}
+
+impl<S: Server> ServerType for TypedServerType<S> {
+    fn kind(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn version(&self) -> u32 {
+        S::VERSION
+    }
+
+    fn journal(&self) -> Journal {
+        S::JOURNAL
+    }
+
+    fn started_hook(&self) -> Hook {
+        S::STARTED
+    }
+
+    fn terminate_hook(&self) -> Hook {
+        S::TERMINATE
+    }
+
+    fn queue(&self) -> Box<dyn MessageQueue> {
+        Box::new(TypedQueue::<S> { first: None, rest: VecDeque::new() })
+    }
+
+    fn init<'a>(
+        &'a self,
+        init: AnyInit,
+        parts: InstanceParts,
+        context: ContextCore,
+    ) -> HookFuture<'a, Result<Box<Instance>, String>> {
+        Box::pin(async move {
+            let context = Context::<S>::new(context);
+            let init = init.downcast::<S::Init>().map_err(|_| "the init arguments are lost")?;
+            let state = S::init(S::Init::clone(&init), &context).await?;
+            let server = TypedServer { state, context };
+            let instance: Box<Instance> = Box::new(Instance { parts, server });
+            Ok(instance)
+        })
+    }
+
+    fn decode(
+        &self,
+        version: u32,
+        bytes: &[u8],
+        parts: InstanceParts,
+        context: ContextCore,
+    ) -> Result<Box<Instance>, DecodeError> {
+        let context = Context::<S>::new(context);
+        let state = S::decode(version, bytes, &context)?;
+        Ok(Box::new(Instance { parts, server: TypedServer { state, context } }))
+    }
+
+    fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    fn notify_changed(&self, context: ContextCore, old: Option<&Encoded>, new: &Encoded) {
+        let context = Context::<S>::new(context);
+        let decode = |encoded: &Encoded| S::decode(S::VERSION, &encoded.bytes(), &context).ok();
+        let old = old.and_then(decode);
+        if let Some(new) = decode(new) {
+            let address = context.address();
+            self.notify(|listener| listener.on_state_changed(&address, old.as_ref(), &new));
+        }
+    }
+
+    fn notify_crashed(&self, address: AnyAddress, panic: &str) {
+        if self.has_listeners() {
+            let address = Address::<S>::from_any(&address);
+            self.notify(|listener| listener.on_crash(&address, panic));
+        }
+    }
+
+    fn notify_terminated(&self, server: &dyn LiveServer, reason: &StopReason) {
+        let server: &dyn Any = server;
+        if self.has_listeners()
+            && let Some(TypedServer { state, context }) = server.downcast_ref::<TypedServer<S>>()
+        {
+            let address = context.address();
+            self.notify(|listener| listener.on_terminate(&address, reason, state));
+        }
+    }
+}
+
+impl<S: Server> LiveServer for TypedServer<S> {
+    fn context(&self) -> &ContextCore {
+        self.context.core()
+    }
+
+    fn method(&self, message: &dyn Any) -> Option<Method> {
+        message.downcast_ref::<Option<S::Message>>()?.as_ref().map(S::method)
+    }
+
+    fn handle(&mut self, message: &mut dyn Any, reply: ReplySlot<'_>) -> Result<(), String> {
+        let Some(message) = take::<S::Message>(message) else { return Ok(()) };
+        catch_unwind(|| self.state.handle(message, &self.context, reply))
+    }
+
+    fn handle_queued(&mut self, queue: &mut dyn MessageQueue, batch: &mut dyn Batch) {
+        let queue: &mut dyn Any = queue;
+        let Some(queue) = queue.downcast_mut::<TypedQueue<S>>() else { return };
+        while let Some((method, message, mut reply, options)) = queue.pop_ready() {
+            batch.begin(options);
+            let slot = ReplySlot::to_sender(&mut reply);
+            let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
+            if !batch.handled(method, outcome, reply, self.context.core().is_quiet()) {
+                return;
+            }
+        }
+    }
+
+    fn handle_async<'a>(
+        &'a mut self,
+        mut message: AnyMessage,
+        reply: &'a mut Option<ReplySender>,
+    ) -> HookFuture<'a> {
+        match take::<S::Message>(&mut *message) {
+            Some(message) => {
+                let slot = ReplySlot::to_sender(reply);
+                Box::pin(self.state.handle_async(message, &self.context, slot))
+            }
+            None => Box::pin(async {}),
+        }
+    }
+
+    fn started(&mut self) -> HookFuture<'_> {
+        Box::pin(self.state.started(&self.context))
+    }
+
+    fn terminate<'a>(&'a mut self, reason: &'a StopReason) -> HookFuture<'a> {
+        Box::pin(self.state.terminate(reason, &self.context))
+    }
+
+    fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.state.encode(buffer)
+    }
+
+    fn encode_message(&self, message: &dyn Any, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match message.downcast_ref::<Option<S::Message>>() {
+            Some(Some(message)) => codec::encode(message, buffer),
+            _ => Ok(()),
+        }
+    }
+
+    fn decode_message(
+        &self,
+        version: u32,
+        bytes: &mut &[u8],
+    ) -> Result<Option<AnyMessage>, DecodeError> {
+        let message = S::decode_message(version, bytes)?;
+        Ok(message.map(|message| Box::new(Some(message)) as AnyMessage))
+    }
+
+    fn state(&mut self) -> &mut dyn Any {
+        &mut self.state
+    }
+}
+
+/// Takes the message out of a slot.
+fn take<M: 'static>(slot: &mut dyn Any) -> Option<M> {
+    slot.downcast_mut::<Option<M>>()?.take()
+}
+
+/// The envelopes that wait for one server. The first one is kept apart: a server that is called
+/// now and then never needs the buffer behind it.
+struct TypedQueue<S: Server> {
+    first: Option<TypedEnvelope<S::Message>>,
+    rest: VecDeque<TypedEnvelope<S::Message>>,
+}
+
+struct TypedEnvelope<M> {
+    content: TypedContent<M>,
+    reply: Option<ReplySender>,
+    options: Option<Arc<CallOptions>>,
+}
+
+enum TypedContent<M> {
+    Message(M),
+    Command(Command),
+}
+
+impl<S: Server> TypedQueue<S> {
+    fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {
+        if self.first.is_none() && self.rest.is_empty() {
+            self.first = Some(envelope);
+        } else {
+            self.rest.push_back(envelope);
+        }
+    }
+
+    fn front(&self) -> Option<&TypedEnvelope<S::Message>> {
+        self.first.as_ref().or_else(|| self.rest.front())
+    }
+
+    fn pop_front(&mut self) -> Option<TypedEnvelope<S::Message>> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    /// Takes the front message, if its method is not `async`.
+    fn pop_ready(
+        &mut self,
+    ) -> Option<(Method, S::Message, Option<ReplySender>, Option<Arc<CallOptions>>)> {
+        let TypedContent::Message(message) = &self.front()?.content else { return None };
+        let method = S::method(message);
+        if method.is_async {
+            return None;
+        }
+        let TypedEnvelope { content, reply, options } = self.pop_front()?;
+        let TypedContent::Message(message) = content else { return None };
+        Some((method, message, reply, options))
+    }
+}
+
+impl<S: Server> MessageQueue for TypedQueue<S> {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn push_message(
+        &mut self,
+        slot: &mut dyn Any,
+        reply: Option<ReplySender>,
+        options: Option<Arc<CallOptions>>,
+    ) {
+        if let Some(message) = take(slot) {
+            let content = TypedContent::Message(message);
+            self.push_back(TypedEnvelope { content, reply, options });
+        }
+    }
+
+    fn push(&mut self, envelope: Envelope) {
+        let Envelope { content, reply, options } = envelope;
+        let content = match content {
+            Content::Command(command) => TypedContent::Command(command),
+            Content::Message(mut message) => match take(&mut *message) {
+                Some(message) => TypedContent::Message(message),
+                None => return,
+            },
+        };
+        self.push_back(TypedEnvelope { content, reply, options });
+    }
+
+    fn front(&self) -> Option<Front> {
+        Some(match &self.front()?.content {
+            TypedContent::Message(message) => Front::Message(S::method(message)),
+            TypedContent::Command(_) => Front::Command,
+        })
+    }
+
+    fn is_back_waited_for(&self) -> bool {
+        self.rest.back().or(self.first.as_ref()).is_some_and(|last| last.reply.is_some())
+    }
+
+    fn take_front_options(&mut self) -> Option<Arc<CallOptions>> {
+        self.first.as_mut().or_else(|| self.rest.front_mut())?.options.take()
+    }
+
+    fn pop(&mut self) -> Option<Envelope> {
+        let TypedEnvelope { content, reply, options } = self.pop_front()?;
+        let content = match content {
+            TypedContent::Message(message) => Content::Message(Box::new(Some(message))),
+            TypedContent::Command(command) => Content::Command(command),
+        };
+        Some(Envelope { content, reply, options })
+    }
+
+    fn append(&mut self, other: &mut dyn MessageQueue) {
+        let other: &mut dyn Any = other;
+        if let Some(Self { first, rest, .. }) = other.downcast_mut::<Self>() {
+            for envelope in first.take().into_iter().chain(rest.drain(..)) {
+                self.push_back(envelope);
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the message in progress has asked its context for.
+
+use std::{collections::VecDeque, mem};
+
+use crate::{
+    engine::{
+        erased::AnyMessage,
+        reminders::{Reminder, Reminders},
+    },
+    error::CallError,
+    stop_reason::StopReason,
+    support::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The effects of the message in progress, and the server's reminders. They happen once the
+/// handler has returned; a panic drops them.
+pub(crate) struct Effects {
+    /// True if `pending` may hold anything. Most messages ask for nothing, and find out without
+    /// the lock.
+    touched: AtomicBool,
+    pending: Mutex<Option<Box<Pending>>>,
+}
+
+#[derive(Default)]
+struct Pending {
+    stop: Option<StopReason>,
+    continuations: VecDeque<AnyMessage>,
+    reminders: Reminders,
+    /// True if `reminders` differ from those that were last staged.
+    reminders_changed: bool,
+    error: Option<CallError>,
+}
+
+impl Effects {
+    pub(crate) fn new(reminders: Reminders) -> Self {
+        let pending =
+            (!reminders.is_empty()).then(|| Box::new(Pending { reminders, ..Pending::default() }));
+        Self { touched: AtomicBool::new(false), pending: Mutex::new(pending) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Pending>>> {
+        self.pending.lock()
+    }
+
+    fn add<T>(&self, add: impl FnOnce(&mut Pending) -> T) -> T {
+        self.touched.store(true, Ordering::Release);
+        add(self.lock().get_or_insert_default())
+    }
+
+    fn take<T: Default>(&self, take: impl FnOnce(&mut Pending) -> T) -> T {
+        if self.is_empty() {
+            return T::default();
+        }
+        self.lock().as_deref_mut().map(take).unwrap_or_default()
+    }
+
+    /// Returns true if nothing was asked for that is not done yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        if !self.touched.load(Ordering::Acquire) {
+            return true;
+        }
+        let is_empty = self.lock().as_ref().is_none_or(|pending| {
+            pending.stop.is_none()
+                && pending.continuations.is_empty()
+                && pending.error.is_none()
+                && !pending.reminders_changed
+        });
+        self.touched.store(!is_empty, Ordering::Release);
+        is_empty
+    }
+
+    pub(crate) fn stop(&self, reason: StopReason) {
+        self.add(|pending| pending.stop = Some(reason));
+    }
+
+    pub(crate) fn take_stop(&self) -> Option<StopReason> {
+        self.take(|pending| pending.stop.take())
+    }
+
+    pub(crate) fn continue_with(&self, message: AnyMessage) {
+        self.add(|pending| pending.continuations.push_back(message));
+    }
+
+    pub(crate) fn next_continuation(&self) -> Option<AnyMessage> {
+        self.take(|pending| pending.continuations.pop_front())
+    }
+
+    /// Fails the message in progress with `error`.
+    pub(crate) fn fail(&self, error: CallError) {
+        self.add(|pending| pending.error = Some(error));
+    }
+
+    pub(crate) fn take_error(&self) -> Option<CallError> {
+        self.take(|pending| pending.error.take())
+    }
+
+    pub(crate) fn set_reminder(&self, name: &str, due: u64, message: Vec<u8>) {
+        self.add(|pending| {
+            pending.reminders.set(name, due, message);
+            pending.reminders_changed = true;
+        });
+    }
+
+    /// Returns true if there was a reminder of that name.
+    pub(crate) fn cancel_reminder(&self, name: &str) -> bool {
+        self.add(|pending| {
+            let cancelled = pending.reminders.cancel(name);
+            pending.reminders_changed |= cancelled;
+            cancelled
+        })
+    }
+
+    /// Deletes this reminder, but not one that was set anew by its name.
+    pub(crate) fn remove_reminder(&self, reminder: &Reminder) {
+        self.add(|pending| pending.reminders_changed |= pending.reminders.remove(reminder));
+    }
+
+    pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {
+        match self.lock().as_deref() {
+            Some(pending) => read(&pending.reminders),
+            None => read(&Reminders::default()),
+        }
+    }
+
+    pub(crate) fn reminders_changed(&self) -> bool {
+        self.take(|pending| pending.reminders_changed)
+    }
+
+    /// Returns true if the reminders have changed since the last call.
+    pub(crate) fn take_reminders_changed(&self) -> bool {
+        self.take(|pending| mem::take(&mut pending.reminders_changed))
+    }
+
+    /// Drops everything that was asked for. Returns true if the reminders were changed.
+    pub(crate) fn discard(&self) -> bool {
+        self.take(|pending| {
+            pending.stop = None;
+            pending.continuations.clear();
+            pending.error = None;
+            mem::take(&mut pending.reminders_changed)
+        })
+    }
+}

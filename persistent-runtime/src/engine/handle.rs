@@ -1,0 +1,220 @@
+//! The caller's side of the engine: a reference to a server, and how a call waits.
+
+use std::{
+    any::Any,
+    cell::Cell as StdCell,
+    fmt,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    call::{
+        deadline::Deadline,
+        reply::{self, ReplyReceiver, ReplyTarget},
+    },
+    engine::{
+        cell::{CellRef, Outgoing, SendOutcome, Waiting},
+        command::{CallOptions, Command, Envelope},
+        erased::Method,
+        inline::{self, Inline},
+    },
+    error::CallError,
+    id::ServerId,
+    support::sync::task::coop::consume_budget,
+};
+
+/// Where a handle's server is. A server on another node becomes a second variant.
+#[derive(Clone)]
+enum Target {
+    Local(CellRef),
+}
+
+/// What a client holds: its server, the options of its messages, and a deadline.
+pub(crate) struct HandleCore {
+    target: Target,
+    options: Arc<CallOptions>,
+    timeout: Duration,
+    deadline: Deadline,
+}
+
+/// How a call goes on after it was sent.
+pub(crate) enum Sent {
+    /// The result is in the caller's place.
+    Done(Result<(), CallError>),
+    /// The reply comes later. True if it may only wait for a commit.
+    Pending(ReplyReceiver, bool),
+    /// The mailbox is full. The message is still in its slot.
+    Full(reply::ReplySender, ReplyReceiver),
+}
+
+thread_local! {
+    /// How many messages of this thread did not have to wait.
+    static COMPLETED: StdCell<u32> = const { StdCell::new(0) };
+}
+
+/// Yields now and then for a caller that never has to wait. One of four messages counts for the
+/// budget of its task: counting each would cost a fifth of it.
+pub(crate) async fn coop_yield() {
+    let completed = COMPLETED.with(|count| count.replace(count.get().wrapping_add(1)));
+    if completed.is_multiple_of(4) {
+        consume_budget().await;
+    }
+}
+
+impl HandleCore {
+    pub(crate) fn new(cell: CellRef, options: CallOptions) -> Self {
+        let timeout = cell.settings().call_timeout;
+        let options = Arc::new(options);
+        Self { target: Target::Local(cell), options, timeout, deadline: Deadline::default() }
+    }
+
+    pub(crate) fn cell(&self) -> &CellRef {
+        let Target::Local(cell) = &self.target;
+        cell
+    }
+
+    pub(crate) fn server(&self) -> &ServerId {
+        self.cell().id()
+    }
+
+    pub(crate) fn options(&self) -> &CallOptions {
+        &self.options
+    }
+
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
+    }
+
+    pub(crate) fn with_options(&self, change: impl FnOnce(&mut CallOptions)) -> Self {
+        let mut handle = self.clone();
+        change(Arc::make_mut(&mut handle.options));
+        handle
+    }
+
+    /// Sends the message in `slot`, and handles it inline if it qualifies.
+    pub(crate) fn send(
+        &self,
+        slot: &mut (dyn Any + Send),
+        method: Method,
+        target: &mut dyn ReplyTarget,
+    ) -> Sent {
+        let cell = self.cell();
+        match inline::try_handle(cell, &self.options, slot, method, target) {
+            Inline::Done(result) => return Sent::Done(result),
+            Inline::Pending(receiver) => return Sent::Pending(receiver, false),
+            Inline::Declined => {}
+        }
+        let (sender, receiver) = target.channel();
+        let outgoing = Outgoing::Message(slot, method);
+        match cell.try_send(outgoing, Some(sender), &self.options) {
+            Ok(SendOutcome::Full(Some(sender))) => Sent::Full(sender, receiver),
+            Ok(SendOutcome::Handled) => Sent::Pending(receiver, true),
+            Ok(SendOutcome::Queued | SendOutcome::Full(None)) => Sent::Pending(receiver, false),
+            Err(error) => Sent::Done(Err(error)),
+        }
+    }
+
+    /// Waits for the reply of a message that was sent.
+    ///
+    /// Cancel safe: a message that is queued runs to its end, a message that is not is dropped.
+    pub(crate) async fn wait(
+        &self,
+        sent: Sent,
+        slot: &mut (dyn Any + Send),
+        method: Method,
+        target: &mut dyn ReplyTarget,
+    ) -> Result<(), CallError> {
+        let waiting = pin!(async {
+            let receiver = match sent {
+                Sent::Done(result) => return result,
+                Sent::Full(sender, receiver) => {
+                    let waiting = Waiting::Message(slot, method);
+                    // Boxed: the future of each call would be as large.
+                    Box::pin(self.cell().send_when_possible(waiting, Some(sender), &self.options))
+                        .await?;
+                    receiver
+                }
+                Sent::Pending(receiver, true) => {
+                    let commit_wait = self.cell().registry().services().commit_wait();
+                    if let Some(waiter) = commit_wait.register(&receiver) {
+                        Box::pin(waiter.spin(&receiver)).await;
+                        // The waiter counts until the reply is here.
+                        return receiver.receive(self.server(), target).await;
+                    }
+                    receiver
+                }
+                Sent::Pending(receiver, false) => receiver,
+            };
+            receiver.receive(self.server(), target).await
+        });
+        self.within_deadline(waiting).await
+    }
+
+    /// Queues the message in `slot` without waiting for its handler.
+    pub(crate) async fn cast(
+        &self,
+        slot: &mut (dyn Any + Send),
+        method: Method,
+    ) -> Result<(), CallError> {
+        let cell = self.cell();
+        match cell.try_send(Outgoing::Message(slot, method), None, &self.options)? {
+            SendOutcome::Full(_) => {
+                let waiting = Waiting::Message(slot, method);
+                let mut sending = Box::pin(cell.send_when_possible(waiting, None, &self.options));
+                self.within_deadline(sending.as_mut()).await
+            }
+            SendOutcome::Queued | SendOutcome::Handled => {
+                coop_yield().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a command and waits until it is done.
+    pub(crate) async fn command(
+        &self,
+        command: Command,
+        target: &mut dyn ReplyTarget,
+    ) -> Result<(), CallError> {
+        let (sender, receiver) = target.channel();
+        let mut envelope = Some(Envelope::command(command, Some(sender)));
+        let outgoing = Outgoing::Envelope(&mut envelope);
+        let outcome = self.cell().try_send(outgoing, None, &self.options)?;
+        self.within_deadline(pin!(async {
+            if let SendOutcome::Full(_) = outcome {
+                let waiting = Waiting::Envelope(envelope);
+                Box::pin(self.cell().send_when_possible(waiting, None, &self.options)).await?;
+            }
+            receiver.receive(self.server(), target).await
+        }))
+        .await
+    }
+
+    /// Ends a wait at the deadline. `work` is pinned: moving it in would store it in each
+    /// enclosing future.
+    async fn within_deadline(
+        &self,
+        work: Pin<&mut (dyn Future<Output = Result<(), CallError>> + Send)>,
+    ) -> Result<(), CallError> {
+        let tokio = self.cell().registry().services().tokio();
+        match self.deadline.within(self.timeout, tokio, work).await {
+            Some(result) => result,
+            None => Err(CallError::Timeout { server: self.server().clone(), after: self.timeout }),
+        }
+    }
+}
+
+impl Clone for HandleCore {
+    fn clone(&self) -> Self {
+        let (target, options) = (self.target.clone(), self.options.clone());
+        Self { target, options, timeout: self.timeout, deadline: Deadline::default() }
+    }
+}
+
+impl fmt::Debug for HandleCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(self.server()).finish()
+    }
+}

@@ -1,0 +1,185 @@
+//! What runs inline: in the poll of the caller, without a task switch.
+//!
+//! This module alone decides it, in two steps.
+//!
+//! 1. [`try_handle`], before the mailbox. A caller that finds the server idle borrows the
+//!    instance, runs the handler and puts the instance back: two locks, no queue, no allocation,
+//!    no task. Only a message that ends at once qualifies: its method is not `async`, and it
+//!    leaves nothing to be committed. The phase is Borrowed meanwhile, so every other rule holds:
+//!    messages queue in order, and the caller looks for them when it puts the instance back.
+//! 2. [`run_task`], after the mailbox. A message that starts a task, and whose sender waits for
+//!    it, begins in the sender's poll. If the task finishes or only awaits a commit without ever
+//!    waiting for anything else, tokio never sees it; otherwise it continues as a task of tokio.
+//!    The caller does no work for others: behind its own message the task moves.
+//!
+//! Inline runs do not nest: a handler that calls another server waits, so it is `async`, so it has
+//! a task; and a hook that calls another server starts no second inline run on the same stack.
+
+use std::{
+    any::Any,
+    cell::Cell as StdCell,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    call::reply::{InlineCaller, ReplyReceiver, ReplySender, ReplySlot, ReplyTarget},
+    engine::{
+        cell::{Cell, Outgoing, SendOutcome},
+        command::CallOptions,
+        erased::Method,
+        instance::Instance,
+        mailbox::Lend,
+        task::{Executed, Task},
+    },
+    error::CallError,
+    support::{
+        catch::poll_catching,
+        spin::{BORROW_ATTEMPTS, BORROW_PAUSE, pause},
+        sync::{task::try_id, thread_local},
+    },
+};
+
+/// What became of an attempt to handle a message inline.
+pub(crate) enum Inline {
+    /// The result is in the caller's place.
+    Done(Result<(), CallError>),
+    /// The handler has run, but its reply comes later.
+    Pending(ReplyReceiver),
+    /// The message has to go through the mailbox; it is still in its slot.
+    Declined,
+}
+
+/// Handles the message in `slot` if it qualifies.
+pub(crate) fn try_handle(
+    cell: &Arc<Cell>,
+    options: &Arc<CallOptions>,
+    slot: &mut (dyn Any + Send),
+    method: Method,
+    target: &mut dyn ReplyTarget,
+) -> Inline {
+    if method.is_async {
+        return Inline::Declined;
+    }
+    let Some(mut instance) = borrow(cell, options, method.is_read) else {
+        return Inline::Declined;
+    };
+    let mut caller = InlineCaller { target, deferred: None };
+    let outcome = {
+        let _entered = enter_tokio(cell);
+        instance.run(slot, method, ReplySlot::to_caller(&mut caller))
+    };
+    let is_quiet = instance.server.context().is_quiet();
+    if outcome.is_ok()
+        && instance.parts.finish_without_commit(method.is_read, options.persist, is_quiet)
+    {
+        cell.put_back(instance);
+        return match caller.deferred {
+            Some(receiver) => Inline::Pending(receiver),
+            None => Inline::Done(Ok(())),
+        };
+    }
+    let (reply, receiver) = match caller.deferred {
+        Some(receiver) => (None, receiver),
+        None => {
+            let (sender, receiver) = caller.target.channel();
+            (Some(sender), receiver)
+        }
+    };
+    cell.lock().run();
+    let executed = Executed {
+        is_read: method.is_read,
+        persist: options.persist,
+        outcome: outcome.into(),
+        reply,
+    };
+    let mut task = Task::new(cell.clone(), None);
+    task.begin(false, options.clone());
+    if let Some((task, step)) = task.finish_first(instance, executed) {
+        cell.registry().spawn(task.run(step));
+    }
+    Inline::Pending(receiver)
+}
+
+/// Takes the instance if it is idle and the message would leave it idle.
+fn borrow(cell: &Cell, options: &CallOptions, is_read: bool) -> Option<Box<Instance>> {
+    let is_free = |instance: &Instance| instance.parts.needs_no_commit(is_read, options.persist);
+    for _ in 0..BORROW_ATTEMPTS {
+        if cell.registry().is_stopping() {
+            return None;
+        }
+        match cell.lock().lend(is_free) {
+            Lend::Lent(instance) => return Some(instance),
+            Lend::Borrowed if cell.registry().services().busy_wait().is_allowed() => {
+                pause(BORROW_PAUSE);
+            }
+            Lend::Borrowed | Lend::Unavailable => return None,
+        }
+    }
+    None
+}
+
+/// Enters the runtime's tokio context for a caller that is no task: a handler finds tokio wherever
+/// it runs.
+fn enter_tokio(cell: &Cell) -> Option<impl Sized + '_> {
+    try_id().is_none().then(|| cell.registry().services().tokio().enter())
+}
+
+thread_local! {
+    static IN_INLINE_RUN: StdCell<bool> = const { StdCell::new(false) };
+}
+
+/// Marks this thread as in an inline run, until it is dropped.
+struct InlineRun;
+
+impl InlineRun {
+    fn begin() -> Option<Self> {
+        IN_INLINE_RUN.with(|is_running| !is_running.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for InlineRun {
+    fn drop(&mut self) {
+        IN_INLINE_RUN.with(|is_running| is_running.set(false));
+    }
+}
+
+/// Runs a task with its first message as far as it goes without waiting, and then as a task of
+/// tokio.
+pub(crate) fn run_task(
+    mut task: Box<Task>,
+    outgoing: Outgoing<'_>,
+    reply: Option<ReplySender>,
+) -> SendOutcome {
+    let cell = task.cell().clone();
+    let registry = cell.registry();
+    // Without a tokio runtime the task is dropped, which reports that to the caller.
+    let inline_run = if registry.services().is_tokio_gone() { None } else { InlineRun::begin() };
+    let Some(_inline_run) = inline_run else {
+        task.push(outgoing, reply);
+        registry.spawn(task.run(None));
+        return SendOutcome::Queued;
+    };
+    match outgoing {
+        Outgoing::Message(slot, method) if task.has_instance() => {
+            let _entered = enter_tokio(&cell);
+            let Some((task, step)) = task.handle_first(slot, method, reply) else {
+                return SendOutcome::Handled;
+            };
+            registry.spawn(task.run(step));
+            return SendOutcome::Queued;
+        }
+        outgoing => task.push(outgoing, reply),
+    }
+    task.yield_before_next();
+    let mut running = Box::pin(task.run(None));
+    let poll = {
+        // The task's timers belong to the runtime, wherever the caller is.
+        let _entered = registry.services().tokio().enter();
+        poll_catching(running.as_mut(), &mut Context::from_waker(Waker::noop()))
+    };
+    if matches!(poll, Poll::Pending) {
+        registry.spawn(running);
+    }
+    SendOutcome::Queued
+}

@@ -1,0 +1,116 @@
+//! A server in memory.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{
+        options::{Options, Persist},
+        settings::Settings,
+    },
+    engine::{erased::LiveServer, message_journal::MessageJournal, registry::LiveGuard},
+    storage::encoded::Encoded,
+    support::expiry::CompactInstant,
+};
+
+/// A server in memory: what the engine knows of it, and the typed server behind the
+/// [seam](super::erased), in one allocation.
+pub(crate) struct Instance<T: ?Sized = dyn LiveServer> {
+    pub(crate) parts: InstanceParts,
+    pub(crate) server: T,
+}
+
+/// The part of an instance that does not depend on the server type.
+pub(crate) struct InstanceParts {
+    /// The stored form of the state as it was last loaded or staged. `None` if the next one must
+    /// be written in any case. A server that journals its messages has it only for listeners and
+    /// observers.
+    pub(crate) saved: Option<Encoded>,
+    /// Present if the server journals its messages.
+    pub(crate) journal: Option<Box<MessageJournal>>,
+    /// True if the state may differ from `saved`.
+    pub(crate) is_unsaved: bool,
+    /// The time at which an unsaved state is saved at the latest.
+    pub(crate) flush_at: Option<CompactInstant>,
+    /// True once a message has been handled without a crash.
+    pub(crate) has_succeeded: bool,
+    pub(crate) settings: Arc<Settings>,
+    /// The options that the activating client set.
+    pub(crate) options: Option<Arc<Options>>,
+    /// `None` for an instance that only replays.
+    pub(crate) live: Option<LiveGuard>,
+}
+
+impl InstanceParts {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            saved: None,
+            journal: None,
+            is_unsaved: false,
+            flush_at: None,
+            has_succeeded: false,
+            settings,
+            options: None,
+            live: None,
+        }
+    }
+
+    /// Returns true if a message would leave nothing to be committed.
+    pub(crate) fn needs_no_commit(&self, is_read: bool, persist: Option<Persist>) -> bool {
+        match persist.unwrap_or(self.settings.persist) {
+            Persist::Every(_) | Persist::OnStop => true,
+            _ => is_read && !self.is_unsaved,
+        }
+    }
+
+    /// Notes that a message succeeded, if all that it may have done is change a state that may be
+    /// saved later. Returns false if there is more to do.
+    pub(crate) fn finish_without_commit(
+        &mut self,
+        is_read: bool,
+        persist: Option<Persist>,
+        is_quiet: bool,
+    ) -> bool {
+        if !is_quiet || !self.needs_no_commit(is_read, persist) {
+            return false;
+        }
+        self.has_succeeded = true;
+        if !is_read {
+            self.is_unsaved = true;
+            self.flush_within(persist.unwrap_or(self.settings.persist));
+        }
+        true
+    }
+
+    /// Sets the time limit of a persist level.
+    pub(crate) fn flush_within(&mut self, level: Persist) {
+        if let Persist::Every(limit) = level
+            && self.is_unsaved
+            && self.flush_at.is_none()
+            && let Some(live) = &self.live
+        {
+            self.flush_at = live.expiry().now().checked_add(limit);
+        }
+    }
+
+    /// Returns the settings if they differ from those of the server's type.
+    pub(crate) fn own_settings(&self) -> Option<Arc<Settings>> {
+        self.options.as_ref().map(|_| self.settings.clone())
+    }
+
+    /// Returns when an instance that is idle since `since` needs attention.
+    pub(crate) fn deadline(&self, since: CompactInstant) -> Option<CompactInstant> {
+        earliest(self.idle_deadline(since), self.flush_at)
+    }
+
+    pub(crate) fn idle_deadline(&self, since: CompactInstant) -> Option<CompactInstant> {
+        since.checked_add(self.settings.idle_timeout)
+    }
+}
+
+/// Returns the earlier of two deadlines, if there are any.
+pub(crate) fn earliest(
+    one: Option<CompactInstant>,
+    other: Option<CompactInstant>,
+) -> Option<CompactInstant> {
+    one.into_iter().chain(other).min()
+}

@@ -1,0 +1,295 @@
+//! What all servers of one runtime share.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    future::Future,
+    mem,
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
+
+use crate::{
+    call::commit_wait::CommitWait,
+    config::{file::Layers, options::Options},
+    engine::{erased::ServerType, registry::Registry, reminders::WallClock},
+    observe::observer::Observer,
+    storage::{MemoryStorage, Storage},
+    support::{
+        catch::catch_unwind,
+        expiry::ExpiryQueue,
+        spin::BusyWait,
+        sync::{
+            Notify, RwLock,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+            runtime,
+            task::AbortHandle,
+        },
+    },
+};
+
+/// The parts of a runtime that do not depend on a server type.
+pub(crate) struct Services {
+    storage: Arc<dyn Storage>,
+    tokio: runtime::Handle,
+    expiry: Arc<ExpiryQueue>,
+    /// The task that runs `expiry`. It ends with the tokio runtime.
+    expiry_task: AbortHandle,
+    clock: WallClock,
+    busy_wait: BusyWait,
+    commit_wait: CommitWait,
+    layers: Layers,
+    listeners: Listeners,
+    observers: Vec<Arc<dyn Observer>>,
+    is_change_observed: bool,
+    checks_replay: bool,
+    start_reminder_scheduler: StartScheduler,
+    registries: RwLock<Registries>,
+    /// Services that are halted, for clients made in a replay.
+    stopped: OnceLock<Arc<Self>>,
+    /// No new messages are taken.
+    stopping: AtomicBool,
+    /// Nothing goes on at all.
+    halted: AtomicBool,
+    active: AtomicUsize,
+    quiet: Notify,
+}
+
+/// The listeners of each type, a `Vec<Arc<dyn Listener<S>>>`.
+pub(crate) type Listeners = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+/// Starts the task that wakes servers for their reminders.
+pub(crate) type StartScheduler = fn(&Arc<Registry>);
+
+#[derive(Default)]
+struct Registries {
+    by_type: HashMap<TypeId, Arc<Registry>>,
+    /// The type that came first with each stored name.
+    names: HashMap<&'static str, (TypeId, &'static str)>,
+}
+
+/// A server type on its way into its registry.
+pub(crate) struct Registration {
+    /// The path of the Rust type.
+    pub(crate) path: &'static str,
+    pub(crate) server_type: Box<dyn ServerType>,
+    /// The options that the attribute sets.
+    pub(crate) options: Options,
+}
+
+/// What a runtime is opened with.
+pub(crate) struct ServicesConfig {
+    pub(crate) layers: Layers,
+    pub(crate) listeners: Listeners,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) checks_replay: bool,
+    pub(crate) busy_wait: BusyWait,
+    pub(crate) start_reminder_scheduler: StartScheduler,
+}
+
+impl Services {
+    /// Starts the services on the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(crate) fn new(storage: Arc<dyn Storage>, config: ServicesConfig) -> Self {
+        let ServicesConfig { layers, listeners, observers, checks_replay, busy_wait, .. } = config;
+        let tokio = runtime::Handle::current();
+        let expiry = Arc::new(ExpiryQueue::new());
+        let expiry_task = tokio.spawn({
+            let expiry = expiry.clone();
+            async move { expiry.run().await }
+        });
+        Self {
+            storage,
+            tokio,
+            expiry,
+            expiry_task: expiry_task.abort_handle(),
+            clock: WallClock::start(),
+            busy_wait,
+            commit_wait: CommitWait::new(busy_wait),
+            layers,
+            listeners,
+            is_change_observed: observers
+                .iter()
+                .any(|observer| catch_unwind(|| observer.wants_changes()).unwrap_or(true)),
+            observers,
+            checks_replay,
+            start_reminder_scheduler: config.start_reminder_scheduler,
+            registries: RwLock::default(),
+            stopped: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            quiet: Notify::new(),
+        }
+    }
+
+    /// Returns services that have ended: what is sent to their servers is refused.
+    pub(crate) fn stopped(&self) -> &Arc<Self> {
+        self.stopped.get_or_init(|| {
+            let config = ServicesConfig {
+                layers: Layers::default(),
+                listeners: Listeners::default(),
+                observers: Vec::new(),
+                checks_replay: false,
+                busy_wait: self.busy_wait,
+                start_reminder_scheduler: self.start_reminder_scheduler,
+            };
+            // A replay may run on a thread that is not one of tokio's.
+            let _entered = self.tokio.enter();
+            let stopped = Self::new(Arc::new(MemoryStorage::new()), config);
+            stopped.halt();
+            Arc::new(stopped)
+        })
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn expiry(&self) -> &ExpiryQueue {
+        &self.expiry
+    }
+
+    pub(crate) fn tokio(&self) -> &runtime::Handle {
+        &self.tokio
+    }
+
+    pub(crate) fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
+    pub(crate) fn busy_wait(&self) -> BusyWait {
+        self.busy_wait
+    }
+
+    pub(crate) fn commit_wait(&self) -> &CommitWait {
+        &self.commit_wait
+    }
+
+    /// Returns true if each journaled message is replayed at once and compared.
+    pub(crate) fn checks_replay(&self) -> bool {
+        self.checks_replay
+    }
+
+    /// Returns true if an observer wants to receive changes.
+    pub(crate) fn is_change_observed(&self) -> bool {
+        self.is_change_observed
+    }
+
+    /// Calls each observer. Their panics end here.
+    pub(crate) fn observe(&self, call: impl Fn(&dyn Observer)) {
+        for observer in &self.observers {
+            let _ = catch_unwind(|| call(&**observer));
+        }
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tokio.spawn(work);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
+    }
+
+    /// Returns true if the tokio runtime of these services is gone.
+    pub(crate) fn is_tokio_gone(&self) -> bool {
+        self.expiry_task.is_finished()
+    }
+
+    /// Returns the registry of a type. `register` is called with the type's listeners at the first
+    /// use of the type.
+    pub(crate) fn registry(
+        self: &Arc<Self>,
+        id: TypeId,
+        register: fn(Option<&(dyn Any + Send + Sync)>) -> Registration,
+    ) -> Arc<Registry> {
+        let known = self.registries.read().by_type.get(&id).cloned();
+        known.unwrap_or_else(|| {
+            self.register(id, register(self.listeners.get(&id).map(|listeners| &**listeners)))
+        })
+    }
+
+    fn register(self: &Arc<Self>, id: TypeId, registration: Registration) -> Arc<Registry> {
+        let Registration { path, server_type, options } = registration;
+        let mut registries = self.registries.write();
+        if let Some(known) = registries.by_type.get(&id) {
+            return known.clone();
+        }
+        let (owner, path) = *registries.names.entry(server_type.kind()).or_insert((id, path));
+        let name_taken_by = (owner != id).then_some(path);
+        let options = self.layers.options(server_type.kind(), &options);
+        let registry = Arc::new(Registry::new(self.clone(), server_type, options, name_taken_by));
+        // After the end nothing would remove it again.
+        if !self.is_halted() {
+            if name_taken_by.is_none() {
+                (self.start_reminder_scheduler)(&registry);
+            }
+            registries.by_type.insert(id, registry.clone());
+        }
+        registry
+    }
+
+    /// Unloads every server, and waits until the last one is unloaded.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let registries: Vec<_> = self.registries.read().by_type.values().cloned().collect();
+        for registry in registries {
+            registry.unload_all();
+        }
+        loop {
+            let mut quiet = pin!(self.quiet.notified());
+            quiet.as_mut().enable();
+            if self.active() == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    /// Ends everything as it is. Nothing acknowledged is lost.
+    pub(crate) fn halt(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.halted.store(true, Ordering::SeqCst);
+        self.expiry_task.abort();
+        let registries = mem::take(&mut *self.registries.write());
+        for registry in registries.by_type.values() {
+            registry.halt();
+        }
+    }
+
+    /// Returns the number of servers and background tasks that a shutdown waits for.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("active", &self.active()).finish_non_exhaustive()
+    }
+}
+
+/// Something that a shutdown waits for.
+pub(crate) struct ShutdownGuard(Arc<Services>);
+
+impl ShutdownGuard {
+    pub(crate) fn new(services: Arc<Services>) -> Self {
+        services.active.fetch_add(1, Ordering::SeqCst);
+        Self(services)
+    }
+}
+
+impl Drop for ShutdownGuard {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.quiet.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! From a message to its outcome.
+
+use super::{Failure, HookResult, Step, Task, discard, drive};
+use crate::{
+    call::{
+        output_gate::OutputGate,
+        reply::{ReplySender, ReplySlot},
+    },
+    config::options::Persist,
+    engine::{
+        cell::Cell,
+        command::{CallOptions, Command, Content, Job, Stop},
+        crash_budget::End,
+        erased::{AnyMessage, Batch, Front, Method},
+        instance::{Instance, InstanceParts},
+    },
+    error::CallError,
+    stop_reason::StopReason,
+    support::{catch::catch_unwind, sync::task::coop::consume_budget},
+};
+
+use std::{any::Any, sync::Arc};
+
+/// How far the front message has come without waiting.
+pub(crate) enum Progress {
+    Done,
+    /// It has to wait for something before it runs.
+    Wait,
+    /// It has run.
+    Continue(Continuation),
+}
+
+/// A message that has run.
+pub(crate) struct Executed {
+    pub(crate) is_read: bool,
+    /// The persist level of its client, over the server's own.
+    pub(crate) persist: Option<Persist>,
+    pub(crate) outcome: HookResult<()>,
+    pub(crate) reply: Option<ReplySender>,
+}
+
+/// What is left to do for a message that has run.
+pub(crate) enum Continuation {
+    /// Stop the server, as its handler asked.
+    Stop(Box<Instance>, StopReason, Option<ReplySender>),
+    /// Report the failure; the instance is gone.
+    Fail(Failure, Option<ReplySender>),
+}
+
+/// What a handler is given.
+enum Work {
+    Message(AnyMessage, Method),
+    Job(Job),
+}
+
+/// How a message ended.
+pub(super) enum Outcome {
+    Handled,
+    Crashed,
+    /// The message was dropped, through no fault of its own.
+    Lost(CallError),
+}
+
+/// The engine's side of a batch of messages, between which nothing has to be looked at.
+struct MessageBatch<'a> {
+    parts: &'a mut InstanceParts,
+    gate: &'a mut OutputGate,
+    options: &'a mut Option<Arc<CallOptions>>,
+    cell: &'a Cell,
+    only_one: bool,
+    /// The message that ended the batch, if there is more to do for it.
+    executed: Option<Executed>,
+}
+
+impl Batch for MessageBatch<'_> {
+    fn begin(&mut self, options: Option<Arc<CallOptions>>) {
+        if options.is_some() {
+            *self.options = options;
+        }
+    }
+
+    fn handled(
+        &mut self,
+        method: Method,
+        outcome: Result<(), String>,
+        reply: Option<ReplySender>,
+        is_quiet: bool,
+    ) -> bool {
+        let persist = self.options.as_ref().and_then(|options| options.persist);
+        if outcome.is_err() || !self.parts.finish_without_commit(method.is_read, persist, is_quiet)
+        {
+            let is_read = method.is_read;
+            self.executed = Some(Executed { is_read, persist, outcome: outcome.into(), reply });
+            return false;
+        }
+        self.gate.release_after_commit(reply, Ok(()));
+        !self.only_one
+            && self.parts.flush_at.is_none()
+            && !self.cell.has_signal()
+            && self.gate.waiters() < self.cell.settings().mailbox
+    }
+}
+
+impl Instance {
+    /// Runs a message whose method is not `async`, and journals it if its type does so.
+    pub(crate) fn run(
+        &mut self,
+        message: &mut dyn Any,
+        method: Method,
+        reply: ReplySlot<'_>,
+    ) -> Result<(), String> {
+        let Self { parts, server } = self;
+        match &mut parts.journal {
+            Some(journal) if !method.is_read => journal.record(server, message, method, reply),
+            _ => server.handle(message, reply),
+        }
+    }
+}
+
+impl Task {
+    /// Handles the task's first message at once: the instance is loaded and the method is not
+    /// `async`. Afterwards the server is idle, or the task is parked; otherwise returns the task
+    /// with its next step.
+    pub(crate) fn handle_first(
+        mut self: Box<Self>,
+        message: &mut dyn Any,
+        method: Method,
+        reply: Option<ReplySender>,
+    ) -> Option<(Box<Self>, Option<Step>)> {
+        let instance = self.instance.take()?;
+        match self.execute(instance, message, method, reply) {
+            None => self.go_idle().map(|task| (task, None)),
+            Some(left) => Some((self, Some(Step::Continue(left)))),
+        }
+    }
+
+    /// Finishes a message that a caller has run inline, as by [`handle_first`](Self::handle_first).
+    pub(crate) fn finish_first(
+        mut self: Box<Self>,
+        instance: Box<Instance>,
+        executed: Executed,
+    ) -> Option<(Box<Self>, Option<Step>)> {
+        self.settings = instance.parts.own_settings();
+        match self.finish(instance, executed) {
+            None => self.go_idle().map(|task| (task, None)),
+            Some(left) => Some((self, Some(Step::Continue(left)))),
+        }
+    }
+
+    fn execute(
+        &mut self,
+        mut instance: Box<Instance>,
+        message: &mut dyn Any,
+        method: Method,
+        mut reply: Option<ReplySender>,
+    ) -> Option<Continuation> {
+        let persist = self.options.as_ref().and_then(|options| options.persist);
+        let outcome = instance.run(message, method, ReplySlot::to_sender(&mut reply)).into();
+        self.finish(instance, Executed { is_read: method.is_read, persist, outcome, reply })
+    }
+
+    /// Handles the front messages that need not wait: the instance is loaded, and their methods
+    /// are not `async`. Most messages are handled here.
+    pub(super) fn handle_ready(&mut self) -> Progress {
+        let Some(inbox) = &mut self.inbox else { return Progress::Done };
+        let Some(front) = inbox.front() else { return Progress::Done };
+        let Some(mut instance) = self.instance.take() else { return Progress::Wait };
+        let Front::Message(method) = front else {
+            self.instance = Some(instance);
+            return Progress::Wait;
+        };
+        if method.is_async {
+            self.instance = Some(instance);
+            return Progress::Wait;
+        }
+        self.parked_since = None;
+        let left = if instance.parts.journal.is_some() {
+            let Some(envelope) = self.pop() else { return Progress::Done };
+            let Content::Message(mut message) = envelope.content else { return Progress::Done };
+            self.execute(instance, &mut *message, method, envelope.reply)
+        } else {
+            let Instance { parts, server } = &mut *instance;
+            let mut batch = MessageBatch {
+                parts,
+                gate: &mut self.gate,
+                options: &mut self.options,
+                cell: &self.cell,
+                only_one: self.yields_before_next,
+                executed: None,
+            };
+            server.handle_queued(&mut **inbox, &mut batch);
+            match batch.executed {
+                Some(executed) => self.finish(instance, executed),
+                None => {
+                    self.instance = Some(instance);
+                    None
+                }
+            }
+        };
+        left.map_or(Progress::Done, Progress::Continue)
+    }
+
+    /// Handles the front message, whatever it has to wait for.
+    pub(super) async fn handle_front(&mut self) {
+        self.accept_front();
+        let Some(front) = self.inbox.as_ref().and_then(|inbox| inbox.front()) else { return };
+        let options = self.options.clone().unwrap_or_default();
+        if let Front::Message(method) = front {
+            let instance = match self.ready(&options).await {
+                Ok(instance) => instance,
+                Err(failure) => {
+                    let reply = self.pop().and_then(|envelope| envelope.reply);
+                    return self.decline(failure, reply).await;
+                }
+            };
+            if !method.is_async {
+                self.instance = Some(instance);
+                if let Progress::Continue(left) = self.handle_ready() {
+                    self.proceed(left).await;
+                }
+                return;
+            }
+            let Some(envelope) = self.pop() else { return self.instance = Some(instance) };
+            if let Content::Message(message) = envelope.content {
+                let work = Work::Message(message, method);
+                self.work(instance, work, options.persist, envelope.reply).await;
+            }
+            return;
+        }
+        let Some(envelope) = self.pop() else { return };
+        let reply = envelope.reply;
+        match envelope.content {
+            Content::Command(command) => self.obey(command, &options, reply).await,
+            // The front was a command.
+            Content::Message(_) => {}
+        }
+    }
+
+    /// Carries out a command.
+    pub(super) async fn obey(
+        &mut self,
+        command: Command,
+        options: &CallOptions,
+        reply: Option<ReplySender>,
+    ) {
+        match command {
+            Command::Run(job) => self.serve(|_| Some(Work::Job(*job)), options, reply).await,
+            Command::Info(info) => {
+                let (message, origin) = *info;
+                // Otherwise its activation is over, or the source was cancelled.
+                if origin.is_current() {
+                    self.serve(|instance| Work::message(instance, message), options, reply).await;
+                }
+            }
+            Command::Remind => self.remind(options, reply).await,
+            Command::Start => match self.ready(options).await {
+                Ok(instance) => {
+                    self.instance = Some(instance);
+                    self.gate.release_after_commit(reply, Ok(()));
+                }
+                Err(failure) => self.decline(failure, reply).await,
+            },
+            Command::Transfer(transfer) => self.transfer(*transfer, reply).await,
+            Command::Receive(offer) => self.receive(offer, reply).await,
+            Command::Stop(stop) => {
+                let Stop { reason, deletes } = *stop;
+                let instance = self.instance.take();
+                if instance.is_none() {
+                    self.adopt_settings(options);
+                }
+                self.stop(instance, &reason, deletes, reply).await;
+            }
+        }
+    }
+
+    /// Runs a client's work, activating the server if need be.
+    async fn serve(
+        &mut self,
+        work: impl FnOnce(&Instance) -> Option<Work>,
+        options: &CallOptions,
+        reply: Option<ReplySender>,
+    ) {
+        match self.ready(options).await {
+            Ok(instance) => match work(&instance) {
+                Some(work) => {
+                    self.work(instance, work, options.persist, reply).await;
+                }
+                None => self.instance = Some(instance),
+            },
+            Err(failure) => self.decline(failure, reply).await,
+        }
+    }
+
+    /// Handles a continuation.
+    pub(super) async fn handle_continuation(&mut self, message: AnyMessage) {
+        if let Some(instance) = self.instance.take() {
+            self.continue_with(instance, message).await;
+        }
+    }
+
+    async fn continue_with(&mut self, instance: Box<Instance>, message: AnyMessage) -> Outcome {
+        match Work::message(&instance, message) {
+            Some(work) => self.work(instance, work, None, None).await,
+            None => {
+                self.instance = Some(instance);
+                Outcome::Handled
+            }
+        }
+    }
+
+    /// Returns the instance, activated if need be, with no continuation left.
+    pub(super) async fn ready(&mut self, options: &CallOptions) -> Result<Box<Instance>, Failure> {
+        loop {
+            let instance = match self.instance.take() {
+                Some(instance) => instance,
+                None => Box::pin(self.activate(options)).await?,
+            };
+            let Some(message) = instance.server.context().effects.next_continuation() else {
+                return Ok(instance);
+            };
+            let outcome = self.continue_with(instance, message).await;
+            consume_budget().await;
+            match outcome {
+                Outcome::Lost(error) => return Err(Failure::Error(error)),
+                // The server has stopped itself: starting it again could go on for ever.
+                Outcome::Handled if self.instance.is_none() => {
+                    return Err(Failure::Error(CallError::NoReply { server: self.id() }));
+                }
+                Outcome::Handled | Outcome::Crashed => {}
+            }
+            if self.cell.take_killed() || self.cell.registry().services().is_halted() {
+                discard(self.instance.take());
+                return Err(self.kill_failure());
+            }
+            let failed = self.cell.lock().failed().cloned();
+            if let Some(panic) = failed {
+                return Err(Failure::Error(self.cell.limit_exceeded(&panic)));
+            }
+        }
+    }
+
+    /// Handles the earliest reminder if it is due. It is deleted in the commit of its message, and
+    /// also if its message crashes.
+    async fn remind(&mut self, options: &CallOptions, reply: Option<ReplySender>) {
+        let instance = match self.ready(options).await {
+            Ok(instance) => instance,
+            Err(failure) => return self.decline(failure, reply).await,
+        };
+        let now = self.cell.registry().services().clock().now();
+        let version = self.cell.registry().server_type().version();
+        // A reminder that cannot be decoded does not keep the others from being handled.
+        let mut undecodable = None;
+        let effects = &instance.server.context().effects;
+        let due = effects.with_reminders(|reminders| reminders.due_by(now));
+        let next = due.into_iter().find_map(|due| {
+            let mut bytes = due.message();
+            let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
+            match decoded.map_err(|reason| crate::codec::DecodeError::Restore { reason }) {
+                Ok(Ok(Some(message))) => Some((due, message)),
+                Ok(Ok(None)) => None,
+                Ok(Err(source)) | Err(source) => {
+                    undecodable = Some(source);
+                    None
+                }
+            }
+        });
+        let Some((reminder, message)) = next else {
+            self.instance = Some(instance);
+            let outcome = match undecodable {
+                None => Ok(()),
+                Some(source) => Err(self.error(&self.decode_failure(version, source))),
+            };
+            return self.gate.release_after_commit(reply, outcome);
+        };
+        effects.cancel_reminder(reminder.name());
+        let Some(work) = Work::message(&instance, message) else {
+            return self.instance = Some(instance);
+        };
+        if let Outcome::Crashed = self.work(instance, work, None, reply).await {
+            self.delete_reminder(&reminder).await;
+        }
+    }
+
+    /// Runs one message or job.
+    async fn work(
+        &mut self,
+        mut instance: Box<Instance>,
+        work: Work,
+        persist: Option<Persist>,
+        mut reply: Option<ReplySender>,
+    ) -> Outcome {
+        let (is_read, outcome) = match work {
+            Work::Message(message, method) if method.is_async => {
+                let handling = instance.server.handle_async(message, &mut reply);
+                (method.is_read, drive(&mut self.gate, &self.cell, handling).await)
+            }
+            Work::Message(mut message, method) => {
+                let slot = ReplySlot::to_sender(&mut reply);
+                (method.is_read, instance.run(&mut *message, method, slot).into())
+            }
+            Work::Job(Job { is_read, work }) => {
+                if let (Some(journal), false) = (&mut instance.parts.journal, is_read) {
+                    // A closure cannot be journaled.
+                    journal.require_snapshot();
+                }
+                let state = instance.server.state();
+                (is_read, catch_unwind(|| work(state, &mut reply)).into())
+            }
+        };
+        match self.finish(instance, Executed { is_read, persist, outcome, reply }) {
+            None => Outcome::Handled,
+            Some(left) => self.proceed(left).await,
+        }
+    }
+
+    /// Applies the outcome of a message without awaiting. Returns what is left for
+    /// [`proceed`](Self::proceed). The instance is kept only if its state is one that a handler
+    /// returned.
+    fn finish(&mut self, mut instance: Box<Instance>, executed: Executed) -> Option<Continuation> {
+        let Executed { is_read, persist, outcome, reply } = executed;
+        let outcome = match (self.gate.take_failure(), outcome) {
+            // A commit failed meanwhile: this state builds on a state that is lost.
+            (Some(source), _) => Err(self.storage_failure(source)),
+            (None, HookResult::Done(())) => {
+                instance.parts.is_unsaved |= !is_read;
+                self.persist(&mut instance, persist)
+            }
+            (None, HookResult::Panicked(text)) => {
+                Err(Failure::Panic { text, is_poison: !instance.parts.has_succeeded })
+            }
+            (None, HookResult::Killed) => Err(self.kill_failure()),
+        };
+        let posted = self.cell.take_posted();
+        if let Err(failure) = outcome {
+            discard(Some(instance));
+            let error = self.error(&failure);
+            for reply in posted {
+                self.gate.release_after_commit(Some(reply), Err(error.clone()));
+            }
+            return Some(Continuation::Fail(failure, reply));
+        }
+        instance.parts.has_succeeded = true;
+        for reply in posted {
+            self.gate.release_after_commit(Some(reply), Ok(()));
+        }
+        if let Some(reason) = instance.server.context().effects.take_stop() {
+            return Some(Continuation::Stop(instance, reason, reply));
+        }
+        self.gate.release_after_commit(reply, Ok(()));
+        self.instance = Some(instance);
+        None
+    }
+
+    pub(super) async fn proceed(&mut self, left: Continuation) -> Outcome {
+        match left {
+            Continuation::Stop(instance, reason, reply) => {
+                Box::pin(self.stop(Some(instance), &reason, false, reply)).await;
+                Outcome::Handled
+            }
+            Continuation::Fail(failure, reply) => {
+                let outcome = match &failure {
+                    Failure::Panic { .. } => Outcome::Crashed,
+                    Failure::Error(error) => Outcome::Lost(error.clone()),
+                };
+                self.decline(failure, reply).await;
+                outcome
+            }
+        }
+    }
+
+    /// Reports the failure of a message; the instance is gone.
+    pub(super) async fn decline(&mut self, failure: Failure, reply: Option<ReplySender>) {
+        let error = self.error(&failure);
+        match failure {
+            Failure::Error(_) => self.gate.release_after_commit(reply, Err(error)),
+            Failure::Panic { text, is_poison } => {
+                if self.settings().restart.deletes(End::Crash) {
+                    self.stage(None);
+                    self.cell.drop_resources();
+                }
+                self.gate.release_after_commit(reply, Err(error));
+                Box::pin(self.crash(text, is_poison)).await;
+            }
+        }
+    }
+}
+
+impl Work {
+    fn message(instance: &Instance, message: AnyMessage) -> Option<Self> {
+        let method = instance.server.method(&*message)?;
+        Some(Self::Message(message, method))
+    }
+}

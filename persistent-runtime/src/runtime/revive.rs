@@ -1,0 +1,56 @@
+//! Revival of permanent servers when a runtime opens.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    api::{server::Server, typed::registry},
+    config::options::Restart,
+    engine::{
+        command::{CallOptions, Command},
+        handle::HandleCore,
+        registry::Registry,
+        services::{Services, ShutdownGuard},
+    },
+    support::{
+        catch::await_catching,
+        sync::{task::JoinSet, time},
+    },
+};
+
+/// How many servers are activated at once, and how many keys are listed at once.
+const PAGE: usize = 64;
+/// When the keys are listed again after the storage has failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Activates every stored server of a type, if its restart policy is permanent.
+pub(crate) fn revive<S: Server>(services: &Arc<Services>) {
+    let registry = registry::<S>(services);
+    if registry.settings().restart == Restart::Permanent {
+        services.spawn(revive_all(registry, ShutdownGuard::new(services.clone())));
+    }
+}
+
+async fn revive_all(registry: Arc<Registry>, _guard: ShutdownGuard) {
+    let mut after: Option<Arc<str>> = None;
+    loop {
+        let storage = registry.services().storage();
+        let keys = async { storage.keys(registry.kind(), after.as_deref(), PAGE).await };
+        let Ok(Ok(keys)) = await_catching(keys).await else {
+            if registry.is_stopping() {
+                return;
+            }
+            time::sleep(RETRY).await;
+            continue;
+        };
+        after = keys.last().cloned();
+        if after.is_none() || registry.is_stopping() {
+            return;
+        }
+        let mut starts = JoinSet::new();
+        for key in keys {
+            let handle = HandleCore::new(registry.cell(&key), CallOptions::default());
+            starts.spawn(async move { handle.command(Command::Start, &mut None::<()>).await });
+        }
+        starts.join_all().await;
+    }
+}
