@@ -33,7 +33,7 @@ fn check(seed: u64) {
         let (_, smallest) = plan.shrink(failure.clone());
         panic!(
             "{failure}\nwithout what it does not need: {smallest}\nagain: SEED={seed} HISTORIES=1 \
-             cargo test -p persistent-tests --test histories"
+             cargo test -p persistent-tests --test search histories"
         );
     }
 }
