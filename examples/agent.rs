@@ -1,11 +1,11 @@
-//! A persistent value, shared by tasks, without a server of one's own.
+//! A persistent value that several tasks share, without writing a server.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use persistent_runtime::{Agent, AgentState, Runtime};
 use serde::{Deserialize, Serialize};
 
-/// Words and how often they occur.
+/// Words and the number of their occurrences.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Words(BTreeMap<String, u32>);
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for task in tasks.collect::<Vec<_>>() {
         task.await??;
     }
-    // A kill of the process would lose nothing either.
+    // Each reply is a commit receipt, so a kill of the process would lose nothing either.
     drop(runtime);
 
     let runtime = Runtime::open(&path).await?;

@@ -1,5 +1,5 @@
-//! 100,000 servers on disk, a few of them in memory: idle ones leave, and come
-//! back at the next call.
+//! 100,000 servers on disk, of which a few are in memory: idle servers leave memory and
+//! come back at the next call.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ impl Meter {
         self.reading
     }
 
-    /// The reading.
+    /// Returns the reading.
     pub fn reading(&self) -> u64 {
         self.reading
     }

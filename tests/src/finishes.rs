@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-/// Runs the work on a tokio of one thread, its time paused or not; whether it
-/// came to its end. A test that meets a deadlock or an endless loop fails
-/// instead of hanging, whoever it is that never yields.
+/// Runs `work` on a tokio runtime with one thread, with paused time if `paused`. Returns
+/// false if it does not finish within 5 s. A test that meets a deadlock, an endless loop
+/// or a task that never yields fails instead of hanging.
 pub fn finishes<F: Future<Output = ()>>(
     paused: bool,
     work: impl FnOnce() -> F + Send + 'static,

@@ -1,10 +1,10 @@
-//! Grows servers in the database that its first argument names, and prints each
+//! Changes servers in the database named by the first argument, and prints each
 //! acknowledged change, until it is killed.
 //!
-//! A second argument names a weaker persist level, under which every tenth call
-//! asks for a commit and is printed. Under `on_stop` each writer stops its server
-//! now and then, which is a receipt for what it was told before. `late` is `every`
-//! where no call asks for a commit, and every tenth is printed all the same.
+//! The second argument names a weaker persist level, under which every tenth call asks
+//! for a commit and is printed. Under `on_stop` each writer also stops its server from
+//! time to time, which is a receipt for all changes before it. `late` is like `every`,
+//! except that no call asks for a commit and every tenth call is printed anyway.
 
 use std::{io::Write, time::Duration};
 
@@ -47,7 +47,7 @@ async fn main() {
                     server.stop("a pause").await.expect("the disk works");
                 }
                 if prints || stops {
-                    // One write a line, so that a kill leaves no line in the middle.
+                    // One write per line, so that a kill leaves no partial line.
                     let line = format!("{} {value}\n", writer % 4);
                     std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
                 }

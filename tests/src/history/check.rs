@@ -1,56 +1,58 @@
-//! Whether what clients saw of one server can have happened one after the other.
+//! Linearizability: decides whether an order of all operations on one server explains
+//! what its clients saw.
 
 use std::collections::HashSet;
 
-/// What a server holds: the writes that are in it, in order.
+/// The content of a server: the writes that it holds, in order.
 pub type Log = Vec<u16>;
 
-/// Something that has happened to a server, or may have.
+/// An operation on a server, whether it took effect or only may have.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// When it began.
+    /// The time at which the operation began.
     pub begin: u64,
-    /// When it must have had its effect, if it has one.
+    /// The latest time at which the operation can have taken effect.
     pub until: u64,
-    /// Operations of one lane have their effects in the order in which they began.
+    /// Operations of one lane take effect in the order in which they began.
     pub lane: Option<u64>,
-    /// Whether it must have had its effect.
+    /// True if the operation must have taken effect.
     pub sure: bool,
-    /// What it does.
+    /// The effect of the operation.
     pub effect: Effect,
-    /// What the server held behind it.
+    /// The content of the server after the operation, if the client saw it.
     pub saw: Option<Log>,
-    /// Whether everything up to it is durable.
+    /// True if the content is durable after the operation.
     pub saves: bool,
 }
 
-/// What becomes of a server's log.
+/// The change of a server's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// No change.
     None,
     /// One more write.
     Append(u16),
-    /// It is empty.
+    /// The content is deleted.
     Delete,
-    /// It is what it was at some time since all was durable, with all of these
-    /// writes that it had.
+    /// The content goes back to an earlier one: at least to the last durable one, and to one
+    /// that holds all of these writes that were present.
     Revert(Vec<u16>),
-    /// It is reverted, keeping nothing in particular, any number of times.
+    /// Reverts that keep no particular write, any number of them.
     Reverts,
 }
 
-/// Whether there is an order of all sure and some of the other operations in
-/// which each has its effect at once, at a time between its begin and its end, and
-/// saw what it saw. The server begins and the search ends with all effects in place.
+/// Returns true if there is an order of all sure operations and some of the others in
+/// which each takes effect at one point between its begin and its end, and sees what its
+/// client saw. The server starts empty, and the search ends when all sure operations have
+/// taken effect.
 ///
-/// The search is the one of Wing and Gong, with a memory of what led nowhere.
+/// The algorithm is Wing and Gong's, with memoization of failed states.
 ///
 /// # Panics
-/// With more than 128 operations.
+/// If there are more than 128 operations.
 #[must_use]
 pub fn is_linearizable(operations: &[Operation]) -> bool {
-    // What nobody saw and need not have happened can be left out.
+    // A write that is neither sure nor seen by any client can be left out.
     let seen = |id: &u16| {
         operations.iter().filter_map(|other| other.saw.as_ref()).any(|saw| saw.contains(id))
     };
@@ -90,9 +92,9 @@ fn precedes(earlier: &Operation, later: &Operation) -> bool {
 
 struct Search<'a> {
     operations: Vec<&'a Operation>,
-    /// The sure operations that come before each.
+    /// The sure operations that precede each operation.
     before: Vec<u128>,
-    /// Those that come after each.
+    /// The operations that follow each operation.
     after: Vec<u128>,
     sure: u128,
 }
@@ -100,12 +102,12 @@ struct Search<'a> {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Held {
     log: Log,
-    /// How much of the log is durable at least.
+    /// The length of the prefix of the log that is durable for certain.
     durable: usize,
 }
 
 impl Search<'_> {
-    /// Whether what is not `done` can be.
+    /// Returns true if all operations that are not in `done` can be ordered.
     fn finishes(&self, done: u128, held: &Held, failed: &mut HashSet<(u128, Held)>) -> bool {
         if self.sure & !done == 0 {
             return true;
@@ -133,7 +135,8 @@ impl Search<'_> {
 }
 
 impl Held {
-    /// What can be held after an operation; nothing, if it saw something else.
+    /// Returns each possible content after an operation. Empty if the client saw another
+    /// content.
     fn after(&self, operation: &Operation) -> Vec<Self> {
         let mut all = match &operation.effect {
             Effect::None => vec![self.clone()],
@@ -181,7 +184,7 @@ mod tests {
         Operation { saw: Some(saw.to_vec()), ..operation(begin, until, Effect::None) }
     }
 
-    /// A write that nobody knows the end of.
+    /// A write with an unknown outcome.
     fn lost(begin: u64, until: u64, id: u16) -> Operation {
         Operation { sure: false, ..operation(begin, until, Effect::Append(id)) }
     }
