@@ -164,7 +164,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn comments_glyphs_and_numbers_are_no_moves() {
+    fn comments_glyphs_and_numbers_are_not_moves() {
         let text = "; a file\n[White \"The \\\"Turk\\\"\"]\n[Result \"*\"]\n\n\
                     1.e4! {best} e5 $6 2. Nf3 ; developing\n2... Nc6 *\n";
         let games = parse(text).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_where_and_what() {
+    fn an_error_says_where_it_is_and_what_it_found() {
         for (text, message) in [
             ("[Result \"1-0\"]\n\n1. e4 0-1", "line 3: the moves end `0-1`, the tag says `1-0`"),
             ("1. e4\n{ endless", "line 2: this comment has no `}`"),

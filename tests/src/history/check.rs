@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_one_after_the_other_is_right() {
+    fn sequential_operations_are_linearizable() {
         assert!(is_linearizable(&[]));
         assert!(is_linearizable(&[
             write(1, 2, 7, &[7]),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_can_have_happened_in_either_order() {
+    fn overlapping_operations_may_be_in_either_order() {
         assert!(is_linearizable(&[write(1, 9, 7, &[8, 7]), write(2, 8, 8, &[8])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[7])]));
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_goes_back_is_found() {
+    fn a_stale_read_is_found() {
         let write = write(1, 9, 7, &[7]);
         assert!(is_linearizable(&[write.clone(), read(2, 3, &[]), read(4, 5, &[7])]));
         assert!(!is_linearizable(&[write, read(2, 3, &[7]), read(4, 5, &[])]));
     }
 
     #[test]
-    fn an_effect_from_nowhere_is_found() {
+    fn an_effect_without_a_cause_is_found() {
         assert!(!is_linearizable(&[read(1, 2, &[7])]), "of a write that was refused");
         assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before its time");
         assert!(!is_linearizable(&[write(1, 2, 7, &[7]), read(3, 4, &[7, 7])]), "done twice");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_the_end_of_happens_once_or_never_until_its_end() {
+    fn an_unknown_outcome_takes_effect_at_most_once_and_before_its_end() {
         assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(4, 5, &[7])]));
         assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(10, 11, &[])]));
         assert!(!is_linearizable(&[lost(1, 3, 7), read(4, 5, &[]), read(6, 7, &[7])]), "too late");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn one_clients_messages_in_another_order_are_found() {
+    fn reordered_messages_of_one_client_are_found() {
         let first = |operation| in_lane(1, operation);
         assert!(is_linearizable(&[first(lost(1, 99, 7)), first(write(3, 4, 8, &[7, 8]))]));
         let late = [first(lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_that_comes_back_is_found() {
+    fn a_delete_that_is_undone_is_found() {
         let delete = operation(3, 4, Effect::Delete);
         assert!(!is_linearizable(&[write(1, 2, 7, &[7]), delete.clone(), read(5, 6, &[7])]));
         let maybe = Operation { sure: false, ..delete };
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_not_durable_can_be_lost() {
+    fn only_changes_that_are_not_durable_can_be_lost() {
         let crash = |kept: &[u16]| operation(5, 6, Effect::Revert(kept.to_vec()));
         let (first, second) = (write(1, 2, 7, &[7]), unsaved(write(3, 4, 8, &[7, 8])));
         for (after, right) in [(&[7, 8][..], true), (&[7], true), (&[], false), (&[8], false)] {

@@ -1,4 +1,5 @@
-//! Servers that journal their messages, and what is stored when.
+//! The message journal: the messages and snapshots that are stored, and the times at
+//! which they are.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ fn record<S: Server>(storage: &MemoryStorage, key: &str) -> Option<Record> {
     storage.get(&ServerId::new(S::NAME, key))
 }
 
-/// The stored state's bytes, and the number of messages behind it.
+/// Returns the bytes of the stored state and the number of messages after it.
 fn stored(storage: &MemoryStorage) -> (Encoded, usize) {
     let record = record::<Ledger>(storage, "a").unwrap();
     (record.state, record.messages.len())
@@ -30,7 +31,7 @@ async fn open(storage: &MemoryStorage) -> Runtime {
 }
 
 #[tokio::test]
-async fn a_message_is_stored_in_the_place_of_its_state_and_replayed_after_a_kill() {
+async fn a_message_is_stored_instead_of_the_state_and_replayed_after_a_kill() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -53,7 +54,7 @@ async fn a_message_is_stored_in_the_place_of_its_state_and_replayed_after_a_kill
 }
 
 #[tokio::test]
-async fn every_nth_message_stores_the_state() {
+async fn every_nth_message_stores_a_snapshot() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -85,7 +86,7 @@ impl Page {
 }
 
 #[tokio::test]
-async fn messages_that_take_more_room_than_the_state_store_it() {
+async fn messages_larger_than_the_state_cause_a_snapshot() {
     for is_killed in [true, false] {
         let storage = MemoryStorage::new();
         let runtime = open(&storage).await;
@@ -100,7 +101,8 @@ async fn messages_that_take_more_room_than_the_state_store_it() {
             }
             assert_eq!(page.read().await.unwrap(), *text);
         }
-        // One megabyte at first, then as much as the first large state.
+        // A snapshot is due after one megabyte at first, and then after as many bytes as the
+        // first large state has.
         assert_eq!(behind, [1, 2, 0, 1, 0, 1, 2, 3, 0]);
     }
 }
@@ -139,7 +141,7 @@ impl Heavy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_costs_no_encoding_of_the_state() {
+async fn a_journaled_message_does_not_encode_the_state() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let heavy = runtime.start::<Heavy>("a", ()).await.unwrap();
@@ -158,7 +160,7 @@ async fn a_message_costs_no_encoding_of_the_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_leaves_memory_in_order_leaves_a_snapshot() {
+async fn each_orderly_unload_stores_a_snapshot() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -187,7 +189,7 @@ async fn whatever_leaves_memory_in_order_leaves_a_snapshot() {
 }
 
 #[tokio::test]
-async fn reads_write_nothing_and_all_else_is_journaled() {
+async fn reads_write_nothing_and_all_other_messages_are_journaled() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -220,7 +222,7 @@ async fn a_panic_journals_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_sees_the_time_and_the_chance_that_the_message_saw() {
+async fn a_replay_sees_the_recorded_time_and_random_numbers() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -244,7 +246,8 @@ async fn a_replay_sees_the_time_and_the_chance_that_the_message_saw() {
     assert_eq!(dice.len(), 4, "chance does not repeat itself");
 }
 
-/// Time and chance are for every server; here nobody records them.
+/// Reads the time and random numbers without `journal = messages`, so that nothing is
+/// recorded.
 #[derive(Default, Serialize, Deserialize)]
 struct Clockwork {
     seen: Vec<(SystemTime, u64)>,
@@ -259,7 +262,7 @@ impl Clockwork {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_journals_its_state_has_time_and_chance_too() {
+async fn a_server_without_a_message_journal_reads_time_and_random_numbers() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let clockwork = runtime.at::<Clockwork>("a", ());
@@ -273,7 +276,7 @@ async fn a_server_that_journals_its_state_has_time_and_chance_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_timers_are_stored_with_the_state() {
+async fn reminders_are_stored_with_the_state() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -301,7 +304,7 @@ async fn durable_timers_are_stored_with_the_state() {
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1, 60, 0, -1]);
 }
 
-/// Looks at its durable timer, which panics.
+/// Lists its reminders in a handler and panics.
 #[derive(Default, Serialize, Deserialize)]
 struct Fuse(Vec<usize>);
 
@@ -325,10 +328,10 @@ impl Fuse {
     }
 }
 
-/// The crash deletes the timer: messages that have seen it must not be replayed
-/// without it.
+/// The crash deletes the reminder. Messages that observed it must not be replayed without
+/// it.
 #[tokio::test(start_paused = true)]
-async fn a_durable_timer_that_crashes_leaves_the_state_that_has_seen_it() {
+async fn a_reminder_that_crashes_leaves_the_state_that_observed_it() {
     for policy in [Restart::Transient, Restart::Permanent] {
         let storage = MemoryStorage::new();
         let options = Options::new().restart(policy);
@@ -378,7 +381,7 @@ async fn under_a_weaker_level_messages_are_stored_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_save_that_the_store_refuses_is_tried_again_with_all_of_it() {
+async fn a_refused_late_save_is_retried_with_all_messages() {
     let storage = FaultyStorage::default();
     let every = Options::new().persist(Persist::Every(Duration::from_millis(500)));
     let runtime = Runtime::builder().defaults(every).open_with(storage.clone()).await.unwrap();
@@ -396,7 +399,7 @@ async fn a_late_save_that_the_store_refuses_is_tried_again_with_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_failed_commit_goes_back_to_what_is_stored() {
+async fn a_failed_commit_rolls_back_to_the_stored_state() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -406,11 +409,12 @@ async fn a_failed_commit_goes_back_to_what_is_stored() {
     let error = ledger.book(3).await.unwrap_err();
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
     assert_eq!(ledger.entries().await.unwrap(), [1, 2]);
-    // It was journaled though it was reported as failed: it may be there.
+    // The commit was done although it was reported as failed, so that the message may be
+    // stored.
     storage.on_next_commit(Fault::RefuseThoughDone);
     ledger.book(4).await.unwrap_err();
     assert_eq!(ledger.entries().await.unwrap(), [1, 2, 4]);
-    // The same where a snapshot was due.
+    // The same if a snapshot is due.
     ledger.book(5).await.unwrap();
     storage.on_next_commit(Fault::Refuse);
     ledger.book(6).await.unwrap_err();
@@ -442,14 +446,14 @@ async fn calls_that_share_commits_are_journaled_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_deleted_server_begins_with_no_messages() {
+async fn a_recreated_server_has_no_messages_of_the_deleted_one() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     ledger.book(1).await.unwrap();
     ledger.stop_and_delete().await.unwrap();
     assert_eq!(record::<Ledger>(&storage.states, "a"), None);
-    // The delete, the new life and its messages may share commits.
+    // The delete, the new activation and its messages may share commits.
     storage.on_commit(Fault::Slow(Duration::from_millis(5)));
     let calls = tokio::join!(ledger.book(2), ledger.stop_and_delete(), ledger.book(3));
     assert_eq!((calls.0.unwrap(), calls.2.unwrap()), (2, 3));
@@ -459,7 +463,7 @@ async fn a_deleted_server_begins_with_no_messages() {
 }
 
 #[tokio::test]
-async fn a_crash_of_a_temporary_server_takes_its_messages_along() {
+async fn a_crash_of_a_temporary_server_deletes_its_messages() {
     let storage = MemoryStorage::new();
     let runtime = Runtime::builder()
         .defaults(Options::new().restart(Restart::Temporary))
@@ -474,7 +478,7 @@ async fn a_crash_of_a_temporary_server_takes_its_messages_along() {
 }
 
 #[tokio::test]
-async fn a_transferred_server_takes_its_messages_along() {
+async fn a_transfer_moves_the_message_journal() {
     let (here, there) = (MemoryStorage::new(), MemoryStorage::new());
     let runtime = open(&here).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -487,7 +491,7 @@ async fn a_transferred_server_takes_its_messages_along() {
     assert_eq!(ledger.book(3).await.unwrap(), 6);
     ledger.kill();
 
-    // One that is not in memory goes as it is stored.
+    // A server that is not in memory is transferred as it is stored.
     drop(other);
     assert_eq!(stored(&there).1, 1);
     let other = open(&there).await;
@@ -498,7 +502,7 @@ async fn a_transferred_server_takes_its_messages_along() {
     assert_eq!(runtime.client(&address).entries().await.unwrap(), [1, 2, 3]);
 }
 
-/// Its hooks change it.
+/// A server whose hooks change its state.
 #[derive(Default, Serialize, Deserialize)]
 struct Hooked(Vec<String>);
 
@@ -524,7 +528,7 @@ impl Hooked {
 }
 
 #[tokio::test]
-async fn what_hooks_change_is_stored_with_the_state() {
+async fn changes_made_by_hooks_are_stored_as_snapshots() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let hooked = runtime.at::<Hooked>("a", ());
@@ -545,7 +549,7 @@ async fn what_hooks_change_is_stored_with_the_state() {
 
 type Heard = (Option<Vec<i64>>, Vec<i64>);
 
-/// Writes down what it hears.
+/// A listener that records the changes that it receives.
 #[derive(Clone, Default)]
 struct Scribe {
     changes: Arc<Mutex<Vec<Heard>>>,
@@ -566,7 +570,7 @@ impl Observer for Scribe {
 }
 
 #[tokio::test]
-async fn those_who_hear_of_changes_hear_of_states() {
+async fn listeners_and_observers_receive_states_and_not_messages() {
     let storage = MemoryStorage::new();
     let scribe = Scribe::default();
     let heard = |builder: Builder| builder.listener(scribe.clone()).observer(scribe.clone());
@@ -590,7 +594,7 @@ async fn those_who_hear_of_changes_hear_of_states() {
 }
 
 #[tokio::test]
-async fn a_listener_or_an_observer_alone_hears_as_much() {
+async fn a_listener_or_an_observer_alone_receives_each_change() {
     let scribe = Scribe::default();
     let builder = Runtime::builder;
     for builder in [builder().listener(scribe.clone()), builder().observer(scribe.clone())] {
@@ -602,7 +606,7 @@ async fn a_listener_or_an_observer_alone_hears_as_much() {
     assert_eq!(scribe.records.lock().unwrap().len(), 2);
 }
 
-/// A message with an argument that can't be encoded.
+/// A message with an argument that cannot be encoded.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Shy(bool);
 
@@ -631,7 +635,7 @@ impl Guest {
 }
 
 #[tokio::test]
-async fn what_has_no_stored_form_is_an_error_and_is_dropped() {
+async fn a_message_or_state_that_cannot_be_encoded_is_an_error_and_is_rolled_back() {
     let runtime = Runtime::in_memory().await.unwrap();
     let guest = runtime.at::<Guest>("a", ());
     let error = guest.take(Shy(true)).await.unwrap_err();
@@ -645,10 +649,10 @@ async fn what_has_no_stored_form_is_an_error_and_is_dropped() {
     assert_eq!(guest.len().await.unwrap(), 2);
 }
 
-/// Kills, refusals, idle times and new processes in any order: the state is
-/// always what the acknowledged messages make of it.
+/// Kills, refused commits, idle times and new processes in any order: the state is always
+/// the result of the acknowledged messages.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_the_acknowledged_messages_are_there() {
+async fn acknowledged_messages_survive_any_sequence_of_failures() {
     for seed in 0..30_u64 {
         let storage = FaultyStorage::default();
         let builder = || Runtime::builder().check_replay(seed % 2 == 0);

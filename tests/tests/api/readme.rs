@@ -1,4 +1,4 @@
-//! What the README shows is what CI runs.
+//! Tests that the README shows code that CI runs.
 
 /// The program in the README is the example `counter`, whose output CI checks.
 #[test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The test files below `folder`, by the name of the file.
+/// Returns the files below `folder` by file name.
 fn files(folder: &Path) -> HashMap<String, PathBuf> {
     let mut files = HashMap::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -21,7 +21,7 @@ fn files(folder: &Path) -> HashMap<String, PathBuf> {
 }
 
 #[test]
-fn each_test_that_is_named_exists() {
+fn each_named_test_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let page = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let mut files = files(&root.join("tests/tests"));

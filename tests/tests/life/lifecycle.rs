@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_normal_stop_deletes_and_the_same_client_meets_a_fresh_server() {
+async fn a_normal_stop_deletes_and_the_same_client_creates_a_fresh_server() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -22,7 +22,7 @@ async fn a_normal_stop_deletes_and_the_same_client_meets_a_fresh_server() {
 }
 
 #[tokio::test]
-async fn a_stop_for_another_reason_keeps() {
+async fn a_stop_with_another_reason_keeps_the_state() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     for _ in 0..4 {
@@ -45,7 +45,7 @@ async fn a_server_that_stops_itself_keeps_its_last_change() {
 
 /// Every cell of the table of restart policies.
 #[tokio::test]
-async fn each_policy_keeps_and_deletes_as_its_row_says() {
+async fn each_restart_policy_keeps_and_deletes_as_documented() {
     // policy, normal stop keeps, other stop keeps, crash keeps
     let rows = [
         (Restart::Temporary, false, false, false),
@@ -99,7 +99,7 @@ async fn each_policy_keeps_and_deletes_as_its_row_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_unload_keeps_whatever_the_policy() {
+async fn passivation_keeps_the_state_under_every_restart_policy() {
     for policy in [Restart::Temporary, Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
             .defaults(Options::new().restart(policy).idle_timeout(SECOND))
@@ -115,7 +115,7 @@ async fn an_idle_unload_keeps_whatever_the_policy() {
 }
 
 #[tokio::test]
-async fn a_stop_of_an_unloaded_server_deletes_or_keeps_as_the_policy_says() {
+async fn a_stop_of_an_unloaded_server_follows_its_restart_policy() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -127,7 +127,7 @@ async fn a_stop_of_an_unloaded_server_deletes_or_keeps_as_the_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_server_revives_at_once_after_a_crash_and_others_at_the_next_message() {
+async fn permanent_servers_restart_at_once_after_a_crash_and_others_with_the_next_message() {
     for (policy, revived) in [(Restart::Transient, 1), (Restart::Permanent, 2)] {
         let runtime =
             Runtime::builder().defaults(Options::new().restart(policy)).in_memory().await.unwrap();
@@ -141,7 +141,7 @@ async fn a_permanent_server_revives_at_once_after_a_crash_and_others_at_the_next
 }
 
 #[tokio::test(start_paused = true)]
-async fn permanent_servers_of_a_registered_type_revive_when_a_runtime_opens() {
+async fn permanent_servers_of_a_registered_type_activate_when_a_runtime_opens() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     for n in 0..200_u64 {
@@ -171,7 +171,7 @@ async fn permanent_servers_of_a_registered_type_revive_when_a_runtime_opens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_server_is_really_gone_and_stays_gone_until_a_message() {
+async fn an_idle_server_is_unloaded_until_the_next_message() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("gone", 1);
@@ -188,7 +188,7 @@ async fn an_idle_server_is_really_gone_and_stays_gone_until_a_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_puts_the_idle_timeout_off() {
+async fn a_call_restarts_the_idle_timeout() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("kept-awake", 1);
@@ -238,7 +238,7 @@ async fn a_crash_does_not_delay_the_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_servers_that_idle_out_together_harm_no_bystander() {
+async fn a_thousand_servers_that_expire_together_do_not_delay_another() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let bystander = runtime.at::<Counter>("bystander", ());
@@ -341,7 +341,7 @@ impl Farewell {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_on_a_stopped_runtime_answers_at_once() {
+async fn a_call_on_a_stopped_runtime_fails_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -356,7 +356,7 @@ async fn a_call_on_a_stopped_runtime_answers_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_runtime_answers_those_who_wait_and_keeps_what_was_acknowledged() {
+async fn dropping_the_runtime_answers_waiting_callers_and_keeps_acknowledged_changes() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -380,7 +380,7 @@ async fn dropping_the_runtime_answers_those_who_wait_and_keeps_what_was_acknowle
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_handles_what_was_queued_and_says_goodbye() {
+async fn a_shutdown_handles_queued_messages_and_runs_terminate() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let busy = runtime.at::<Counter>("busy", ());
@@ -402,7 +402,7 @@ async fn a_shutdown_handles_what_was_queued_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_at_its_deadline_and_says_what_was_unfinished() {
+async fn a_shutdown_ends_at_its_deadline_and_names_the_unfinished_servers() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let call = tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
@@ -416,7 +416,7 @@ async fn a_shutdown_ends_at_its_deadline_and_says_what_was_unfinished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_option_takes_effect_in_the_next_life() {
+async fn a_changed_option_takes_effect_at_the_next_activation() {
     let storage = FaultyStorage::default();
     for (timeout, live) in [(60, 1), (1, 0)] {
         let runtime = Runtime::builder()
@@ -434,7 +434,7 @@ async fn a_changed_option_takes_effect_in_the_next_life() {
 }
 
 #[tokio::test]
-async fn two_runtimes_live_side_by_side_with_settings_of_their_own() {
+async fn two_runtimes_run_side_by_side_with_separate_settings() {
     let first = Runtime::builder()
         .defaults(Options::new().restart(Restart::Temporary))
         .in_memory()
@@ -450,7 +450,7 @@ async fn two_runtimes_live_side_by_side_with_settings_of_their_own() {
 }
 
 #[tokio::test]
-async fn an_option_that_cant_be_honoured_is_an_error_when_the_runtime_opens() {
+async fn an_invalid_option_is_an_error_when_the_runtime_opens() {
     let backoff = Backoff::new(SECOND, SECOND).factor(0.5);
     for (options, word) in [
         (Options::new().mailbox(0), "mailbox"),
@@ -464,7 +464,7 @@ async fn an_option_that_cant_be_honoured_is_an_error_when_the_runtime_opens() {
 }
 
 #[tokio::test]
-async fn init_runs_in_the_first_life_only_and_stored_state_wins() {
+async fn init_runs_only_without_a_stored_state() {
     let storage = FaultyStorage::default();
     for seed in [1, 2] {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();

@@ -62,7 +62,7 @@ impl Observer for Ear {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
+async fn a_listener_receives_every_change_in_order_and_each_end() {
     let (ear, storage) = (Ear::default(), FaultyStorage::default());
     let runtime = Runtime::builder()
         .listener::<Counter>(ear.clone())
@@ -122,7 +122,7 @@ async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_listener_harms_nobody() {
+async fn a_panic_in_a_listener_affects_no_server() {
     let ear = Ear { panics: true, ..Ear::default() };
     let second = Ear::default();
     let runtime = Runtime::builder()
@@ -142,7 +142,7 @@ async fn a_panic_in_a_listener_harms_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_hears_of_all_types() {
+async fn an_observer_receives_events_of_all_types() {
     let ear = Ear::default();
     let runtime = Runtime::builder().observer(ear.clone()).in_memory().await.unwrap();
     runtime.at::<Counter>("a", ()).increment().await.unwrap();
@@ -162,7 +162,7 @@ async fn an_observer_hears_of_all_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_sees_a_servers_life_in_order() {
+async fn an_event_stream_shows_the_events_of_a_server_in_order() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("watched", 1);
@@ -212,7 +212,7 @@ async fn a_watcher_sees_a_servers_life_in_order() {
 
 /// A watch that began after the end of its runtime waited for ever.
 #[tokio::test(start_paused = true)]
-async fn a_watch_of_a_runtime_that_has_ended_ends_at_once() {
+async fn an_event_stream_of_an_ended_runtime_ends_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -223,7 +223,7 @@ async fn a_watch_of_a_runtime_that_has_ended_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_is_told_of_a_failure_and_of_what_it_missed() {
+async fn an_event_stream_reports_a_failure_and_missed_events() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Probe>("failing", 1);
     let mut watch = server.watch();
@@ -289,7 +289,7 @@ async fn a_server_can_watch_another() {
 }
 
 #[tokio::test]
-async fn a_poison_message_is_told_apart_from_an_unlucky_one() {
+async fn a_poison_message_is_distinguished_from_a_single_crash() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let crash = async || match server.crash("boom".into()).await.unwrap_err() {
@@ -323,7 +323,7 @@ impl AgentState for Number {
 }
 
 #[tokio::test]
-async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
+async fn agents_are_shared_and_survive_kills_and_panics() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let cart = runtime.at::<Agent<Cart>>("ada", Cart::default());
@@ -366,7 +366,7 @@ async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_lists_live_and_stored_ones_once_each_in_order() {
+async fn servers_lists_live_and_stored_servers_once_and_in_order() {
     let runtime = Runtime::builder()
         .configure::<Counter>(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
         .in_memory()
@@ -409,7 +409,7 @@ fn id() -> ServerId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transferred_server_is_there_and_no_longer_here() {
+async fn a_transferred_server_exists_only_in_its_new_runtime() {
     let (here, source, there, target) = pair().await;
     let client = here.at::<Counter>("a", ());
     client.increment().await.unwrap();
@@ -429,7 +429,7 @@ async fn a_transferred_server_is_there_and_no_longer_here() {
 
 /// Its namesake's calls are forwarded, and it is not.
 #[tokio::test(start_paused = true)]
-async fn a_server_can_come_where_its_namesake_has_gone_from() {
+async fn a_server_can_be_transferred_to_where_its_namesake_left() {
     let (here, _, there, _) = pair().await;
     let elsewhere = Runtime::in_memory().await.unwrap();
     let client = here.at::<Counter>("a", ());
@@ -446,7 +446,7 @@ async fn a_server_can_come_where_its_namesake_has_gone_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_keeps_options_kept_values_and_reminders() {
+async fn a_transfer_keeps_options_resources_and_reminders() {
     let (here, _, there, _) = pair().await;
     let client = here
         .at::<Traveller>("a", ())
@@ -494,7 +494,7 @@ impl Traveller {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
+async fn a_transfer_under_traffic_fails_no_accepted_message() {
     let (here, source, there, _) = pair().await;
     let server = here.at::<Counter>("a", ()).with_timeout(60 * SECOND);
     let address = server.address();
@@ -522,7 +522,7 @@ async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
+async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses_changes() {
     let (here, _, there, _) = pair().await;
     let server = here.at::<Counter>("a", ());
     for round in 1..=20 {
@@ -541,7 +541,7 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
 /// A transfer whose last save was refused moved the state before it and said
 /// `Ok`: nine acknowledged changes were gone.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_cant_save_what_waits_says_so() {
+async fn a_transfer_that_cannot_save_unsaved_changes_fails() {
     let storage = FaultyStorage::default();
     let here = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
@@ -561,7 +561,7 @@ async fn a_transfer_that_cant_save_what_waits_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
+async fn a_refused_transfer_leaves_the_server_in_place() {
     let (here, source, there, target) = pair().await;
     let server: CounterClient = here.at::<Counter>("a", ());
     let address = server.address();
@@ -610,7 +610,7 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
 
 /// Who has begun to store it decides: given up then, it would live twice.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_is_being_stored_is_waited_for() {
+async fn a_transfer_that_is_being_stored_is_not_cancelled() {
     let (here, source, there, target) = pair().await;
     let counter = here.at::<Counter>("a", ());
     counter.increment().await.unwrap();
@@ -650,7 +650,7 @@ impl Costly {
 /// A read never touches the state's stored form, so its cost can't depend on
 /// the state's size; nor does any message touch another server's.
 #[tokio::test]
-async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() {
+async fn the_cost_of_a_read_depends_on_neither_its_state_nor_other_servers() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     for n in 0..1000 {
@@ -668,7 +668,7 @@ async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() 
 
 /// Generic code can name any server.
 #[tokio::test]
-async fn controls_work_for_any_server() {
+async fn controls_are_available_in_generic_code() {
     async fn delete<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
         runtime.client(address).stop_and_delete().await
     }
@@ -682,7 +682,7 @@ async fn controls_work_for_any_server() {
 /// A transfer back that was put off waited in the mailbox, and took the only place
 /// there from the message that it was put off for: neither ever came through.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_back_that_is_put_off_leaves_room_for_what_it_waits_for() {
+async fn a_postponed_transfer_back_leaves_capacity_for_the_messages_before_it() {
     let open = async || {
         let storage = FaultyStorage::default();
         storage.on_commit(Fault::Slow(SECOND / 100));
@@ -727,7 +727,7 @@ async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kill_where_a_server_comes_back_to_harms_nobody() {
+async fn a_kill_at_the_target_of_a_transfer_back_loses_nothing() {
     let (here, there, counter, back) = returning().await;
     counter.kill();
     back.await.unwrap().unwrap();
@@ -737,7 +737,7 @@ async fn a_kill_where_a_server_comes_back_to_harms_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
+async fn a_server_stays_if_the_target_of_its_transfer_back_ends() {
     for orderly in [true, false] {
         let (here, there, counter, back) = returning().await;
         if orderly {
@@ -757,7 +757,7 @@ async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
 
 /// Else it would be stored where nothing runs any more.
 #[tokio::test(start_paused = true)]
-async fn a_server_stays_if_the_runtime_ends_that_it_is_on_its_way_to() {
+async fn a_server_stays_if_the_target_of_its_transfer_ends() {
     let (here, source, there, target) = pair().await;
     let counter = here.at::<Counter>("a", ());
     let address = counter.address();
@@ -778,7 +778,7 @@ async fn a_server_stays_if_the_runtime_ends_that_it_is_on_its_way_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
+async fn a_server_can_be_transferred_from_a_runtime_that_is_shutting_down() {
     let (here, there, counter, back) = returning().await;
     there.shutdown(10 * SECOND).await.unwrap();
     back.await.unwrap().unwrap();
@@ -788,7 +788,7 @@ async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
 
 /// A copy that could not be deleted kept its server from ever coming back.
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_cant_be_deleted_is_told_of_and_gives_way_to_its_server() {
+async fn a_copy_that_cannot_be_deleted_is_reported_and_replaced_by_its_server() {
     let (here, source, there, _) = pair().await;
     let counter = here.at::<Counter>("a", ());
     counter.increment().await.unwrap();

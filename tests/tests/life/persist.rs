@@ -40,7 +40,7 @@ async fn on_stop_writes_nothing_before_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn weaker_levels_flush_at_each_orderly_end() {
+async fn weaker_levels_save_at_each_orderly_end() {
     for level in [Persist::OnStop, Persist::Every(1000 * SECOND)] {
         for end in ["stop", "idle", "shutdown"] {
             let storage = FaultyStorage::default();
@@ -99,7 +99,7 @@ async fn a_kill_loses_at_most_what_the_level_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_writes_once_a_period_however_many_the_messages() {
+async fn every_saves_once_per_period_for_any_number_of_messages() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
     for _ in 0..1000 {
@@ -135,7 +135,7 @@ impl Mill {
 }
 
 #[tokio::test]
-async fn a_long_queue_does_not_put_a_save_off() {
+async fn a_long_queue_does_not_delay_a_save() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let mill = runtime.at::<Mill>("a", ());
@@ -147,7 +147,7 @@ async fn a_long_queue_does_not_put_a_save_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_goes_back_to_the_last_saved_state() {
+async fn a_panic_rolls_back_to_the_last_saved_state() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
     server.increment().await.unwrap();
@@ -158,7 +158,7 @@ async fn a_panic_goes_back_to_the_last_saved_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_can_ask_for_a_commit_call_by_call() {
+async fn a_client_can_ask_for_a_commit_per_call() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::OnStop).await;
     let careful = server.with_persist(Persist::EveryMessage);
@@ -182,7 +182,7 @@ async fn a_client_can_ask_for_a_commit_call_by_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_can_let_its_own_changes_wait() {
+async fn a_client_can_ask_for_a_weaker_level_for_its_own_changes() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
     server.value().await.unwrap();
@@ -202,7 +202,7 @@ async fn a_client_can_let_its_own_changes_wait() {
 /// A late save that the store refuses is tried again, also when only the client's
 /// level let it wait.
 #[tokio::test(start_paused = true)]
-async fn a_late_save_that_is_refused_is_tried_again_and_not_in_a_hurry() {
+async fn a_refused_late_save_is_retried_with_backoff() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
     server.value().await.unwrap();

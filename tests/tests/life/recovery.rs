@@ -29,7 +29,7 @@ async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
 
 /// The library that came before lost the update in 999 of 1000 trials.
 #[tokio::test]
-async fn an_update_is_kept_when_the_very_next_message_panics() {
+async fn an_update_is_kept_when_the_next_message_panics() {
     let runtime = Runtime::in_memory().await.unwrap();
     for n in 0..1000 {
         let server = runtime.at::<Counter>(n.to_string(), ());
@@ -110,7 +110,7 @@ async fn state_survives_each_kind_of_end() {
 
 /// The tokio runtime that runs the servers goes away under them.
 #[test]
-fn state_survives_an_aborted_task() {
+fn state_survives_the_end_of_its_tokio_runtime() {
     let storage = MemoryStorage::new();
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let home = build();
@@ -153,7 +153,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_write_is_an_error_and_memory_goes_back() {
+async fn a_refused_write_is_an_error_and_rolls_back_the_state() {
     for fault in [Fault::Refuse, Fault::Panic] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -170,7 +170,7 @@ async fn a_refused_write_is_an_error_and_memory_goes_back() {
 }
 
 #[tokio::test]
-async fn a_write_that_failed_though_it_was_done_is_what_memory_goes_to() {
+async fn a_write_reported_as_failed_but_done_becomes_the_state() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -182,7 +182,7 @@ async fn a_write_that_failed_though_it_was_done_is_what_memory_goes_to() {
 
 /// Messages handled on top of a change whose commit fails fail with it.
 #[tokio::test(start_paused = true)]
-async fn what_saw_a_lost_change_fails_with_it() {
+async fn messages_that_saw_a_failed_change_fail_with_it() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -210,7 +210,7 @@ async fn what_saw_a_lost_change_fails_with_it() {
 /// The output gate: an answer leaves after the commits that it depends on,
 /// reads included.
 #[tokio::test(start_paused = true)]
-async fn no_answer_leaves_before_the_commits_that_it_depends_on() {
+async fn no_reply_is_sent_before_the_commits_that_it_depends_on() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -240,7 +240,7 @@ async fn no_answer_leaves_before_the_commits_that_it_depends_on() {
 
 /// A long handler does not keep back the answer of the message before it.
 #[tokio::test(start_paused = true)]
-async fn answers_leave_while_a_later_handler_waits() {
+async fn a_reply_is_sent_while_a_later_handler_waits() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.start::<Counter>("a", ()).await.unwrap();
@@ -255,7 +255,7 @@ async fn answers_leave_while_a_later_handler_waits() {
 }
 
 #[tokio::test]
-async fn a_read_error_is_an_error_and_no_fresh_server() {
+async fn a_read_error_never_creates_a_fresh_server() {
     for fault in [Fault::Refuse, Fault::Panic] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -273,7 +273,7 @@ async fn a_read_error_is_an_error_and_no_fresh_server() {
 }
 
 #[tokio::test]
-async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
+async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     let storage = MemoryStorage::new();
     let id = ServerId::new("Inventory", "ada");
     let put = async |version, format, state: &[u8]| {
@@ -442,7 +442,7 @@ mod third {
 }
 
 #[tokio::test]
-async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
+async fn a_state_that_cannot_be_encoded_is_an_error_and_is_rolled_back() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Picky>("a", ());
     server.set(1).await.unwrap();
@@ -458,7 +458,7 @@ async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
 /// Under a weaker level the stop is the first to encode the state; it said `Ok`
 /// and the changes were gone.
 #[tokio::test]
-async fn a_stop_that_cant_encode_its_state_says_so() {
+async fn a_stop_that_cannot_encode_its_state_fails() {
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
         .in_memory()
@@ -496,7 +496,7 @@ impl Picky {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_the_restart_limit_callers_get_an_error_at_once_and_others_notice_nothing() {
+async fn over_the_restart_limit_a_server_fails_at_once_and_others_do_not() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Probe>("limit", 1);
     let bystander = runtime.at::<Probe>("bystander", 2);
@@ -563,7 +563,7 @@ async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn crashes_out_of_the_window_do_not_count() {
+async fn crashes_outside_the_window_do_not_count() {
     let runtime = Runtime::in_memory().await.unwrap();
     for _ in 0..20 {
         // A client of its own each time: the count is the server's.
@@ -583,7 +583,7 @@ async fn crashes_out_of_the_window_do_not_count() {
 /// The crashes were forgotten after the window of the type, though the client
 /// had asked for a longer one.
 #[tokio::test(start_paused = true)]
-async fn a_window_that_a_client_asks_for_counts() {
+async fn the_restart_window_of_a_client_applies() {
     let runtime = Runtime::builder()
         .configure::<Counter>(Options::new().max_restarts(3, 5 * SECOND))
         .in_memory()
@@ -603,7 +603,7 @@ async fn a_window_that_a_client_asks_for_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crashed_server_rests_longer_each_time_and_messages_wait() {
+async fn backoff_grows_with_each_crash_and_messages_wait() {
     let backoff = Backoff::new(SECOND, 3 * SECOND);
     for policy in [Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
@@ -660,7 +660,7 @@ impl Fragile {
 }
 
 #[tokio::test]
-async fn what_started_changes_is_stored_before_the_first_answer() {
+async fn changes_of_started_are_stored_before_the_first_reply() {
     let storage = MemoryStorage::new();
     for life in 1..=3 {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();

@@ -64,7 +64,7 @@ mod after {
 /// A timer whose message a new version no longer knows was tried again and
 /// again, and those behind it never fired.
 #[tokio::test(start_paused = true)]
-async fn a_reminder_that_cant_be_read_spoils_no_other() {
+async fn a_reminder_that_cannot_be_decoded_blocks_no_other() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     runtime.at::<before::Shift>("a", ()).set().await.unwrap();
@@ -200,7 +200,7 @@ impl Reader {
 /// The panic struck outside of any handler: it ended the server's task, and all
 /// that was queued behind the timer was lost.
 #[tokio::test(start_paused = true)]
-async fn a_reminder_that_panics_when_it_is_read_costs_itself_and_no_more() {
+async fn a_reminder_that_panics_while_decoding_loses_only_itself() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Reader>("a", ());
     server.set().await.unwrap();

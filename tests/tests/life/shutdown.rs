@@ -71,7 +71,7 @@ impl Farewell {
 /// A handler that stopped its server was acknowledged before the last commit,
 /// which the store then refused.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused() {
+async fn a_refused_change_of_a_handler_that_stops_is_not_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -86,7 +86,7 @@ async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused
 /// The same with a commit that fails while the hook runs: its failure was
 /// overlooked, as the hook had already taken over.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused_during_the_hook() {
+async fn a_change_refused_during_terminate_is_not_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Farewell>("a", ());
@@ -100,7 +100,7 @@ async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused
 /// Under a weaker level the stop itself saves what waits; it said `Ok` although
 /// that failed, and the change was gone.
 #[tokio::test(start_paused = true)]
-async fn a_stop_whose_flush_is_refused_during_the_hook_says_so() {
+async fn a_stop_whose_save_is_refused_during_terminate_fails() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
@@ -117,7 +117,7 @@ async fn a_stop_whose_flush_is_refused_during_the_hook_says_so() {
 /// The caller was told that its change had failed, and then the hook's own
 /// commit stored it.
 #[tokio::test(start_paused = true)]
-async fn a_change_that_failed_is_not_stored_by_the_hook_after_it() {
+async fn a_failed_change_is_not_stored_by_terminate() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Farewell>("a", ());
@@ -130,7 +130,7 @@ async fn a_change_that_failed_is_not_stored_by_the_hook_after_it() {
 
 /// Replies that the hook sends left before its commit, even if that failed.
 #[tokio::test(start_paused = true)]
-async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
+async fn a_reply_sent_in_terminate_fails_with_its_commit() {
     for refused in [false, true] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
 /// A stop looked at the policy of the type when the server had idled out, and at
 /// the client's own when it had not: one of the two deleted.
 #[tokio::test(start_paused = true)]
-async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
+async fn a_stop_follows_its_clients_restart_policy_for_loaded_and_unloaded_servers() {
     for idle in [0, 100] {
         let runtime = Runtime::builder()
             .defaults(Options::new().idle_timeout(10 * SECOND))
@@ -172,7 +172,7 @@ async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
 
 /// An unload whose store is down for a moment keeps what is not saved yet.
 #[tokio::test(start_paused = true)]
-async fn an_idle_unload_that_is_refused_loses_nothing_acknowledged() {
+async fn a_refused_passivation_loses_nothing_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
@@ -222,7 +222,7 @@ impl Expired {
 /// The message that woke the server waited for a life that lasts: the server
 /// was activated and stopped for ever, without a single yield.
 #[test]
-fn a_server_that_stops_in_each_start_fails_its_caller() {
+fn a_server_that_stops_in_started_fails_its_caller() {
     assert!(finishes(true, || async {
         let runtime = Runtime::in_memory().await.unwrap();
         let server = runtime.at::<Expired>("a", ());
@@ -235,7 +235,7 @@ fn a_server_that_stops_in_each_start_fails_its_caller() {
 
 /// Nor could a shutdown end that loop.
 #[test]
-fn a_server_that_stops_in_each_start_does_not_hold_a_shutdown_up() {
+fn a_server_that_stops_in_started_does_not_delay_a_shutdown() {
     assert!(finishes(false, || async {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::open(folder.path().join("x.db")).await.unwrap();
@@ -365,7 +365,7 @@ impl Holder {
 /// A kill of a server at rest let the next life begin before it was done: two
 /// instances at once, and the old end took the new life's kept values with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_does_not_touch_the_next_life() {
+async fn a_kill_does_not_affect_the_next_activation() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Holder>("a", ());
     let mut watch = server.watch();
@@ -418,7 +418,7 @@ impl Fuse {
 }
 
 #[tokio::test]
-async fn messages_queued_behind_a_kill_find_a_new_life() {
+async fn messages_queued_behind_a_kill_start_a_new_activation() {
     let runtime = Runtime::in_memory().await.unwrap();
     let fuse = runtime.at::<Fuse>("a", ());
     fuse.wait().await.unwrap();
@@ -427,7 +427,7 @@ async fn messages_queued_behind_a_kill_find_a_new_life() {
 }
 
 #[tokio::test]
-async fn a_kill_before_the_first_message_is_not_overlooked() {
+async fn a_kill_before_the_first_message_takes_effect() {
     let runtime = Runtime::in_memory().await.unwrap();
     let burnt = runtime.at::<Fuse>("short", ()).burn().await;
     assert!(matches!(burnt, Err(CallError::Killed { .. })), "{burnt:?}");
@@ -436,7 +436,7 @@ async fn a_kill_before_the_first_message_is_not_overlooked() {
 /// A cast that came between the last look at the mailbox and its closing was
 /// taken, said `Ok`, and was never handled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_shutdown_loses_no_cast_that_was_taken() {
+async fn a_shutdown_loses_no_accepted_cast() {
     let begin = Instant::now();
     for round in 0_u32.. {
         if begin.elapsed() > 3 * SECOND / 2 {

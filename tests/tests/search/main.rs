@@ -1,4 +1,4 @@
-//! Layers that search for failures: they run for minutes, and some in child processes.
+//! Layers that search for failures. They run for minutes, and some use child processes.
 
 mod damage;
 mod faults;
