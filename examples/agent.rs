@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words = runtime.find::<Agent<Words>>("text").await?;
     let dogs = words.get_with(|words| words.0.get("dog").copied()).await?;
     let first = words.get_and_update(|words| words.0.pop_first()).await?;
-    println!("dog: {dogs:?}, taken out: {first:?}, left: {}", words.get().await?.0.len());
+    println!("dog: {dogs:?}, removed: {first:?}, remaining: {}", words.get().await?.0.len());
     runtime.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }

@@ -69,8 +69,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     })
     .await?;
-    println!("all of them revived and read in {:.1?}", begin.elapsed());
-    assert_eq!(sum.load(RELAXED), (0..SERVERS).sum(), "every reading is there");
+    println!("all of them loaded and read in {:.1?}", begin.elapsed());
+    assert_eq!(sum.load(RELAXED), (0..SERVERS).sum(), "every reading is correct");
 
     watch.abort();
     println!("at most {} were in memory at once", most_live.load(RELAXED));
@@ -88,12 +88,12 @@ async fn each<F: Future<Output = Result<(), CallError>> + Send + 'static>(
         if tasks.len() == CALLERS
             && let Some(done) = tasks.join_next().await
         {
-            done.expect("nothing panics here")?;
+            done.expect("no task panics")?;
         }
         tasks.spawn(work(runtime.at::<Meter>(n.to_string(), ()), n));
     }
     while let Some(done) = tasks.join_next().await {
-        done.expect("nothing panics here")?;
+        done.expect("no task panics")?;
     }
     Ok(())
 }

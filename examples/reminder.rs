@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         kettle.boil(Duration::from_millis(500)).await?;
         let due = kettle.done_at().await?.ok_or("no reminder")?;
         let wait = due.duration_since(SystemTime::now())?;
-        println!("kitchen: on, to boil in {wait:.0?}; the process aborts now");
+        println!("kitchen: on, boils in {wait:.0?}; the process aborts now");
         std::process::abort();
     }
 

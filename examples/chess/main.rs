@@ -76,7 +76,7 @@ fn exhibit(database: &Path, program: &[Fixture]) -> Result<(), Failure> {
         first.end
     );
     if first.end.success() {
-        println!("            Earlier runs had left too little to play for a kill in the middle.");
+        println!("            Earlier runs left too few moves for a kill in mid-game.");
     }
     let second = transcript::run_player(database, None)?;
     let unreceipted = transcript::check_resumed(program, &first, &second)?;
@@ -129,7 +129,10 @@ async fn verify(
         }
         time::sleep(Duration::from_millis(5)).await;
     }
-    println!("Now none is: the last one left {:.0?} after its last call.", start.elapsed());
+    println!(
+        "Now none is in memory: the last one was unloaded {:.0?} after its last call.",
+        start.elapsed()
+    );
     runtime.shutdown(Duration::from_secs(10)).await?;
     Ok(())
 }
@@ -138,7 +141,7 @@ async fn refuse_illegal_move(runtime: &Runtime, fixture: &Fixture) -> Result<(),
     let game = runtime.find::<Game>(fixture.key.as_str()).await?;
     let before = game.fen().await?;
     let Err(refusal) = game.play("Kd5".to_owned()).await? else {
-        return Err("a server took an illegal move".into());
+        return Err("a server accepted an illegal move".into());
     };
     println!("An illegal move is refused ({}):\n  {refusal}", game.title().await?);
     if game.fen().await? != before {

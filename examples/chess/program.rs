@@ -69,7 +69,7 @@ fn replay(record: &Record) -> Result<Vec<Board>, String> {
         let mate = board.status() == GameStatus::Won;
         let check = !board.checkers().is_empty() && !mate;
         if (san.ends_with('+'), san.ends_with('#')) != (check, mate) {
-            return Err(wrong("has a wrong sign for check or mate"));
+            return Err(wrong("has a wrong mark for check or mate"));
         }
         positions.push(board);
     }

@@ -18,12 +18,12 @@ pub(crate) fn print_game(fixture: &Fixture, board: &Board, resumed_at: Option<us
         String::new(),
         format!("{}, {}", record.tag("Result"), ending(record, board)),
         match resumed_at {
-            Some(ply) if ply == fixture.plies => "over before the second run".to_owned(),
+            Some(ply) if ply == fixture.plies => "finished before the second run".to_owned(),
             Some(ply) if ply > 0 => {
                 format!("killed after {}", after(record, ply))
                     + &format!(", resumed with {}", numbered(ply, &record.moves[ply]))
             }
-            _ => "begun by the second run".to_owned(),
+            _ => "started by the second run".to_owned(),
         },
         String::new(),
         board.to_string(),

@@ -55,7 +55,7 @@ pub(crate) fn run_player(
                 moves += 1;
             }
             ["live", count] => most_live = count.parse()?,
-            _ => return Err(format!("the player said {line:?}").into()),
+            _ => return Err(format!("the player printed {line:?}").into()),
         }
         if kill_after == Some(moves) && !killed {
             // SIGKILL: no handler, destructor or flush runs, and up to 256 moves are in flight. The

@@ -18,7 +18,7 @@ pub fn finishes<F: Future<Output = ()>>(
             .enable_all()
             .start_paused(paused)
             .build()
-            .expect("a tokio");
+            .expect("a tokio runtime");
         tokio.block_on(work());
         drop(tokio);
         sender.send(()).ok();
@@ -27,7 +27,7 @@ pub fn finishes<F: Future<Output = ()>>(
         Ok(()) => true,
         Err(RecvTimeoutError::Timeout) => false,
         Err(RecvTimeoutError::Disconnected) => {
-            resume_unwind(thread.join().expect_err("it has panicked"))
+            resume_unwind(thread.join().expect_err("the thread panicked"))
         }
     }
 }

@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().expect("the database's path");
+    let path = arguments.next().expect("the path of the database");
     let every = Persist::Every(Duration::from_millis(20));
     let (level, asked, printed) = match arguments.next().as_deref() {
         None => (Persist::EveryMessage, Persist::EveryMessage, 1),
         Some("every") => (every, Persist::EveryMessage, 10),
         Some("late") => (every, every, 10),
         Some("on_stop") => (Persist::OnStop, Persist::EveryMessage, 10),
-        Some(other) => panic!("no such level: {other}"),
+        Some(other) => panic!("unknown persist level: {other}"),
     };
     let options = Options::new().persist(level);
     let runtime = match Runtime::builder().configure::<Twins>(options).open(path).await {
@@ -41,10 +41,10 @@ async fn main() {
             for call in 1_u64.. {
                 let prints = call % printed == 0;
                 let client = if prints { &careful } else { &server };
-                let value = client.grow().await.expect("the disk works");
+                let value = client.grow().await.expect("the storage works");
                 let stops = level == Persist::OnStop && call % 25 == 0;
                 if stops {
-                    server.stop("a pause").await.expect("the disk works");
+                    server.stop("a pause").await.expect("the storage works");
                 }
                 if prints || stops {
                     // One write per line, so that a kill leaves no partial line.

@@ -65,7 +65,7 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
         })
         .collect();
     operations.sort_by_key(|operation| operation.begin);
-    assert!(operations.len() <= 128, "keep histories small");
+    assert!(operations.len() <= 128, "more than 128 operations");
     let mask = |wanted: &dyn Fn(&Operation) -> bool| {
         operations
             .iter()
@@ -214,7 +214,7 @@ mod tests {
         assert!(is_linearizable(&[write(1, 9, 7, &[8, 7]), write(2, 8, 8, &[8])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[7])]));
-        assert!(!is_linearizable(&[write(1, 9, 7, &[7]), write(2, 8, 8, &[8])]), "both first");
+        assert!(!is_linearizable(&[write(1, 9, 7, &[7]), write(2, 8, 8, &[8])]), "both are first");
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn an_effect_without_a_cause_is_found() {
         assert!(!is_linearizable(&[read(1, 2, &[7])]), "of a write that was refused");
-        assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before its time");
+        assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before it began");
         assert!(!is_linearizable(&[write(1, 2, 7, &[7]), read(3, 4, &[7, 7])]), "done twice");
         let twice = [write(1, 9, 7, &[7]), write(2, 8, 8, &[7, 7, 8])];
         assert!(!is_linearizable(&twice), "done twice");
@@ -255,7 +255,7 @@ mod tests {
         let first = |operation| in_lane(1, operation);
         assert!(is_linearizable(&[first(lost(1, 99, 7)), first(write(3, 4, 8, &[7, 8]))]));
         let late = [first(lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
-        assert!(!is_linearizable(&late), "a message that has overtaken another");
+        assert!(!is_linearizable(&late), "a message that overtook another");
         let other = [in_lane(2, lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
         assert!(is_linearizable(&other), "of another client");
         let cast = operation(1, 99, Effect::Append(7));
@@ -281,7 +281,7 @@ mod tests {
             assert_eq!(is_linearizable(&all), right, "{after:?}");
         }
         let all = [first.clone(), second.clone(), crash(&[8]), read(7, 8, &[7])];
-        assert!(!is_linearizable(&all), "its time had come to be saved");
+        assert!(!is_linearizable(&all), "it was due to be saved");
         let saved = unsaved(read(5, 5, &[7, 8]));
         let saved = Operation { saves: true, begin: 5, until: 5, ..saved };
         let crash = operation(6, 7, Effect::Revert(Vec::new()));

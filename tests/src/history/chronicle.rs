@@ -162,7 +162,7 @@ impl Life {
             let count = chronicle.live.entry((life.epoch, life.key.clone())).or_default();
             *count += 1;
             if *count > 1 {
-                chronicle.violations.push(format!("two lives of {key} at once"));
+                chronicle.violations.push(format!("two instances of {key} at once"));
             }
             life
         })

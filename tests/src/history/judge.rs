@@ -25,7 +25,7 @@ impl Plan {
             let judge = Judge { plan: self, chronicle, server };
             let operations = judge.operations()?;
             if !is_linearizable(&operations) {
-                return Err(format!("what was seen of {} can't be explained", key(server)));
+                return Err(format!("no order of events explains the history of {}", key(server)));
             }
         }
         Ok(())
@@ -152,7 +152,7 @@ impl Judge<'_> {
         answered.map(|call| call.step.id).collect()
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table, an outcome a row")]
+    #[expect(clippy::too_many_lines, reason = "one table with one row per outcome")]
     fn judge(&self, call: &Call, all: &mut Vec<Operation>) -> Result<(), String> {
         let Call { client, step, generation, begin, end, outcome } = call;
         let death = self.chronicle.restarts.get(*generation);
@@ -196,7 +196,7 @@ impl Judge<'_> {
             Outcome::Hung => return Err("a call hangs".to_owned()),
             Outcome::Saw(log) => all.push(Operation { saw: Some(log.clone()), ..operation }),
             Outcome::Done => match step.act {
-                Act::Panic { .. } => return Err("a panic went unnoticed".to_owned()),
+                Act::Panic { .. } => return Err("a panic was not reported".to_owned()),
                 Act::Cast if self.can_be_lost(*begin, death) => all.push(maybe(death_tick)),
                 Act::Cast => all.push(Operation { until: death_tick, ..operation }),
                 Act::Kill => all.push(Operation { lane: None, ..maybe(death_tick) }),
@@ -212,7 +212,7 @@ impl Judge<'_> {
                     || self.is_faulted_for_long(*end)
                     || is_ended;
                 if !excused {
-                    return Err("nothing was slow".to_owned());
+                    return Err("a timeout without a slow request".to_owned());
                 }
                 // A cast that found the mailbox full was never queued.
                 if step.act != Act::Cast {
@@ -235,7 +235,7 @@ impl Judge<'_> {
                 if is_ended {
                     all.push(maybe(end.tick.min(death_tick)));
                 } else if !self.is_faulted(*begin, *end) {
-                    return Err("the storage did no wrong".to_owned());
+                    return Err("a storage error without a fault".to_owned());
                 } else if self.is_done_all_the_same(*begin, *end) {
                     all.push(maybe(end.tick));
                 }
@@ -249,7 +249,7 @@ impl Judge<'_> {
             Outcome::Failed(CallError::Killed { .. }) => {
                 // The end of a runtime also kills its servers.
                 if !is_ended && !self.is_killed_before(*end) {
-                    return Err("nobody killed it".to_owned());
+                    return Err("a kill was reported without a kill".to_owned());
                 }
             }
             Outcome::Failed(error) => {
@@ -262,13 +262,13 @@ impl Judge<'_> {
                     _ => false,
                 };
                 if !known {
-                    return Err("no reason for this error".to_owned());
+                    return Err("there is no reason for this error".to_owned());
                 }
             }
         }
         // The final reads run after all faults, so they must succeed.
         if *client >= LAST && !matches!(outcome, Outcome::Saw(_)) {
-            return Err("does not work again".to_owned());
+            return Err("does not work after the faults".to_owned());
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Ledger {
     }
 
     fn all(&self) -> Vec<u16> {
-        assert_eq!(self.entries.len(), self.whole, "half a change was kept");
+        assert_eq!(self.entries.len(), self.whole, "a partial change was kept");
         self.entries.clone()
     }
 }

@@ -121,7 +121,7 @@ impl Plan {
         }
         match storages.iter().map(FaultyStorage::clones).max() {
             Some(1) => Ok(()),
-            clones => Err(format!("the runtime is not gone: {clones:?} clones of its storage")),
+            clones => Err(format!("the runtime was not dropped: {clones:?} clones of its storage")),
         }
     }
 
@@ -161,7 +161,7 @@ impl Plan {
             .mailbox(self.mailbox);
         let builder = Runtime::builder().configure::<Ledger>(options).observer(Ends);
         let opened = builder.register::<Ledger>().open_with(storage.session()).await;
-        opened.expect("the options are right")
+        opened.expect("the options are valid")
     }
 
     /// Formats the events for a reader.
@@ -228,7 +228,7 @@ impl World {
     /// Returns a client of a server, and the number of its runtime.
     fn client(&self, server: usize) -> (LedgerClient, usize) {
         let current = self.current();
-        let runtime = current.runtime.as_ref().expect("there is one whenever a client runs");
+        let runtime = current.runtime.as_ref().expect("a runtime exists while clients run");
         (runtime.at::<Ledger>(key(server), ()), current.generation)
     }
 
@@ -363,7 +363,7 @@ impl World {
         }
         let orderly = self.end(plan.ending.orderly).await;
         if plan.ending.reads && plan.ending.orderly && !orderly {
-            return Err("a shutdown hangs though the storage works".to_owned());
+            return Err("a shutdown hangs although the storage works".to_owned());
         }
         if let Some(there) = &self.there {
             there.shutdown(SHUTDOWN).await.map_err(|error| format!("there: {error}"))?;

@@ -215,8 +215,8 @@ fn an_endless_stream_yields_to_calls_and_other_tasks() {
         for _ in 0..3 {
             let (items, had) = (feed.items().await.unwrap(), turns.load(Ordering::SeqCst));
             tokio::time::sleep(SECOND / 100).await;
-            assert!(feed.items().await.unwrap() > items, "the stream goes on");
-            assert!(turns.load(Ordering::SeqCst) > had, "and so does the other task");
+            assert!(feed.items().await.unwrap() > items, "the stream continues");
+            assert!(turns.load(Ordering::SeqCst) > had, "the other task runs");
         }
     }));
 }
@@ -275,7 +275,7 @@ async fn a_sender_in_a_loop_does_not_starve_another_sender() {
     });
     let mut casts = 0;
     while !others.iter().all(tokio::task::JoinHandle::is_finished) {
-        assert!(casts < 10_000, "the others never get in");
+        assert!(casts < 10_000, "the other sender is starved");
         server.bump().await.unwrap();
         casts += 1;
     }

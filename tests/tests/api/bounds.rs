@@ -114,7 +114,7 @@ async fn a_due_query_that_panics_does_not_end_the_reminder_scheduler() {
     server.remind().await.unwrap();
     storage.at_due.store(true, Ordering::SeqCst);
     tokio::time::sleep(1000 * SECOND).await;
-    assert!(!storage.at_due.load(Ordering::SeqCst), "it has panicked");
+    assert!(!storage.at_due.load(Ordering::SeqCst), "the task panicked");
     server.remind().await.unwrap();
     tokio::time::sleep(1000 * SECOND).await;
     assert_eq!(server.rung().await.unwrap(), 2);
@@ -129,7 +129,7 @@ async fn a_close_that_panics_does_not_unwind_out_of_the_runtimes_drop() {
     storage.at_close.store(true, Ordering::SeqCst);
     drop(runtime);
     tokio::time::sleep(SECOND).await;
-    assert!(!storage.at_close.load(Ordering::SeqCst), "it has panicked");
+    assert!(!storage.at_close.load(Ordering::SeqCst), "the task panicked");
 }
 
 static LAST_CALL: Mutex<Option<MusingClient>> = Mutex::new(None);

@@ -147,9 +147,9 @@ async fn a_full_mailbox_makes_senders_wait_in_order_and_loses_nothing() {
     assert!(matches!(full, Err(CallError::Timeout { .. })), "the third waits: {full:?}");
     let begin = Instant::now();
     server.bump().await.unwrap();
-    assert!(begin.elapsed() > Duration::from_millis(900), "until there is room");
+    assert!(begin.elapsed() > Duration::from_millis(900), "the third waits for capacity");
     assert_eq!(busy.await.unwrap().unwrap(), 0);
-    assert_eq!(server.value().await.unwrap(), 3, "the one that gave up was not queued");
+    assert_eq!(server.value().await.unwrap(), 3, "the sender that timed out was not queued");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_dropped_call_does_not_cancel_its_handler() {
     tokio::task::yield_now().await;
     call.abort();
     let value = server.value().await.unwrap();
-    assert!(value == 0 || value == 2, "half a message: {value}");
+    assert!(value == 0 || value == 2, "a partial message: {value}");
 }
 
 #[tokio::test]

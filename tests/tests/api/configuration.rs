@@ -48,7 +48,7 @@ async fn stay<S: Server>(runtime: &Runtime, start: impl AsyncFnOnce()) -> u64 {
     start().await;
     let begin = Instant::now();
     while runtime.count::<S>().await.unwrap().live > 0 {
-        assert!(begin.elapsed() < 1000 * SECOND, "stays for ever");
+        assert!(begin.elapsed() < 1000 * SECOND, "is never unloaded");
         tokio::time::sleep(SECOND / 10).await;
     }
     begin.elapsed().as_secs()
@@ -120,7 +120,7 @@ async fn of_two_settings_in_one_layer_the_later_wins_per_option() {
     assert_eq!(
         stays(Runtime::builder().config(read()).configure::<Hasty>(others)).await,
         (40, 40),
-        "what one server leaves open is the defaults'"
+        "defaults apply to the options that a server does not set"
     );
 }
 
@@ -230,7 +230,7 @@ async fn a_variable_sets_each_option() {
     };
     assert_eq!(after, 90 * SECOND);
     tokio::time::sleep(wait).await;
-    server.crash("once too often".into()).await.unwrap_err();
+    server.crash("one separator too many".into()).await.unwrap_err();
     let error = server.value().await.unwrap_err();
     assert!(matches!(error, CallError::RestartLimit { .. }), "{error}");
 }
@@ -270,7 +270,7 @@ async fn an_invalid_environment_variable_is_refused_with_its_name() {
 async fn the_environment_is_read_from_the_process() {
     let (layer, _) = refusal(Runtime::builder().environment("CARGO")).await;
     assert!(layer.starts_with("CARGO_"), "{layer}");
-    Runtime::builder().environment("A_PREFIX_OF_NOBODY").in_memory().await.unwrap();
+    Runtime::builder().environment("AN_UNUSED_PREFIX").in_memory().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

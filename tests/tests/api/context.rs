@@ -126,7 +126,7 @@ impl Diary {
         for reply in self.waiting.drain(..) {
             reply.send(77);
         }
-        panic!("after the answer was given");
+        panic!("after the reply was sent");
     }
 
     /// Deferred: a task sends the reply after `wait`.
@@ -213,7 +213,7 @@ async fn a_continuation_runs_before_all_queued_messages() {
     }
     assert_eq!(diary.entries().await.unwrap(), ["0", "then 0", "then 1", "1", "2"]);
     diary.kill();
-    assert_eq!(diary.entries().await.unwrap().len(), 5, "each step is stored");
+    assert_eq!(diary.entries().await.unwrap().len(), 5, "each continuation is committed");
     assert!(storage.writes() >= 2);
 }
 
@@ -371,7 +371,7 @@ async fn a_task_can_send_a_deferred_reply_after_its_server_is_gone() {
     let diary = runtime.at::<Diary>("a", ());
     assert_eq!(diary.entries().await.unwrap(), ["pondered"; 2]);
     let late = diary.with_timeout(SECOND).ponder(2 * SECOND).await;
-    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline goes on");
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline still applies");
 }
 
 #[tokio::test(start_paused = true)]
@@ -458,7 +458,7 @@ async fn reminders_can_be_replaced_listed_and_cancelled() {
     assert!(diary.forget("c".into()).await.unwrap());
     assert!(!diary.forget("c".into()).await.unwrap());
     diary.kill();
-    assert_eq!(names(diary.reminders().await.unwrap()), ["b", "a"], "all of it is stored");
+    assert_eq!(names(diary.reminders().await.unwrap()), ["b", "a"], "everything is committed");
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(diary.entries().await.unwrap(), ["b", "a"]);
 }

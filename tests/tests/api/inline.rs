@@ -97,7 +97,7 @@ async fn synchronous_messages_run_inline_and_asynchronous_ones_do_not() {
         assert_eq!(mirror.who_writes().await.unwrap(), me);
         let careless = mirror.with_persist(Persist::OnStop);
         tokio::task::yield_now().await;
-        assert_eq!(careless.who_writes().await.unwrap(), me, "it has not");
+        assert_eq!(careless.who_writes().await.unwrap(), me, "no commit is needed");
         assert_eq!(mirror.count().await.unwrap(), 2);
     });
     caller.await.unwrap();
@@ -192,13 +192,13 @@ async fn a_stop_or_crash_inline_uses_the_restart_policy_of_the_instance() {
     let runtime = Runtime::in_memory().await.unwrap();
     let frail = Options::new().restart(Restart::Temporary);
     let mirror = runtime.at::<Mirror>("a", ()).with_options(frail).unwrap();
-    for end in ["a crash of its own", "a stop of its own", "a crash in line"] {
+    for end in ["an inline crash", "an inline stop", "a queued crash"] {
         mirror.who_writes().await.unwrap();
         assert_eq!(mirror.count().await.unwrap(), 1, "before {end}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         match end {
-            "a crash of its own" => mirror.crash().await.unwrap_err().to_string().truncate(0),
-            "a stop of its own" => assert_eq!(mirror.read_and_stop().await.unwrap(), 1),
+            "an inline crash" => mirror.crash().await.unwrap_err().to_string().truncate(0),
+            "an inline stop" => assert_eq!(mirror.read_and_stop().await.unwrap(), 1),
             _ => {
                 let (_, crash) = tokio::join!(mirror.who_writes(), mirror.crash());
                 crash.unwrap_err();
@@ -246,7 +246,7 @@ async fn a_deferred_reply_works_when_its_message_runs_inline() {
     mirror.answer().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), "later");
     let late = mirror.with_timeout(Duration::from_secs(1)).later().await;
-    assert!(matches!(late, Err(CallError::Timeout { .. })), "its deadline counts: {late:?}");
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline applies: {late:?}");
 }
 
 /// Calls that never wait still let other tasks run.
@@ -263,7 +263,7 @@ async fn a_caller_in_a_loop_yields_its_thread() {
         if turn.load(Ordering::SeqCst) {
             break;
         }
-        assert!(call < 100_000, "the other task never had its turn");
+        assert!(call < 100_000, "the other task never ran");
         counter.value().await.unwrap();
     }
     other.await.unwrap();

@@ -1,4 +1,4 @@
-//! Tests of what users program against: calls, options, contexts and journaled messages.
+//! Tests of the programming interface: calls, options, contexts and journaled messages.
 
 mod backpressure;
 mod bounds;

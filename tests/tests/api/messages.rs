@@ -36,7 +36,7 @@ async fn a_message_is_stored_instead_of_the_state_and_replayed_after_a_kill() {
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     let (first, messages) = stored(&storage);
-    assert_eq!(messages, 0, "a first life begins with a snapshot");
+    assert_eq!(messages, 0, "the first activation stores a snapshot");
     for (amount, sum) in [(3, 3), (4, 7), (-5, 2)] {
         assert_eq!(ledger.book(amount).await.unwrap(), sum);
     }
@@ -153,7 +153,7 @@ async fn a_journaled_message_does_not_encode_the_state() {
     assert_eq!(ENCODED.load(Ordering::SeqCst), 1);
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 100);
     tokio::time::sleep(Duration::from_secs(61)).await;
-    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the idle unload's snapshot");
+    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the snapshot of the passivation");
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 0);
     assert_eq!(heavy.get(99_000).await.unwrap(), 7);
     assert_eq!(DECODED.load(Ordering::SeqCst), 1);
@@ -197,11 +197,11 @@ async fn reads_write_nothing_and_all_other_messages_are_journaled() {
     ledger.entries().await.unwrap();
     ledger.entries_later().await.unwrap();
     ledger.read_clock().await.unwrap();
-    ledger.stop("with nothing to be folded").await.unwrap();
+    ledger.stop("without messages there is nothing to store").await.unwrap();
     ledger.entries().await.unwrap();
     assert_eq!(storage.writes(), 1);
     ledger.touch().await.unwrap();
-    assert_eq!(storage.writes(), 2, "to find out that nothing has changed costs the state's size");
+    assert_eq!(storage.writes(), 2, "comparing the states encodes them");
 }
 
 #[tokio::test]
@@ -218,7 +218,11 @@ async fn a_panic_journals_nothing() {
     assert_eq!(ledger.entries().await.unwrap(), [1]);
     let (_, dice) = ledger.stamp(1).await.unwrap();
     ledger.kill();
-    assert_eq!(ledger.stamps().await.unwrap().1, dice, "nothing of the panics is on its tape");
+    assert_eq!(
+        ledger.stamps().await.unwrap().1,
+        dice,
+        "no input of the panicked messages is recorded"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +247,7 @@ async fn a_replay_sees_the_recorded_time_and_random_numbers() {
     assert_eq!(ledger.stamps().await.unwrap(), (stamps, dice.clone()));
     dice.sort_unstable();
     dice.dedup();
-    assert_eq!(dice.len(), 4, "chance does not repeat itself");
+    assert_eq!(dice.len(), 4, "random numbers do not repeat");
 }
 
 /// Reads the time and random numbers without `journal = messages`, so that nothing is
@@ -286,7 +290,7 @@ async fn reminders_are_stored_with_the_state() {
     assert!(record::<Ledger>(&storage, "a").unwrap().due.is_some());
     assert!(!ledger.cancel("other".to_owned()).await.unwrap());
     ledger.count_reminders().await.unwrap();
-    assert_eq!(stored(&storage).1, 2, "neither has changed one");
+    assert_eq!(stored(&storage).1, 2, "neither replaced a reminder");
     ledger.kill();
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1]);
 
@@ -367,15 +371,15 @@ async fn under_a_weaker_level_messages_are_stored_together() {
 
     ledger.book(3).await.unwrap();
     ledger.kill();
-    assert_eq!(ledger.entries().await.unwrap(), [1, 2], "what was not saved is lost");
+    assert_eq!(ledger.entries().await.unwrap(), [1, 2], "unsaved changes are lost");
 
     ledger.book(4).await.unwrap();
     ledger.with_persist(Persist::EveryMessage).book(5).await.unwrap();
-    assert_eq!(stored(&storage.states).1, 4, "the one before went along");
+    assert_eq!(stored(&storage.states).1, 4, "the earlier message was stored too");
     ledger.book(6).await.unwrap();
     ledger.book(7).await.unwrap();
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(stored(&storage.states).1, 0, "no more than five are kept");
+    assert_eq!(stored(&storage.states).1, 0, "at most five messages are stored");
     ledger.kill();
     assert_eq!(ledger.entries().await.unwrap(), [1, 2, 4, 5, 6, 7]);
 }
@@ -442,7 +446,7 @@ async fn calls_that_share_commits_are_journaled_in_their_order() {
         assert_eq!(ledger.entries().await.unwrap(), live);
         assert_eq!(live.len(), usize::try_from(round + 1).unwrap() * 50);
     }
-    assert!(storage.writes() < 200, "they did not share any");
+    assert!(storage.writes() < 200, "each call had a commit of its own");
 }
 
 #[tokio::test]
@@ -580,17 +584,17 @@ async fn listeners_and_observers_receive_states_and_not_messages() {
     ledger.touch().await.unwrap();
     ledger.kill();
     ledger.book(2).await.unwrap();
-    assert_eq!(stored(&storage).1, 3, "the messages are journaled all the same");
+    assert_eq!(stored(&storage).1, 3, "the messages are still journaled");
     let changes = std::mem::take(&mut *scribe.changes.lock().unwrap());
     assert_eq!(
         changes,
         [(None, vec![]), (Some(vec![]), vec![1]), (Some(vec![1]), vec![1, 2])],
-        "and unchanged states are no news"
+        "unchanged states are not reported"
     );
     let records = std::mem::take(&mut *scribe.records.lock().unwrap());
     assert_eq!(records.len(), 3);
     ledger.stop("rest").await.unwrap();
-    assert_eq!(stored(&storage), (records[2].state.clone(), 0), "they hear of whole states");
+    assert_eq!(stored(&storage), (records[2].state.clone(), 0), "observers receive whole states");
 }
 
 #[tokio::test]
@@ -640,7 +644,7 @@ async fn a_message_or_state_that_cannot_be_encoded_is_an_error_and_is_rolled_bac
     let guest = runtime.at::<Guest>("a", ());
     let error = guest.take(Shy(true)).await.unwrap_err();
     assert!(matches!(error, CallError::Encode { .. }), "{error}");
-    assert_eq!(guest.len().await.unwrap(), 0, "no handler has run");
+    assert_eq!(guest.len().await.unwrap(), 0, "no handler ran");
     guest.take(Shy(false)).await.unwrap();
     let error = guest.become_shy().await.unwrap_err();
     assert!(matches!(error, CallError::Encode { .. }), "a snapshot was due: {error}");

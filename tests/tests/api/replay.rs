@@ -486,7 +486,11 @@ async fn effects_of_a_message_do_not_repeat_in_a_replay() {
     assert_eq!(busy.asked().await.unwrap(), Some(1));
     let log = busy.log().await.unwrap();
     assert_eq!(log, ["ask", "then", "stream", "timer", "later", "answer"]);
-    assert_eq!(record::<Busy>(&storage, "a").unwrap().messages.len(), 6, "each is one of its own");
+    assert_eq!(
+        record::<Busy>(&storage, "a").unwrap().messages.len(),
+        6,
+        "each activation has its own"
+    );
     let told = runtime.at::<Ledger>("told", ());
     assert_eq!(told.entries().await.unwrap(), [1]);
     drop(runtime);
@@ -626,7 +630,7 @@ async fn the_replay_check_finds_a_nondeterministic_handler_and_discards_its_chan
             );
             assert!(error.to_string().contains(method), "{error}");
         }
-        assert_eq!(suspect.seen().await.unwrap(), 6, "nobody's restart limit was harmed");
+        assert_eq!(suspect.seen().await.unwrap(), 6, "no crash was counted");
         runtime.shutdown(Duration::from_secs(1)).await.unwrap();
         let runtime = open(&storage).await;
         assert_eq!(runtime.at::<Suspect>("a", ()).seen().await.unwrap(), 6);
@@ -643,7 +647,7 @@ async fn the_replay_check_starts_from_the_stored_form() {
     }
     suspect.counts_what_is_not_stored().await.unwrap();
     let error = suspect.counts_what_is_not_stored().await.unwrap_err();
-    assert!(matches!(error, CallError::Diverged { .. }), "a snapshot lies between: {error}");
+    assert!(matches!(error, CallError::Diverged { .. }), "a snapshot is between them: {error}");
     assert_eq!(suspect.seen().await.unwrap(), 4);
 
     suspect.counts_what_is_not_stored().await.unwrap();

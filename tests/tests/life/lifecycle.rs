@@ -1,4 +1,5 @@
-//! Starting, stopping, idling, restarting: who ends when, and what is kept.
+//! Start, stop, passivation and restart: when a server ends, and whether its state is
+//! kept.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,10 +44,10 @@ async fn a_server_that_stops_itself_keeps_its_last_change() {
     assert_eq!(runtime.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
 }
 
-/// Every cell of the table of restart policies.
+/// Covers every row of the table of restart policies.
 #[tokio::test]
 async fn each_restart_policy_keeps_and_deletes_as_documented() {
-    // policy, normal stop keeps, other stop keeps, crash keeps
+    // Columns: restart policy, kept at a normal stop, kept at another stop, kept at a crash.
     let rows = [
         (Restart::Temporary, false, false, false),
         (Restart::Transient, false, true, true),
@@ -184,7 +185,7 @@ async fn an_idle_server_is_unloaded_until_the_next_message() {
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(runtime.count::<Probe>().await.unwrap().live, 0);
     assert_eq!(server.last_words().await.unwrap(), "idle", "what `terminate` changed is stored");
-    assert_eq!(events("gone")[3..], ["started"], "and `init` did not run again");
+    assert_eq!(events("gone")[3..], ["started"], "`init` did not run again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,8 +220,8 @@ async fn idle_timeouts_may_be_never_tiny_or_huge() {
     }
 }
 
-/// A crash leaves the sweeper an entry for later; it must not delay the idle
-/// timeout of the next life.
+/// A crash leaves an entry in the expiry queue, which must not delay the idle timeout of
+/// the next activation.
 #[tokio::test(start_paused = true)]
 async fn a_crash_does_not_delay_the_idle_timeout() {
     let runtime = Runtime::builder()
@@ -253,7 +254,7 @@ async fn a_thousand_servers_that_expire_together_do_not_delay_another() {
     assert_eq!((count.live, count.stored), (1, 1001));
 }
 
-/// Calls at t ± 20 % against an idle timeout of t, for 10 s and more.
+/// Calls at t ± 20 % against an idle timeout of t, for more than 10 s.
 #[tokio::test(start_paused = true)]
 async fn calls_at_the_edge_of_the_idle_timeout_never_fail_and_all_count() {
     let timeout = Duration::from_millis(50);
@@ -307,7 +308,7 @@ async fn casts_queued_while_the_idle_timer_fires_are_not_lost() {
     let server = runtime.at::<Farewell>("a", ());
     for round in 1..=20 {
         server.add(1).await.unwrap();
-        // In the middle of `terminate`, which takes a while.
+        // While `terminate` is still running.
         tokio::time::sleep(SECOND + Duration::from_millis(50)).await;
         assert_eq!(runtime.count::<Farewell>().await.unwrap().live, 1, "unloading");
         for _ in 0..9 {
@@ -317,7 +318,7 @@ async fn casts_queued_while_the_idle_timer_fires_are_not_lost() {
     }
 }
 
-/// Takes its time to go.
+/// A server with a slow `terminate` hook.
 #[derive(Default, Serialize, Deserialize)]
 struct Farewell {
     total: u64,
@@ -402,7 +403,7 @@ async fn a_shutdown_handles_queued_messages_and_runs_terminate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_at_its_deadline_and_names_the_unfinished_servers() {
+async fn a_shutdown_ends_at_its_deadline_and_counts_unfinished_servers() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let call = tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
@@ -430,7 +431,7 @@ async fn a_changed_option_takes_effect_at_the_next_activation() {
         runtime.shutdown(SECOND).await.unwrap();
     }
     let stored = storage.states.get(&ServerId::new("Counter", "a")).unwrap();
-    assert_eq!(&stored.state.bytes()[..], b"\x81\xa5value\x02", "state, and nothing else");
+    assert_eq!(&stored.state.bytes()[..], b"\x81\xa5value\x02", "options are not stored");
 }
 
 #[tokio::test]
@@ -488,9 +489,9 @@ async fn a_failing_init_is_reported_and_stores_nothing() {
             matches!(error, CallError::Init { .. }) && error.to_string().contains(word),
             "{error}"
         );
-        assert_eq!(events(&key).len(), 1, "one try a message");
+        assert_eq!(events(&key).len(), 1, "one attempt per message");
         assert_eq!(storage.writes(), writes);
-        // Another client may know better.
+        // Another client may have a valid init argument.
         assert_eq!(runtime.at::<Probe>(&*key, 7).seed().await.unwrap(), 7);
     }
 }
@@ -537,8 +538,8 @@ async fn a_kill_ends_a_handler_that_hangs_and_queued_messages_are_handled() {
     assert_eq!(queued.await.unwrap().unwrap(), 2);
 }
 
-/// A stop, and a start that races with it: the start waits for the final
-/// commit, so it meets the stored state.
+/// Regression test for a race of a stop and a start: the start waits for the final
+/// commit, so that it loads the stored state.
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_the_final_commit_of_a_stop() {
     let storage = FaultyStorage::default();
@@ -557,8 +558,8 @@ async fn a_start_waits_for_the_final_commit_of_a_stop() {
     assert_eq!(events("stop-start"), ["init 1", "started", "terminate first", "started"]);
 }
 
-/// A cell leaves the registry when nobody needs it, or the registry would grow
-/// with every key that was ever asked for.
+/// A cell without an instance or a client leaves the registry. Otherwise the registry
+/// would grow with every key that was ever used.
 #[tokio::test(start_paused = true)]
 async fn unloaded_servers_without_clients_leave_nothing_in_memory() {
     let runtime =
@@ -568,12 +569,12 @@ async fn unloaded_servers_without_clients_leave_nothing_in_memory() {
         let weight = Weight { copies: init.clone() };
         runtime.at::<Heavy>(n.to_string(), weight).poke().await.unwrap();
     }
-    assert!(Arc::strong_count(&init) > 100, "live servers remember what they were created from");
+    assert!(Arc::strong_count(&init) > 100, "live servers keep their init arguments");
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!(Arc::strong_count(&init), 1);
 }
 
-/// An init argument that tells how many copies of it there are.
+/// An init argument that counts its copies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Weight {
     #[serde(skip)]

@@ -1,4 +1,4 @@
-//! Those around a server: listeners, watchers, agents, other runtimes.
+//! Listeners, event streams, agents, and transfers between runtimes.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Writes down what it hears.
+/// A listener that records what it receives.
 #[derive(Clone, Default)]
 struct Ear {
     heard: Arc<Mutex<Vec<String>>>,
@@ -77,7 +77,7 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     server.increment().await.unwrap();
     assert_eq!(ear.heard(), ["None to 0", "Some(0) to 1", "Some(1) to 2"]);
 
-    // Changes that share a commit are told one by one.
+    // Changes that share a commit are reported one by one.
     storage.on_commit(Fault::Slow(SECOND / 10));
     let calls: Vec<_> = (0..3)
         .map(|_| {
@@ -90,7 +90,7 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     }
     assert_eq!(ear.heard(), ["Some(2) to 3", "Some(3) to 4", "Some(4) to 5"]);
 
-    // One that is not committed is none.
+    // A change that is not committed is not reported.
     storage.on_commit(Fault::Refuse);
     server.increment().await.unwrap_err();
     storage.on_commit(Fault::None);
@@ -138,7 +138,7 @@ async fn a_panic_in_a_listener_affects_no_server() {
     assert_eq!(server.increment().await.unwrap(), 2);
     server.stop("other").await.unwrap();
     assert!(ear.heard().len() > 4);
-    assert_eq!(second.heard().len(), 5, "the next listener hears all the same");
+    assert_eq!(second.heard().len(), 5, "the next listener still receives the change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +210,7 @@ async fn an_event_stream_shows_the_events_of_a_server_in_order() {
     );
 }
 
-/// A watch that began after the end of its runtime waited for ever.
+/// Regression: an event stream that was opened after the end of its runtime never ended.
 #[tokio::test(start_paused = true)]
 async fn an_event_stream_of_an_ended_runtime_ends_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
@@ -297,8 +297,8 @@ async fn a_poison_message_is_distinguished_from_a_single_crash() {
         error => panic!("{error}"),
     };
     server.increment().await.unwrap();
-    assert!(!crash().await, "others went well before it");
-    assert!(crash().await, "nothing went well before it");
+    assert!(!crash().await, "other messages succeeded before it");
+    assert!(crash().await, "no message succeeded before it");
     assert!(crash().await);
     server.increment().await.unwrap();
     assert!(!crash().await);
@@ -314,7 +314,7 @@ impl AgentState for Cart {
     const NAME: &'static str = "cart";
 }
 
-/// A plain number.
+/// A number without methods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Number(u64);
 
@@ -360,8 +360,8 @@ async fn agents_are_shared_and_survive_kills_and_panics() {
     let writes = storage.writes();
     cart.get_with(|cart| cart.items.len()).await.unwrap();
     cart.update(|_| ()).await.unwrap();
-    assert_eq!(storage.writes(), writes, "reads and non-changes write nothing");
-    // Agents of several types live side by side.
+    assert_eq!(storage.writes(), writes, "reads and unchanged states write nothing");
+    // Agents of several types can have the same key.
     assert_eq!(runtime.at::<Agent<Number>>("ada", Number(7)).get().await.unwrap(), Number(7));
 }
 
@@ -381,7 +381,7 @@ async fn servers_lists_live_and_stored_servers_once_and_in_order() {
             tokio::time::sleep(2 * SECOND).await;
         }
     }
-    // The first ones are stored, the rest is in memory only.
+    // The first servers are stored, the others are in memory only.
     let count = runtime.count::<Counter>().await.unwrap();
     assert_eq!((count.live, count.stored), (399, 601));
     runtime.at::<Counter>("0007", ()).value().await.unwrap();
@@ -419,15 +419,19 @@ async fn a_transferred_server_exists_only_in_its_new_runtime() {
     assert_eq!(there.count::<Counter>().await.unwrap().live, 1, "active there");
     assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
     assert_eq!(client.increment().await.unwrap(), 3, "old clients are forwarded");
-    assert_eq!(here.at::<Counter>("a", ()).increment().await.unwrap(), 4, "and new ones");
-    // There and back again.
+    assert_eq!(
+        here.at::<Counter>("a", ()).increment().await.unwrap(),
+        4,
+        "new clients are forwarded"
+    );
+    // Transfers the server there and back again.
     there.transfer(&client.address(), &here).await.unwrap();
     assert_eq!(client.increment().await.unwrap(), 5);
     assert!(target.states.get(&id()).is_none());
     assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 6);
 }
 
-/// Its namesake's calls are forwarded, and it is not.
+/// Calls of the client that was transferred are forwarded, calls to the namesake are not.
 #[tokio::test(start_paused = true)]
 async fn a_server_can_be_transferred_to_where_its_namesake_left() {
     let (here, _, there, _) = pair().await;
@@ -441,7 +445,7 @@ async fn a_server_can_be_transferred_to_where_its_namesake_left() {
     }
     elsewhere.transfer(&namesake.address(), &here).await.unwrap();
     assert_eq!(namesake.value().await.unwrap(), 5);
-    assert_eq!(client.value().await.unwrap(), 5, "it lives here now");
+    assert_eq!(client.value().await.unwrap(), 5, "the server is here now");
     assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), 1);
 }
 
@@ -458,12 +462,16 @@ async fn a_transfer_keeps_options_resources_and_reminders() {
     let there_client = there.at::<Traveller>("a", ());
     assert_eq!(there_client.luggage().await.unwrap().as_deref(), Some("map"));
     tokio::time::sleep(11 * SECOND).await;
-    assert_eq!(there.count::<Traveller>().await.unwrap().live, 0, "the idle timeout came along");
+    assert_eq!(
+        there.count::<Traveller>().await.unwrap().live,
+        0,
+        "the idle timeout was transferred"
+    );
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!(there_client.reminded().await.unwrap(), 1);
 }
 
-/// Packs what is not stored.
+/// Holds a resource, which is in memory only.
 #[derive(Default, Serialize, Deserialize)]
 struct Traveller {
     reminded: u32,
@@ -498,7 +506,7 @@ async fn a_transfer_under_traffic_fails_no_accepted_message() {
     let (here, source, there, _) = pair().await;
     let server = here.at::<Counter>("a", ()).with_timeout(60 * SECOND);
     let address = server.address();
-    // There is nothing to transfer before.
+    // A server that was never activated has nothing to transfer.
     assert_eq!(server.increment().await.unwrap(), 1);
     let calls: Vec<_> = (1..3000)
         .map(|_| {
@@ -529,7 +537,7 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses_changes()
         assert_eq!(server.increment().await.unwrap(), round);
         let crash = tokio::spawn({
             let server = server.clone();
-            async move { server.crash("before the move".into()).await }
+            async move { server.crash("before the transfer".into()).await }
         });
         let (from, to) = if round % 2 == 1 { (&here, &there) } else { (&there, &here) };
         from.transfer(&server.address(), to).await.unwrap();
@@ -538,8 +546,8 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses_changes()
     }
 }
 
-/// A transfer whose last save was refused moved the state before it and said
-/// `Ok`: nine acknowledged changes were gone.
+/// Regression: a transfer whose last save was refused moved the state before it and
+/// returned `Ok`, so that nine acknowledged changes were lost.
 #[tokio::test(start_paused = true)]
 async fn a_transfer_that_cannot_save_unsaved_changes_fails() {
     let storage = FaultyStorage::default();
@@ -579,7 +587,7 @@ async fn a_refused_transfer_leaves_the_server_in_place() {
     target.on_load(Fault::None);
     assert_eq!(server.increment().await.unwrap(), 2);
 
-    // A target that answers too late is given up, and takes nothing later.
+    // A target that answers too late is abandoned, and must not accept the server later.
     let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
     let (waited, deleted, moved) = tokio::join!(
         busy.value_after(50 * SECOND),
@@ -595,7 +603,7 @@ async fn a_refused_transfer_leaves_the_server_in_place() {
 
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
-    busy.stop("it is stored all the same").await.unwrap();
+    busy.stop("the server is stored anyway").await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
     busy.stop_and_delete().await.unwrap();
@@ -608,7 +616,8 @@ async fn a_refused_transfer_leaves_the_server_in_place() {
     assert_eq!(server.increment().await.unwrap(), 5);
 }
 
-/// Who has begun to store it decides: given up then, it would live twice.
+/// Once the target has started to store the server, the transfer must not be cancelled:
+/// the server would exist twice.
 #[tokio::test(start_paused = true)]
 async fn a_transfer_that_is_being_stored_is_not_cancelled() {
     let (here, source, there, target) = pair().await;
@@ -647,8 +656,8 @@ impl Costly {
     }
 }
 
-/// A read never touches the state's stored form, so its cost can't depend on
-/// the state's size; nor does any message touch another server's.
+/// A read never encodes the state, so that its cost cannot depend on the size of the
+/// state. No message accesses another server.
 #[tokio::test]
 async fn the_cost_of_a_read_depends_on_neither_its_state_nor_other_servers() {
     let storage = FaultyStorage::default();
@@ -666,7 +675,7 @@ async fn the_cost_of_a_read_depends_on_neither_its_state_nor_other_servers() {
     assert_eq!(ENCODED.load(Ordering::SeqCst), encoded + 1, "a write encodes its own state once");
 }
 
-/// Generic code can name any server.
+/// Generic code can call the controls of any server.
 #[tokio::test]
 async fn controls_are_available_in_generic_code() {
     async fn delete<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
@@ -679,8 +688,8 @@ async fn controls_are_available_in_generic_code() {
     assert_eq!(server.value().await.unwrap(), 0);
 }
 
-/// A transfer back that was put off waited in the mailbox, and took the only place
-/// there from the message that it was put off for: neither ever came through.
+/// Regression: a postponed transfer back waited in the mailbox and occupied its only
+/// place, which the message before it needed. Neither was ever handled.
 #[tokio::test(start_paused = true)]
 async fn a_postponed_transfer_back_leaves_capacity_for_the_messages_before_it() {
     let open = async || {
@@ -701,8 +710,8 @@ async fn a_postponed_transfer_back_leaves_capacity_for_the_messages_before_it() 
     assert_eq!(here.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
 }
 
-/// A server that is to come back `here` in half a second, when it has handled what
-/// was forwarded; a bump waits for it here.
+/// Returns a server that comes back `here` in half a second, after it has handled the
+/// forwarded messages. Meanwhile a bump waits for it here.
 async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), CallError>>) {
     let (here, _, there, _) = pair().await;
     let counter = here.at::<Counter>("a", ());
@@ -755,7 +764,7 @@ async fn a_server_stays_if_the_target_of_its_transfer_back_ends() {
     }
 }
 
-/// Else it would be stored where nothing runs any more.
+/// Otherwise the server would be stored in a runtime that no longer runs.
 #[tokio::test(start_paused = true)]
 async fn a_server_stays_if_the_target_of_its_transfer_ends() {
     let (here, source, there, target) = pair().await;
@@ -786,7 +795,8 @@ async fn a_server_can_be_transferred_from_a_runtime_that_is_shutting_down() {
     here.shutdown(SECOND).await.unwrap();
 }
 
-/// A copy that could not be deleted kept its server from ever coming back.
+/// Regression: a copy that could not be deleted prevented its server from ever coming
+/// back.
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_cannot_be_deleted_is_reported_and_replaced_by_its_server() {
     let (here, source, there, _) = pair().await;
@@ -796,7 +806,7 @@ async fn a_copy_that_cannot_be_deleted_is_reported_and_replaced_by_its_server() 
     let error = here.transfer(&counter.address(), &there).await.unwrap_err();
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
     assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
-    assert_eq!(counter.increment().await.unwrap(), 3, "it has moved");
+    assert_eq!(counter.increment().await.unwrap(), 3, "the server was transferred");
     assert!(source.states.get(&id()).is_some(), "a copy is left");
     there.transfer(&counter.address(), &here).await.unwrap();
     counter.kill();

@@ -1,5 +1,5 @@
-//! Panics, failing stores, states that can't be read: what is kept, and what
-//! callers are told.
+//! Panics, storage errors and undecodable states: the state that is kept, and the errors
+//! that callers get.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
     assert_eq!(server.increment().await.unwrap(), 2);
 }
 
-/// The library that came before lost the update in 999 of 1000 trials.
+/// A predecessor of this library lost the update in 999 of 1000 trials.
 #[tokio::test]
 async fn an_update_is_kept_when_the_next_message_panics() {
     let runtime = Runtime::in_memory().await.unwrap();
     for n in 0..1000 {
         let server = runtime.at::<Counter>(n.to_string(), ());
-        // No answer is waited for between the two.
+        // Both messages are queued without waiting for a reply.
         server.bump().await.unwrap();
         server.crash("next".into()).await.unwrap_err();
         assert_eq!(server.value().await.unwrap(), 1, "round {n}");
@@ -81,7 +81,7 @@ async fn state_survives_crash_after_crash() {
     assert_eq!(server.value().await.unwrap(), 1000);
 }
 
-/// An update, then each way to go; a killed process has tests of its own.
+/// An update, then each kind of end. The tests of killed processes are separate.
 #[tokio::test(start_paused = true)]
 async fn state_survives_each_kind_of_end() {
     let storage = FaultyStorage::default();
@@ -108,7 +108,7 @@ async fn state_survives_each_kind_of_end() {
     assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), expected);
 }
 
-/// The tokio runtime that runs the servers goes away under them.
+/// The tokio runtime that runs the servers is dropped.
 #[test]
 fn state_survives_the_end_of_its_tokio_runtime() {
     let storage = MemoryStorage::new();
@@ -137,7 +137,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.start::<Counter>("a", ()).await.unwrap();
-    assert_eq!(storage.writes(), 1, "the first life");
+    assert_eq!(storage.writes(), 1, "the creation of the server");
     for _ in 0..100 {
         server.value().await.unwrap();
         server.touch().await.unwrap();
@@ -163,9 +163,9 @@ async fn a_refused_write_is_an_error_and_rolls_back_the_state() {
         let error = server.increment().await.unwrap_err();
         assert!(matches!(error, CallError::Storage { .. }), "{error}");
         assert!(std::error::Error::source(&error).is_some());
-        assert_eq!(server.value().await.unwrap(), 1, "memory equals the store");
+        assert_eq!(server.value().await.unwrap(), 1, "the state in memory equals the stored one");
         storage.on_commit(Fault::None);
-        assert_eq!(server.increment().await.unwrap(), 2, "as soon as the store works again");
+        assert_eq!(server.increment().await.unwrap(), 2, "once the storage works again");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_write_reported_as_failed_but_done_becomes_the_state() {
     assert_eq!(server.value().await.unwrap(), 2);
 }
 
-/// Messages handled on top of a change whose commit fails fail with it.
+/// Messages that were handled after a change whose commit fails must fail with it.
 #[tokio::test(start_paused = true)]
 async fn messages_that_saw_a_failed_change_fail_with_it() {
     let storage = FaultyStorage::default();
@@ -207,8 +207,8 @@ async fn messages_that_saw_a_failed_change_fail_with_it() {
     assert_eq!(server.value().await.unwrap(), 2);
 }
 
-/// The output gate: an answer leaves after the commits that it depends on,
-/// reads included.
+/// The output gate: a reply, also one to a read, is sent after the commits that it
+/// depends on.
 #[tokio::test(start_paused = true)]
 async fn no_reply_is_sent_before_the_commits_that_it_depends_on() {
     let storage = FaultyStorage::default();
@@ -228,17 +228,21 @@ async fn no_reply_is_sent_before_the_commits_that_it_depends_on() {
     for call in [false, true, false, false, true].map(call) {
         answers.push(call.await.unwrap());
     }
-    // The first commit takes a second; the two changes that were made
-    // meanwhile share the next.
+    // The first commit takes a second. The two changes that are made meanwhile share the next
+    // one.
     let after = |seconds| seconds * SECOND;
     assert_eq!(
         answers,
         [(2, after(1)), (2, after(1)), (3, after(2)), (4, after(2)), (4, after(2))]
     );
-    assert_eq!(storage.writes(), 4, "the first life, the first change, and two commits for four");
+    assert_eq!(
+        storage.writes(),
+        4,
+        "one commit each for the creation and the first change, two for the other four"
+    );
 }
 
-/// A long handler does not keep back the answer of the message before it.
+/// A long handler does not delay the reply of the message before it.
 #[tokio::test(start_paused = true)]
 async fn a_reply_is_sent_while_a_later_handler_waits() {
     let storage = FaultyStorage::default();
@@ -290,7 +294,9 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     put(1, 1, bytes).await;
     for _ in 0..5 {
         let error = server.count().await.unwrap_err().to_string();
-        for word in [r#"Inventory "ada""#, "version 1", "`items[1].name`", "left as it is"] {
+        for word in
+            [r#"Inventory "ada""#, "version 1", "`items[1].name`", "the record is unchanged"]
+        {
             assert!(error.contains(word), "{word} is missing: {error}");
         }
     }
@@ -316,14 +322,14 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     }
 
     put(1, 1, b"\x81\xa5items\x90").await;
-    assert_eq!(server.count().await.unwrap(), 0, "mended from outside, and the server works");
+    assert_eq!(server.count().await.unwrap(), 0, "the server works once the record is repaired");
     put(1, 1, b"").await;
     server.kill();
     server.stop_and_delete().await.unwrap();
     assert_eq!(server.count().await.unwrap(), 0, "or deleted");
 }
 
-/// Holds things.
+/// Holds a list of items.
 #[derive(Default, Serialize, Deserialize)]
 struct Inventory {
     items: Vec<Item>,
@@ -341,8 +347,8 @@ impl Inventory {
     }
 }
 
-/// Three programs in a row: a field added, one removed, all reordered; then a
-/// new version with a migration.
+/// Three versions of a program: one adds, removes and reorders fields, and one has a new
+/// version number and a migration.
 #[tokio::test]
 async fn state_survives_a_change_of_its_type() {
     let storage = MemoryStorage::new();
@@ -361,7 +367,7 @@ async fn state_survives_a_change_of_its_type() {
     assert_eq!(storage.get(&ServerId::new("profile", "ada")).unwrap().version, 1);
     server.grow().await.unwrap();
     let record = storage.get(&ServerId::new("profile", "ada")).unwrap();
-    assert_eq!(record.version, 2, "stored in the new shape at the next change");
+    assert_eq!(record.version, 2, "the next change stores the new version");
 
     let runtime = open().await.unwrap();
     assert_eq!(runtime.at::<third::Profile>("ada", ()).get().await.unwrap(), "37 countess");
@@ -455,8 +461,8 @@ async fn a_state_that_cannot_be_encoded_is_an_error_and_is_rolled_back() {
     assert_eq!(server.get().await.unwrap(), 1);
 }
 
-/// Under a weaker level the stop is the first to encode the state; it said `Ok`
-/// and the changes were gone.
+/// Regression: under a weaker level the stop is the first to encode the state. The stop
+/// returned `Ok` although that failed, and the changes were lost.
 #[tokio::test]
 async fn a_stop_that_cannot_encode_its_state_fails() {
     let runtime = Runtime::builder()
@@ -470,7 +476,7 @@ async fn a_stop_that_cannot_encode_its_state_fails() {
     assert!(stopped.is_err(), "{stopped:?}");
 }
 
-/// Can't be stored at 13, and panics at 666.
+/// Cannot be encoded at 13, and panics at 666.
 #[derive(Default, Deserialize)]
 struct Picky(u64);
 
@@ -501,7 +507,7 @@ async fn over_the_restart_limit_a_server_fails_at_once_and_others_do_not() {
     let server = runtime.at::<Probe>("limit", 1);
     let bystander = runtime.at::<Probe>("bystander", 2);
     bystander.seed().await.unwrap();
-    // The default: 3 within 5 s.
+    // The default limit is 3 crashes within 5 s.
     for _ in 0..3 {
         assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
         assert_eq!(server.seed().await.unwrap(), 1);
@@ -519,7 +525,7 @@ async fn over_the_restart_limit_a_server_fails_at_once_and_others_do_not() {
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert_eq!(bystander.seed().await.unwrap(), 2);
     assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 1);
-    // It stays failed, also for clients that come later.
+    // The server stays failed for new clients.
     drop(server);
     tokio::time::sleep(3600 * SECOND).await;
     let server = runtime.at::<Probe>("limit", 1);
@@ -559,14 +565,14 @@ async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
         }
     }
     server.stop_and_delete().await.unwrap();
-    assert_eq!(server.value().await.unwrap(), 0, "a delete mends it too");
+    assert_eq!(server.value().await.unwrap(), 0, "a delete repairs it too");
 }
 
 #[tokio::test(start_paused = true)]
 async fn crashes_outside_the_window_do_not_count() {
     let runtime = Runtime::in_memory().await.unwrap();
     for _ in 0..20 {
-        // A client of its own each time: the count is the server's.
+        // Each call uses a new client: the crashes are counted per server.
         let server = runtime.at::<Probe>("slow-crashes", 1);
         assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
         drop(server);
@@ -580,8 +586,8 @@ async fn crashes_outside_the_window_do_not_count() {
     assert!(matches!(server.crash().await, Err(CallError::RestartLimit { .. })));
 }
 
-/// The crashes were forgotten after the window of the type, though the client
-/// had asked for a longer one.
+/// Regression: crashes expired after the window of the server type, although the client
+/// had asked for a longer window.
 #[tokio::test(start_paused = true)]
 async fn the_restart_window_of_a_client_applies() {
     let runtime = Runtime::builder()
@@ -641,7 +647,7 @@ async fn a_panic_in_a_hook_counts_as_a_crash() {
     );
 }
 
-/// Panics at the start of a later life.
+/// Panics in `started` of a later activation.
 #[derive(Default, Serialize, Deserialize)]
 struct Fragile {
     fragile: bool,
@@ -669,7 +675,7 @@ async fn changes_of_started_are_stored_before_the_first_reply() {
     }
 }
 
-/// Counts its lives.
+/// Counts its activations.
 #[derive(Default, Serialize, Deserialize)]
 struct Cat {
     lives: u32,

@@ -104,7 +104,11 @@ fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
     let (mut random, mut changes) = (Random::new(9), 0);
     for round in 0..rounds {
         let mut writer = Writer::spawn(&path, level);
-        assert_eq!(writer.line(), "open\n", "round {round}: a killed holder's lock is free");
+        assert_eq!(
+            writer.line(),
+            "open\n",
+            "round {round}: the lock of a killed holder is released"
+        );
         // The pipe buffers the child's output, or makes the child wait.
         let moment = Instant::now() + Duration::from_micros(random.number() % 60_000);
         while Instant::now() < moment {
@@ -129,7 +133,7 @@ async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, unheard: u6
     for (key, last) in acknowledged {
         let server = runtime.find::<Twins>(&**key).await.unwrap();
         let (first, second) = server.both().await.unwrap();
-        assert_eq!(first, second, "round {round}, {key}: half a change");
+        assert_eq!(first, second, "round {round}, {key}: a partial change");
         assert!(first >= *last, "round {round}, {key}: {last} was acknowledged, {first} is stored");
         assert!(first <= *last + unheard, "round {round}, {key}: {first} out of {last}");
         *last = first;
@@ -150,7 +154,7 @@ async fn a_second_process_is_refused_until_the_first_is_killed() {
     assert!(error.to_string().contains("held.db is in use by process"), "{error}");
 
     let mut second = Writer::spawn(&path, None);
-    assert!(second.line().contains(&expected), "a process is told as well");
+    assert!(second.line().contains(&expected), "the refused process names the holder");
     second.child.wait().unwrap();
 
     holder.kill();

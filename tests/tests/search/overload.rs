@@ -135,7 +135,7 @@ async fn calls_over_capacity_are_refused_by_their_deadline() {
     assert!(all.refused > 1_000, "{}", all.refused);
 
     tokio::time::sleep(SECOND).await;
-    assert_eq!(Arc::strong_count(&parcel), 1, "nothing waits any more");
+    assert_eq!(Arc::strong_count(&parcel), 1, "no message is left");
     let taken = office.taken().await.unwrap();
     let possible = all.answered..=all.answered + all.refused;
     assert!(possible.contains(&taken), "{taken} of {possible:?}");

@@ -135,7 +135,7 @@ fn rings_once(request: Request, nth: usize, fault: Fault, lasts: bool) -> bool {
         let rung = runtime.at::<Alarm>("a", ()).rung().await.unwrap();
         assert!(
             rung == 1 || rung == 0 && !is_set,
-            "{request:?} {nth} {fault:?} lasts: {lasts}: rang {rung} times, set: {is_set}"
+            "{request:?} {nth} {fault:?} lasts: {lasts}: fired {rung} times, set: {is_set}"
         );
         runtime.shutdown(SECOND).await.unwrap();
         failed > 0
@@ -149,7 +149,7 @@ fn a_reminder_fires_once_whichever_request_fails() {
         for (fault, lasts) in FAULTS.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
             let failed =
                 (1..1_000).take_while(|nth| rings_once(request, *nth, fault, lasts)).count();
-            assert!(failed >= 1, "{request:?} {fault:?} is never met");
+            assert!(failed >= 1, "{request:?} {fault:?} never takes effect");
             faults += failed;
         }
     }
