@@ -1,11 +1,11 @@
-//! A persistent value, shared by tasks, without a server of one's own.
+//! A persistent value that several tasks share, without writing a server.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use persistent_runtime::{Agent, AgentState, Runtime};
 use serde::{Deserialize, Serialize};
 
-/// Words and how often they occur.
+/// Words and the number of their occurrences.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Words(BTreeMap<String, u32>);
 
@@ -31,14 +31,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for task in tasks.collect::<Vec<_>>() {
         task.await??;
     }
-    // A kill of the process would lose nothing either.
+    // Each reply is a commit receipt, so a kill of the process would lose nothing either.
     drop(runtime);
 
     let runtime = Runtime::open(&path).await?;
     let words = runtime.find::<Agent<Words>>("text").await?;
     let dogs = words.get_with(|words| words.0.get("dog").copied()).await?;
     let first = words.get_and_update(|words| words.0.pop_first()).await?;
-    println!("dog: {dogs:?}, taken out: {first:?}, left: {}", words.get().await?.0.len());
+    println!("dog: {dogs:?}, removed: {first:?}, remaining: {}", words.get().await?.0.len());
     runtime.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }

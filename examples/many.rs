@@ -1,5 +1,5 @@
-//! 100,000 servers on disk, a few of them in memory: idle ones leave, and come
-//! back at the next call.
+//! 100,000 servers on disk, of which a few are in memory: idle servers leave memory and
+//! come back at the next call.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ impl Meter {
         self.reading
     }
 
-    /// The reading.
+    /// Returns the reading.
     pub fn reading(&self) -> u64 {
         self.reading
     }
@@ -69,8 +69,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     })
     .await?;
-    println!("all of them revived and read in {:.1?}", begin.elapsed());
-    assert_eq!(sum.load(RELAXED), (0..SERVERS).sum(), "every reading is there");
+    println!("all of them loaded and read in {:.1?}", begin.elapsed());
+    assert_eq!(sum.load(RELAXED), (0..SERVERS).sum(), "every reading is correct");
 
     watch.abort();
     println!("at most {} were in memory at once", most_live.load(RELAXED));
@@ -88,12 +88,12 @@ async fn each<F: Future<Output = Result<(), CallError>> + Send + 'static>(
         if tasks.len() == CALLERS
             && let Some(done) = tasks.join_next().await
         {
-            done.expect("nothing panics here")?;
+            done.expect("no task panics")?;
         }
         tasks.spawn(work(runtime.at::<Meter>(n.to_string(), ()), n));
     }
     while let Some(done) = tasks.join_next().await {
-        done.expect("nothing panics here")?;
+        done.expect("no task panics")?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! A durable timer: set by one process, which dies, and fired in the next one.
+//! A durable timer that one process sets and the next one handles.
 //!
-//! The first run sets a reminder and kills itself; the second run, a moment
-//! later, is woken by it.
+//! The first run sets a reminder and kills itself. The second run starts a moment later
+//! and handles the reminder.
 
 use std::{
     process::Command,
@@ -19,7 +19,7 @@ struct Kettle {
 
 #[persistent_server(idle_timeout = "200ms")]
 impl Kettle {
-    /// Switches the kettle on. The reminder is stored in the same commit.
+    /// Switches the kettle on. The reminder is stored in the same commit as the state.
     pub fn boil(&mut self, wait: Duration, context: &Context<Self>) {
         self.on = true;
         context.remind("boiled", wait, KettleMessage::Whistle);
@@ -32,19 +32,19 @@ impl Kettle {
         println!("{}: the water boils", context.key());
     }
 
-    /// How often it has whistled.
+    /// Returns the number of times that the kettle has whistled.
     pub fn whistles(&self) -> u32 {
         self.whistles
     }
 
-    /// When it will be done.
+    /// Returns the time at which the water will be boiling.
     pub fn done_at(&self, context: &Context<Self>) -> Option<SystemTime> {
         let (_, due) = context.reminders().into_iter().next()?;
         self.on.then_some(due)
     }
 }
 
-/// What the first process is told to do.
+/// The argument of the first process.
 const FIRST: &str = "--first";
 
 #[tokio::main]
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         kettle.boil(Duration::from_millis(500)).await?;
         let due = kettle.done_at().await?.ok_or("no reminder")?;
         let wait = due.duration_since(SystemTime::now())?;
-        println!("kitchen: on, to boil in {wait:.0?}; the process aborts now");
+        println!("kitchen: on, boils in {wait:.0?}; the process aborts now");
         std::process::abort();
     }
 
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let first = Command::new(std::env::current_exe()?).arg(FIRST).arg(&path).status()?;
     println!("the first process ended by {first}");
 
-    // Registered, so that its reminders fire without anybody asking for a kettle.
+    // A registered type handles its due reminders without any call to one of its servers.
     let runtime = Runtime::builder().register::<Kettle>().open(&path).await?;
     println!("{} kettles in memory", runtime.count::<Kettle>().await?.live);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,5 +1,5 @@
-//! A server that reads a stream: each item is a message, each result is stored,
-//! and a full mailbox holds the stream back.
+//! A server that reads a stream: each item is a message, each result is stored, and a
+//! full mailbox slows the stream down.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ struct Station {
 
 #[persistent_server(mailbox = 16, persist = every("100ms"))]
 impl Station {
-    /// Begins to read a thermometer.
+    /// Starts to read a thermometer.
     pub fn connect(&mut self, measurements: u32, context: &Context<Self>) {
         let thermometer = stream::iter(0..measurements)
             .map(|n| StationMessage::Measure { degrees: 20.0 + f64::from(n % 10) })
@@ -47,7 +47,7 @@ impl Station {
         self.sum / self.count as f64
     }
 
-    /// The mean, once the thermometer is done: a reply for later.
+    /// Sends the mean when the thermometer is done: a deferred reply.
     pub fn mean(&mut self, reply: Reply<f64>) {
         if self.reading {
             self.waiting.push(reply);

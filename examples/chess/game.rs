@@ -6,7 +6,7 @@ use cozy_chess::{Board, util::parse_san_move};
 use persistent_runtime::persistent_server;
 use serde::{Deserialize, Serialize};
 
-/// The state of one game. All of it is stored, and it is all that is stored.
+/// The state of one game. All of it is stored, and nothing else is.
 #[derive(Serialize, Deserialize)]
 pub struct Game {
     white: String,
@@ -14,29 +14,29 @@ pub struct Game {
     event: String,
     /// The moves so far, in standard algebraic notation.
     moves: Vec<String>,
-    /// The position after them. `Board` knows nothing of serde, but it prints
-    /// and parses FEN, so that is its stored form.
+    /// The position after these moves. `Board` does not implement serde's traits, but it
+    /// prints and parses FEN, so the stored form is FEN.
     #[serde(with = "fen")]
     board: Board,
 }
 
-// Thousands of games are stored, few are being played: a game leaves memory
-// soon after its last move and comes back with the next call. Real players
-// think longer; these take less than a millisecond.
+// Thousands of games are stored and few are being played. A game leaves memory soon after
+// its last move and comes back with the next call. A human player would need a longer
+// timeout: the players here take less than a millisecond per move.
 #[persistent_server(idle_timeout = "20ms")]
 impl Game {
-    /// Sets the pieces up, in the first life of the game only.
+    /// Sets up the pieces. Runs only if no game is stored under the key.
     #[init]
     fn new(white: String, black: String, event: String) -> Self {
         Self { white, black, event, moves: Vec::new(), board: Board::default() }
     }
 
-    /// Plays one half-move and returns how many there are now.
+    /// Plays one half-move and returns the number of half-moves so far.
     ///
     /// # Errors
-    /// If the move is illegal; the game stays as it is.
+    /// If the move is illegal. The game is left unchanged.
     pub fn play(&mut self, san: String) -> Result<usize, IllegalMove> {
-        // `parse_san_move` finds legal moves only, so `play` can't panic.
+        // `parse_san_move` returns legal moves only, so `play` cannot panic.
         match parse_san_move(&self.board, &san) {
             Ok(legal) => self.board.play(legal),
             Err(_) => return Err(IllegalMove { san, fen: self.fen() }),
@@ -45,26 +45,27 @@ impl Game {
         Ok(self.moves.len())
     }
 
-    /// The moves so far.
+    /// Returns the moves so far.
     #[must_use]
     pub fn moves(&self) -> Vec<String> {
         self.moves.clone()
     }
 
-    /// The position in Forsyth-Edwards notation.
+    /// Returns the position in Forsyth-Edwards notation.
     #[must_use]
     pub fn fen(&self) -> String {
         self.board.to_string()
     }
 
-    /// Who plays whom, and where.
+    /// Returns the names of the players and the event.
     #[must_use]
     pub fn title(&self) -> String {
         format!("{} against {}, {}", self.white, self.black, self.event)
     }
 }
 
-/// A move that the rules forbid. It travels back to the caller, so it is serde.
+/// A move that the rules forbid. Implements serde's traits because it is sent back to the
+/// caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct IllegalMove {
     san: String,
@@ -79,7 +80,7 @@ impl fmt::Display for IllegalMove {
 
 impl Error for IllegalMove {}
 
-/// How serde writes and reads a `Board`.
+/// The serialized form of a `Board`.
 mod fen {
     use cozy_chess::Board;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

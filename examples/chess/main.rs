@@ -1,20 +1,20 @@
-//! Real games of chess, one persistent server each, killed in the middle.
+//! Plays recorded games of chess, one persistent server per game, and kills itself in mid-game.
 //!
 //! ```text
 //! cargo run --release --example chess [database]
 //! ```
 //!
-//! 1. A *player* (this program, run again as a process of its own) plays
-//!    thousands of games at once, a few of them famous ones from `games.pgn`.
-//! 2. In mid-game it is killed with SIGKILL.
-//! 3. A second player opens the same database and plays on: each game's server
-//!    knows where it was.
-//! 4. A third process, this one, compares all games with a replay of the record
-//!    that knows nothing of servers, and shows them.
+//! 1. A *player* (this program, run again as a child process) plays thousands of games at
+//!    the same time, a few of them famous ones from `games.pgn`.
+//! 2. In mid-game the player is killed with SIGKILL.
+//! 3. A second player opens the same database and continues. Each game's server resumes from
+//!    its stored state.
+//! 4. A third process, this one, compares all games with a replay that uses no servers, and
+//!    prints the famous ones.
 //!
-//! Read `game.rs` first: it is the server, and all of the persistence.
+//! Read `game.rs` first: it is the server, including all of its persistence.
 
-// Public like the server's methods, which are what clients may call.
+// Public, like the server's methods, which clients may call.
 pub mod game;
 mod pgn;
 mod player;
@@ -33,11 +33,11 @@ use transcript::Transcript;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// The first argument of a player.
+/// The first argument of a player process.
 const PLAYER: &str = "--player";
 
-/// How many half-moves the first player acknowledges before it is killed: few
-/// enough that most of the famous games are under way.
+/// The number of half-moves that the first player acknowledges before it is killed: few
+/// enough that most of the famous games are still in progress.
 const KILL_AFTER: usize = 4_000;
 
 fn main() -> ExitCode {
@@ -76,7 +76,7 @@ fn exhibit(database: &Path, program: &[Fixture]) -> Result<(), Failure> {
         first.end
     );
     if first.end.success() {
-        println!("            Earlier runs had left too little to play for a kill in the middle.");
+        println!("            Earlier runs left too few moves for a kill in mid-game.");
     }
     let second = transcript::run_player(database, None)?;
     let unreceipted = transcript::check_resumed(program, &first, &second)?;
@@ -91,7 +91,7 @@ fn exhibit(database: &Path, program: &[Fixture]) -> Result<(), Failure> {
     verify(database, program, &first, &second)
 }
 
-/// Opens the database for the third time and looks at each game.
+/// Opens the database for the third time and checks each game.
 #[tokio::main]
 async fn verify(
     database: &Path,
@@ -102,7 +102,7 @@ async fn verify(
     let runtime = Runtime::open(database).await?;
     for (number, fixture) in program.iter().enumerate() {
         let Fixture { key, record, plies, positions } = fixture;
-        // `find` creates nothing: a game that is gone is an error here.
+        // `find` creates nothing: a missing game is an error here.
         let game = runtime.find::<Game>(key.as_str()).await?;
         let expected = &positions[*plies];
         let fen = game.fen().await?;
@@ -129,7 +129,10 @@ async fn verify(
         }
         time::sleep(Duration::from_millis(5)).await;
     }
-    println!("Now none is: the last one left {:.0?} after its last call.", start.elapsed());
+    println!(
+        "Now none is in memory: the last one was unloaded {:.0?} after its last call.",
+        start.elapsed()
+    );
     runtime.shutdown(Duration::from_secs(10)).await?;
     Ok(())
 }
@@ -138,7 +141,7 @@ async fn refuse_illegal_move(runtime: &Runtime, fixture: &Fixture) -> Result<(),
     let game = runtime.find::<Game>(fixture.key.as_str()).await?;
     let before = game.fen().await?;
     let Err(refusal) = game.play("Kd5".to_owned()).await? else {
-        return Err("a server took an illegal move".into());
+        return Err("a server accepted an illegal move".into());
     };
     println!("An illegal move is refused ({}):\n  {refusal}", game.title().await?);
     if game.fen().await? != before {

@@ -1,10 +1,10 @@
-//! Reads games in Portable Game Notation: tags, moves, comments, annotation
-//! glyphs and results. No variations, and no chess: whether a move is legal is
-//! for the [`program`](crate::program) and the server to say.
+//! Reads games in Portable Game Notation: tags, moves, comments, annotation glyphs and
+//! results, but no variations. The parser knows no rules of chess: the
+//! [`program`](crate::program) and the server decide whether a move is legal.
 
 use std::{error::Error, fmt};
 
-/// One game as the file has it.
+/// One game as recorded in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     tags: Vec<(String, String)>,
@@ -13,13 +13,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The value of a tag; `?`, the notation's own word for unknown, if the
-    /// file has none.
+    /// Returns the value of a tag, or `?` (the notation's symbol for unknown) if the tag is
+    /// missing.
     pub(crate) fn tag(&self, name: &str) -> &str {
         self.tags.iter().find(|(tag, _)| tag == name).map_or("?", |(_, value)| value)
     }
 
-    /// The player of a tag as people say the name: `Adolf Anderssen` for
+    /// Returns the player of a tag with the first name first: `Adolf Anderssen` for
     /// `Anderssen, Adolf`.
     pub(crate) fn player(&self, tag: &str) -> String {
         match self.tag(tag).split_once(", ") {
@@ -28,13 +28,13 @@ impl Record {
         }
     }
 
-    /// The year of the `Date` tag.
+    /// Returns the year of the `Date` tag.
     pub(crate) fn year(&self) -> &str {
         self.tag("Date").split('.').next().unwrap_or("?")
     }
 }
 
-/// What is wrong with a file, and where.
+/// A syntax error in a file, with its line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PgnError {
     line: usize,
@@ -49,11 +49,11 @@ impl fmt::Display for PgnError {
 
 impl Error for PgnError {}
 
-/// All games of a file, in its order.
+/// Parses all games of a file, in order.
 ///
 /// # Errors
-/// If a token is none of the notation's, or a game does not end with the
-/// result that its `Result` tag announces.
+/// If a token is not part of the notation, or a game does not end with the result that
+/// its `Result` tag announces.
 pub(crate) fn parse(text: &str) -> Result<Vec<Record>, PgnError> {
     let mut reader = Reader { text, rest: text };
     let mut games = Vec::new();
@@ -93,7 +93,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next token; comments, glyphs and move numbers are none.
+    /// Returns the next token. Skips comments, glyphs and move numbers.
     fn token(&mut self) -> Result<Option<Token<'a>>, PgnError> {
         loop {
             self.rest = self.rest.trim_start();
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `[Name "Value"]`, one to a line.
+    /// Parses `[Name "Value"]`, one per line.
     fn tag(&mut self) -> Result<Token<'a>, PgnError> {
         let line = self.rest.lines().next().unwrap_or_default();
         let (name, value) = line
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         if matches!(word, "1-0" | "0-1" | "1/2-1/2" | "*") {
             return Some(Token::Result(word));
         }
-        // `12.` and `12...` may stand alone or stick to the move.
+        // `12.` and `12...` may be separate words or prefixes of the move.
         let unnumbered = word.trim_start_matches(|c: char| c.is_ascii_digit());
         let san = match unnumbered.strip_prefix('.') {
             Some(rest) => rest.trim_start_matches('.'),
@@ -164,7 +164,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn comments_glyphs_and_numbers_are_no_moves() {
+    fn comments_glyphs_and_numbers_are_not_moves() {
         let text = "; a file\n[White \"The \\\"Turk\\\"\"]\n[Result \"*\"]\n\n\
                     1.e4! {best} e5 $6 2. Nf3 ; developing\n2... Nc6 *\n";
         let games = parse(text).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_where_and_what() {
+    fn an_error_says_where_it_is_and_what_it_found() {
         for (text, message) in [
             ("[Result \"1-0\"]\n\n1. e4 0-1", "line 3: the moves end `0-1`, the tag says `1-0`"),
             ("1. e4\n{ endless", "line 2: this comment has no `}`"),

@@ -1,12 +1,11 @@
-//! The player: a process that plays all games at once and may be killed at any
-//! moment.
+//! A process that plays all games concurrently and may be killed at any moment.
 //!
-//! It tells its parent what happens in lines of text:
+//! It reports to its parent in lines of text:
 //!
 //! ```text
-//! found 12 31 r1b1k2r/… w kq - 0 16    game 12 was stored with 31 half-moves, this position
-//! acknowledged 12 32                   its server has committed the 32nd
-//! live 512                             so many games were in memory, more than before
+//! found 12 31 r1b1k2r/… w kq - 0 16    game 12 was stored with 31 half-moves and this position
+//! acknowledged 12 32                   its server has committed the 32nd half-move
+//! live 512                             512 games are in memory, a new maximum
 //! ```
 
 use std::{
@@ -26,14 +25,14 @@ use crate::{
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How many games are played at the same time. Their moves share commits, so
-/// this many take hardly longer than one.
+/// The number of games played concurrently. Their moves share commits, so that many games
+/// take hardly longer than one.
 const BOARDS: usize = 256;
 
-/// Plays each game of the program to its end, from wherever the store has it.
+/// Plays each game of the program to its end, from the position that is stored.
 ///
 /// # Errors
-/// If the database can't be opened, or if any move fails.
+/// If the database cannot be opened, or if any move fails.
 #[tokio::main]
 pub(crate) async fn play(database: &Path, program: Vec<Fixture>) -> Result<(), Failure> {
     let runtime = Runtime::open(database).await?;
@@ -55,8 +54,8 @@ async fn play_all(runtime: &Runtime, program: Vec<Fixture>) -> Result<(), Failur
         }
         let record = &fixture.record;
         let init = (record.player("White"), record.player("Black"), record.tag("Event").to_owned());
-        // No I/O yet: the server starts with its first message, from the store
-        // if it is there, or else from these arguments.
+        // No I/O yet: the server starts with its first message, from the stored state if there is
+        // one, or else from these arguments.
         let game = runtime.at::<Game>(fixture.key.as_str(), init);
         boards.spawn(play_out(game, number, fixture));
     }
@@ -70,16 +69,16 @@ async fn play_out(game: GameClient, number: usize, fixture: Fixture) -> Result<(
     let stored = game.moves().await?.len();
     writeln!(stdout(), "found {number} {stored} {}", game.fen().await?)?;
     for san in fixture.record.moves.iter().take(fixture.plies).skip(stored) {
-        // The outer error is the runtime's, the inner one the referee's.
+        // The outer error is the runtime's, the inner one is the method's.
         let ply = game.play(san.clone()).await??;
-        // The reply is a commit receipt, so this line is true whatever happens
-        // to this process next.
+        // The reply is a commit receipt, so the printed line stays true even if this process dies
+        // next.
         writeln!(stdout(), "acknowledged {number} {ply}")?;
     }
     Ok(())
 }
 
-/// Reports each new maximum of the games in memory, for ever.
+/// Reports each new maximum of the number of games in memory. Never returns.
 async fn count_live(runtime: &Runtime) -> Result<(), Failure> {
     let mut highest = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Which games are played, and what must come of them.
+//! The games to be played, and the positions that they must reach.
 
 use std::{error::Error, sync::Arc};
 
@@ -6,35 +6,36 @@ use cozy_chess::{Board, GameStatus, util::parse_san_move};
 
 use crate::pgn::{self, Record};
 
-/// How many games there are beside the famous ones.
+/// The number of games in addition to the famous ones.
 const OPENINGS: usize = 5_000;
 
 /// One game to be played.
 #[derive(Clone)]
 pub(crate) struct Fixture {
-    /// The key of its server.
+    /// The key of the server.
     pub(crate) key: String,
-    /// Where its moves come from.
+    /// The source of the moves.
     pub(crate) record: Arc<Record>,
-    /// How many half-moves of them are played.
+    /// The number of half-moves to play.
     pub(crate) plies: usize,
-    /// The position after each half-move, the initial one first: played by
-    /// plain `cozy-chess`, with no server involved, for the servers to match.
+    /// The position after each half-move, starting with the initial one. Computed with
+    /// `cozy-chess` alone, without a server, as the reference for the servers.
     pub(crate) positions: Arc<[Board]>,
 }
 
 impl Fixture {
-    /// Whether this is a whole game and not just its opening.
+    /// Returns true for a whole game, false for an opening.
     pub(crate) fn is_famous(&self) -> bool {
         self.plies == self.record.moves.len()
     }
 }
 
-/// The famous games, played to their ends, and thousands that follow one of
-/// them through its opening. Each process of the example computes the same.
+/// Returns the famous games, played to their ends, and thousands of games that each
+/// follow one of them through its opening. Each process of the example computes the same
+/// list.
 ///
 /// # Errors
-/// If the file of games is malformed or has an illegal move.
+/// If the file of games is malformed or contains an illegal move.
 pub(crate) fn program() -> Result<Vec<Fixture>, Box<dyn Error + Send + Sync>> {
     let mut games = Vec::new();
     for record in pgn::parse(include_str!("games.pgn"))? {
@@ -52,10 +53,10 @@ pub(crate) fn program() -> Result<Vec<Fixture>, Box<dyn Error + Send + Sync>> {
     Ok(games)
 }
 
-/// The position after each half-move.
+/// Returns the position after each half-move.
 ///
-/// A move must be legal, and must be written with `+` or `#` exactly where it
-/// gives check or mate: so whoever wrote it down had the same position.
+/// Each move must be legal, and must be written with `+` or `#` exactly if it gives check
+/// or mate. This shows that the author of the record had the same position.
 fn replay(record: &Record) -> Result<Vec<Board>, String> {
     let mut positions = vec![Board::default()];
     for (ply, san) in record.moves.iter().enumerate() {
@@ -68,15 +69,15 @@ fn replay(record: &Record) -> Result<Vec<Board>, String> {
         let mate = board.status() == GameStatus::Won;
         let check = !board.checkers().is_empty() && !mate;
         if (san.ends_with('+'), san.ends_with('#')) != (check, mate) {
-            return Err(wrong("has a wrong sign for check or mate"));
+            return Err(wrong("has a wrong mark for check or mate"));
         }
         positions.push(board);
     }
     Ok(positions)
 }
 
-/// The half-move that follows `ply` others, as players write it: `7. Nd5#`,
-/// `7... Ke7`.
+/// Formats the half-move that follows `ply` others as players write it: `7. Nd5#`, `7...
+/// Ke7`.
 pub(crate) fn numbered(ply: usize, san: &str) -> String {
     let dots = if ply.is_multiple_of(2) { "." } else { "..." };
     format!("{}{dots} {san}", ply / 2 + 1)
@@ -88,7 +89,7 @@ mod tests {
 
     use super::program;
 
-    /// `program` itself refuses an illegal move.
+    /// `program` itself rejects illegal moves.
     #[test]
     fn the_famous_mates_are_mates() {
         let program = program().unwrap();

@@ -1,4 +1,4 @@
-//! What a game looks like on paper.
+//! Prints games as text.
 
 use cozy_chess::{Board, Color, File, GameStatus, Piece, Rank, Square};
 
@@ -7,8 +7,8 @@ use crate::{
     program::{Fixture, numbered},
 };
 
-/// A game in eight lines: the board, and beside it who played, how it ended,
-/// and what the kill did to it.
+/// Prints a game in eight lines: the board, and beside it the players, the result, and
+/// the effect of the kill.
 pub(crate) fn print_game(fixture: &Fixture, board: &Board, resumed_at: Option<usize>) {
     let record = &fixture.record;
     let beside = [
@@ -18,12 +18,12 @@ pub(crate) fn print_game(fixture: &Fixture, board: &Board, resumed_at: Option<us
         String::new(),
         format!("{}, {}", record.tag("Result"), ending(record, board)),
         match resumed_at {
-            Some(ply) if ply == fixture.plies => "over before the second run".to_owned(),
+            Some(ply) if ply == fixture.plies => "finished before the second run".to_owned(),
             Some(ply) if ply > 0 => {
                 format!("killed after {}", after(record, ply))
                     + &format!(", resumed with {}", numbered(ply, &record.moves[ply]))
             }
-            _ => "begun by the second run".to_owned(),
+            _ => "started by the second run".to_owned(),
         },
         String::new(),
         board.to_string(),
@@ -45,7 +45,7 @@ fn ending(record: &Record, board: &Board) -> String {
     }
 }
 
-/// The half-move that makes it `ply` of them.
+/// Formats the last of the first `ply` half-moves.
 fn after(record: &Record, ply: usize) -> String {
     record.moves.get(ply - 1).map_or_else(String::new, |san| numbered(ply - 1, san))
 }

@@ -1,5 +1,4 @@
-//! The parent's side of the player's life: starts it, kills it, keeps what it
-//! reported.
+//! The parent's side of a player process: starts it, kills it and records its reports.
 
 use std::{
     collections::BTreeMap,
@@ -14,26 +13,25 @@ use crate::{PLAYER, program::Fixture};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// What one player reported, per number of the game in the program.
+/// The reports of one player, by the number of the game in the program.
 pub(crate) struct Transcript {
-    /// What the store had of each game when the player took it up: half-moves
-    /// and position.
+    /// The stored half-moves and position of each game when the player resumed it.
     pub(crate) found: BTreeMap<usize, (usize, String)>,
-    /// The last half-move of each game that was acknowledged.
+    /// The last acknowledged half-move of each game.
     pub(crate) acknowledged: BTreeMap<usize, usize>,
-    /// How many half-moves were acknowledged in all.
+    /// The total number of acknowledged half-moves.
     pub(crate) moves: usize,
-    /// The most games that were in memory at once.
+    /// The maximum number of games in memory at the same time.
     pub(crate) most_live: usize,
-    /// How the player ended.
+    /// The exit status of the player.
     pub(crate) end: ExitStatus,
 }
 
-/// Runs a player on the database, to its end or until it has acknowledged
+/// Runs a player on the database until it exits, or until it has acknowledged
 /// `kill_after` half-moves.
 ///
 /// # Errors
-/// If the player can't be run, or fails by itself.
+/// If the player cannot be run, or fails by itself.
 pub(crate) fn run_player(
     database: &Path,
     kill_after: Option<usize>,
@@ -57,12 +55,12 @@ pub(crate) fn run_player(
                 moves += 1;
             }
             ["live", count] => most_live = count.parse()?,
-            _ => return Err(format!("the player said {line:?}").into()),
+            _ => return Err(format!("the player printed {line:?}").into()),
         }
         if kill_after == Some(moves) && !killed {
-            // SIGKILL: no handler, no destructor and no flush runs, and up to
-            // 256 moves are under way. The player can't be far ahead of us, for
-            // the pipe is short. What it wrote before its death is still read.
+            // SIGKILL: no handler, destructor or flush runs, and up to 256 moves are in flight. The
+            // pipe is short, so the player cannot be far ahead of this process. Everything that it
+            // wrote before its death is still read.
             player.kill()?;
             killed = true;
         }
@@ -74,12 +72,11 @@ pub(crate) fn run_player(
     Ok(Transcript { found, acknowledged, moves, most_live, end })
 }
 
-/// Compares what the next player found with what the killed one had
-/// acknowledged; returns how many moves had been committed, but not
-/// acknowledged any more.
+/// Compares the games that the next player found with those that the killed player had
+/// acknowledged. Returns the number of moves that were committed but not acknowledged.
 ///
 /// # Errors
-/// If an acknowledged move is lost, or a position is another.
+/// If an acknowledged move is lost, or a position differs.
 pub(crate) fn check_resumed(
     program: &[Fixture],
     killed: &Transcript,
@@ -94,7 +91,7 @@ pub(crate) fn check_resumed(
         }
         let stored = killed.found.get(&number).map(|(ply, _)| ply);
         if let Some(receipt) = killed.acknowledged.get(&number).or(stored) {
-            // At most one move of each game was under way at the kill.
+            // At most one move of each game was in flight at the kill.
             match ply.checked_sub(*receipt) {
                 Some(more @ 0..=1) => unreceipted += more,
                 _ => return Err(format!("{key}: acknowledged {receipt}, found {ply}").into()),

@@ -1,1 +1,1 @@
-//! Nothing here: the examples are the binaries beside this file's folder.
+//! Empty: the examples are the programs in the folder of `Cargo.toml`.

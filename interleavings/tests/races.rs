@@ -323,7 +323,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         });
         let killer = caller({
             let log = log.clone();
-            async move { log.kill() }
+            async move { log.kill().await.unwrap() }
         });
         let mut acknowledged = Vec::new();
         for caller in callers {
@@ -346,7 +346,7 @@ fn a_kill_at_rest_is_over_before_the_next_life_begins() {
         log.write(mark(0, 1)).await.unwrap();
         let killer = caller({
             let log = log.clone();
-            async move { log.kill() }
+            async move { log.kill().await.unwrap() }
         });
         let reader = caller({
             let log = log.clone();
@@ -382,7 +382,7 @@ fn a_kill_reaches_a_handler_that_waits_for_ever() {
                 while !handling() {
                     yield_now().await;
                 }
-                log.kill();
+                log.kill().await.unwrap();
                 hung.await.expect("nobody aborts it")
             }
         });
@@ -493,7 +493,7 @@ fn all_who_wait_for_room_are_told_of_a_failure() {
         }
         let refused = log.read().await;
         assert!(matches!(refused, Err(CallError::RestartLimit { .. })), "{refused:?}");
-        log.reset();
+        log.reset().await.unwrap();
         let writer = writer(log.clone(), 5, 1);
         joined(writer).await;
     });

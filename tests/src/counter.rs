@@ -3,40 +3,40 @@ use std::time::Duration;
 use persistent_runtime::{Context, persistent_server};
 use serde::{Deserialize, Serialize};
 
-/// A number that goes up.
+/// A number that only grows.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// The number.
+    /// The current value.
     pub value: u64,
 }
 
 #[persistent_server(max_restarts(1_000_000, within = "1s"))]
 impl Counter {
-    /// A counter that starts elsewhere.
+    /// Creates a counter with an initial value.
     #[must_use]
     pub fn starting_at(value: u64) -> Self {
         Self { value }
     }
 
-    /// Goes up by one; returns the new number.
+    /// Adds one and returns the new value.
     pub fn increment(&mut self) -> u64 {
         self.value += 1;
         self.value
     }
 
-    /// Goes up by one.
+    /// Adds one.
     #[cast]
     pub fn bump(&mut self) {
         self.value += 1;
     }
 
-    /// The number.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.value
     }
 
-    /// Changes nothing, though it could.
+    /// Returns the value through a method that may write but changes nothing.
     pub fn touch(&mut self) -> u64 {
         self.value
     }
@@ -47,33 +47,33 @@ impl Counter {
         panic!("{text}");
     }
 
-    /// Panics with something that is no text.
+    /// Changes the state and panics with a payload that is not text.
     pub fn crash_oddly(&mut self) {
         self.value += 1_000_000;
         std::panic::panic_any(42);
     }
 
-    /// Goes up by one after a while; returns the new number.
+    /// Adds one after `wait` and returns the new value.
     pub async fn increment_after(&mut self, wait: Duration) -> u64 {
         tokio::time::sleep(wait).await;
         self.value += 1;
         self.value
     }
 
-    /// The number, after a while.
+    /// Returns the value after `wait`.
     pub async fn value_after(&self, wait: Duration) -> u64 {
         tokio::time::sleep(wait).await;
         self.value
     }
 
-    /// Goes up by one and ends the server; returns the new number.
+    /// Adds one, stops the server and returns the new value.
     pub fn increment_and_stop(&mut self, reason: String, context: &Context<Self>) -> u64 {
         self.value += 1;
         context.stop(reason);
         self.value
     }
 
-    /// Half a change, an await, the other half: never seen in the middle.
+    /// Adds one, yields, adds one again. The odd value in between is never observed.
     pub async fn increment_in_halves(&mut self) -> u64 {
         self.value += 1;
         tokio::task::yield_now().await;

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-/// Runs the work on a tokio of one thread, its time paused or not; whether it
-/// came to its end. A test that meets a deadlock or an endless loop fails
-/// instead of hanging, whoever it is that never yields.
+/// Runs `work` on a tokio runtime with one thread, with paused time if `paused`. Returns
+/// false if it does not finish within 5 s. A test that meets a deadlock, an endless loop
+/// or a task that never yields fails instead of hanging.
 pub fn finishes<F: Future<Output = ()>>(
     paused: bool,
     work: impl FnOnce() -> F + Send + 'static,
@@ -18,7 +18,7 @@ pub fn finishes<F: Future<Output = ()>>(
             .enable_all()
             .start_paused(paused)
             .build()
-            .expect("a tokio");
+            .expect("a tokio runtime");
         tokio.block_on(work());
         drop(tokio);
         sender.send(()).ok();
@@ -27,7 +27,7 @@ pub fn finishes<F: Future<Output = ()>>(
         Ok(()) => true,
         Err(RecvTimeoutError::Timeout) => false,
         Err(RecvTimeoutError::Disconnected) => {
-            resume_unwind(thread.join().expect_err("it has panicked"))
+            resume_unwind(thread.join().expect_err("the thread panicked"))
         }
     }
 }

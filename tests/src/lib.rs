@@ -1,4 +1,4 @@
-//! Servers, a storage and a disk that the integration tests share.
+//! Servers, a storage with faults and a simulated disk for the integration tests.
 
 mod counter;
 mod faulty;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 static EVENTS: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
-/// What the hooks of the probe under `key` have seen so far in this process.
-/// Each test has keys of its own.
+/// Returns the hook calls of the probe under `key` in this process. Each test uses keys
+/// of its own.
 #[must_use]
 pub fn events(key: &str) -> Vec<String> {
     let events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -21,7 +21,7 @@ fn saw(key: &str, event: impl Into<String>) {
     events.entry(key.to_owned()).or_default().push(event.into());
 }
 
-/// A server whose hooks tell what they see.
+/// A server that records the calls of its hooks.
 #[derive(Serialize, Deserialize)]
 pub struct Probe {
     seed: u64,
@@ -51,13 +51,13 @@ impl Probe {
         self.last_words = reason.to_string();
     }
 
-    /// What the first life started from.
+    /// Returns the init argument of the stored state.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The reason of the last orderly end.
+    /// Returns the reason of the last orderly end.
     #[must_use]
     pub fn last_words(&self) -> String {
         self.last_words.clone()

@@ -1,7 +1,7 @@
 use persistent_runtime::persistent_server;
 use serde::{Deserialize, Serialize};
 
-/// Two numbers that are equal, but for the middle of a handler.
+/// Two numbers that are equal except in the middle of a handler.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twins {
     first: u64,
@@ -11,7 +11,7 @@ pub struct Twins {
 
 #[persistent_server]
 impl Twins {
-    /// Sets one, waits, sets the other; returns the number.
+    /// Increments the first number, yields, increments the second, and returns it.
     pub async fn grow(&mut self) -> u64 {
         self.first += 1;
         tokio::task::yield_now().await;
@@ -20,7 +20,7 @@ impl Twins {
         self.second
     }
 
-    /// Both.
+    /// Returns both numbers.
     #[must_use]
     pub fn both(&self) -> (u64, u64) {
         (self.first, self.second)

@@ -1,5 +1,5 @@
-//! Arbitrary bytes and texts, wherever the runtime reads some: an error or a
-//! value, never a panic, and never much memory.
+//! Arbitrary bytes and texts at every place where the runtime reads some: the result is
+//! an error or a value, never a panic and never a large allocation.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use persistent_tests::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The panics of this process, whoever has caught them.
+/// All panics of this process, caught or not.
 static PANICS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -33,7 +33,7 @@ fn assert_no_panic() {
     assert!(panics.is_empty(), "{panics:?}");
 }
 
-/// All that a state can be made of.
+/// A state with every kind of field.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Shapes {
     #[serde(default)]
@@ -68,7 +68,7 @@ enum Tree {
     },
 }
 
-/// Serde reads all of such a value before it knows what it is.
+/// serde buffers the whole value before it decides on a variant.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Loose {
@@ -110,7 +110,7 @@ impl Shapes {
     }
 }
 
-/// What the storage holds for a server that was filled so.
+/// Returns the stored record of a server that was filled with values of this size.
 async fn valid(size: usize) -> Record {
     let storage = MemoryStorage::new();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -118,10 +118,11 @@ async fn valid(size: usize) -> Record {
     storage.get(&ServerId::new("shapes", "valid")).unwrap()
 }
 
-/// Each length and nesting that `MessagePack` can claim, with nothing behind it.
+/// Returns every length and nesting that a `MessagePack` header can announce, without
+/// content.
 fn claims() -> Vec<Vec<u8>> {
     let mut claims = Vec::new();
-    // Binary, extension, text, list, map; the length in one, two and four bytes.
+    // Binary, extension, text, list and map, each with a length of one, two and four bytes.
     for codes in [&[0xc4, 0xc5, 0xc6][..], &[0xc7, 0xc8, 0xc9], &[0xd9, 0xda, 0xdb]] {
         for (code, bytes) in codes.iter().zip([1, 2, 4]) {
             claims.push([&[*code][..], &vec![0xff; bytes]].concat());
@@ -130,7 +131,7 @@ fn claims() -> Vec<Vec<u8>> {
     for codes in [[0xdc, 0xdd], [0xde, 0xdf]] {
         for (code, bytes) in codes.iter().zip([2, 4]) {
             claims.push([&[*code][..], &vec![0xff; bytes]].concat());
-            // A sign less, for readers that count in signed numbers.
+            // The largest positive number, for decoders that use signed lengths.
             claims.push([&[*code, 0x7f][..], &vec![0xff; bytes - 1]].concat());
         }
     }
@@ -167,8 +168,8 @@ fn mutated(valid: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A server's fields, each with each claim in place of its value, and lists,
-/// maps and variants in each other to any depth.
+/// Returns states in which each field is replaced by each header, and nested lists, maps
+/// and variants of any depth.
 fn hostile() -> Vec<Vec<u8>> {
     let fields = ["text", "bytes", "lists", "wide", "map", "ordered", "tree", "loose", "unknown"];
     let mut states = claims();
@@ -193,8 +194,8 @@ fn hostile() -> Vec<Vec<u8>> {
     states
 }
 
-/// What the process has ever had of memory, in KiB: what is asked for and not
-/// used is a part of it.
+/// Returns the peak of the process's virtual memory in KiB. It includes memory that was
+/// allocated but never used.
 #[cfg(target_os = "linux")]
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -207,7 +208,8 @@ fn peak() -> usize {
     0
 }
 
-/// Has a server read the record; whether it could. What it can't read stays.
+/// Makes a server read the record. Returns true if it could be decoded. An unreadable
+/// record must stay unchanged.
 async fn read(storage: &MemoryStorage, runtime: &Runtime, record: Record) -> bool {
     let id = ServerId::new("shapes", "a");
     storage.commit(Commit::new(id.clone(), Update::Put(record.clone()))).await.unwrap();
@@ -222,13 +224,13 @@ async fn read(storage: &MemoryStorage, runtime: &Runtime, record: Record) -> boo
         }
         Err(error) => panic!("{error}"),
     };
-    server.kill();
+    server.kill().await.unwrap();
     readable
 }
 
-/// One test, since the peak is that of the process.
+/// A single test, because the peak is measured per process.
 #[tokio::test]
-async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
+async fn arbitrary_records_are_decoded_or_refused_without_large_allocations() {
     assert_no_panic();
     let mut random = Random::new(seed_of("records"));
     let valid = [valid(3).await, valid(300).await];
@@ -268,12 +270,12 @@ async fn arbitrary_records_are_read_or_refused_and_take_no_memory() {
     let grown = (peak() - begin) / 1024;
     eprintln!("{readable} read, {refused} refused, {grown} MiB more at the peak");
     assert!(readable > 1000 && refused > 1000, "{readable} {refused}");
-    // A length that was believed would be two gigabytes or four.
+    // An announced length that the decoder trusted would allocate two or four gigabytes.
     assert!(grown < 1024, "{grown} MiB");
     assert_no_panic();
 }
 
-/// What is written where configuration is read.
+/// Words for places where configuration is read.
 const WORDS: [&str; 42] = [
     "defaults",
     "servers",
@@ -340,7 +342,7 @@ fn written(random: &mut Random, depth: usize) -> serde_json::Value {
     }
 }
 
-/// An option and a value that has a chance to suit it.
+/// Returns an option and a value that may be valid for it.
 fn option(random: &mut Random) -> (String, serde_json::Value) {
     let times = &WORDS[22..31];
     let time = |random: &mut Random| serde_json::Value::from(times[random.within(0..times.len())]);
@@ -369,8 +371,8 @@ fn option(random: &mut Random) -> (String, serde_json::Value) {
     (value.0.to_owned(), value.1)
 }
 
-/// Whatever is accepted is worked with as well: a time that nobody can wait for
-/// is added to another one somewhere.
+/// Accepted options are also used: a time that is too long to wait for is added to
+/// another time at some point.
 #[tokio::test]
 async fn arbitrary_configuration_is_accepted_or_refused() {
     assert_no_panic();
@@ -413,12 +415,12 @@ async fn arbitrary_configuration_is_accepted_or_refused() {
         };
         accepted += 1;
         let server = runtime.at::<Counter>("a", ());
-        // A deadline of nothing may be over before the call is.
+        // A deadline of zero may pass before the call is done.
         match server.increment().await {
             Ok(_) | Err(CallError::Timeout { .. }) => {}
             Err(error) => panic!("{text}: {error}"),
         }
-        server.kill();
+        server.kill().await.unwrap();
         let waited = tokio::time::timeout(Duration::from_secs(20), server.value()).await;
         assert!(waited.is_ok(), "{text}");
         assert_no_panic();

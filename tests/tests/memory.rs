@@ -1,4 +1,4 @@
-//! What is done over and over does not grow the process.
+//! Repeated operations do not grow the process.
 #![cfg(target_os = "linux")]
 
 use std::{fs, time::Duration};
@@ -7,16 +7,16 @@ use persistent_runtime::{Client, Options, Persist, Runtime};
 use persistent_tests::Counter;
 use tokio::sync::Mutex;
 
-/// The memory is that of the whole process, so one test at a time.
+/// Memory is measured per process, so that only one test may run at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Pages of memory in use.
+/// Returns the number of resident pages.
 fn pages() -> usize {
     let sizes = fs::read_to_string("/proc/self/statm").unwrap();
     sizes.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// How much memory `work` takes for good when it is done `times` times more.
+/// Returns the growth in KiB after `times` further runs of `work`.
 async fn growth(warm_up: u32, times: u32, mut work: impl AsyncFnMut()) -> usize {
     for _ in 0..warm_up {
         work().await;
@@ -28,7 +28,7 @@ async fn growth(warm_up: u32, times: u32, mut work: impl AsyncFnMut()) -> usize 
     pages().saturating_sub(before) * 4
 }
 
-/// Each flush left an entry behind until the idle timeout, which may be far off.
+/// Regression: each flush left an entry in the expiry queue until the idle timeout.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_flushes_often_does_not_grow() {
     let _alone = ALONE.lock().await;
@@ -45,15 +45,15 @@ async fn a_server_that_flushes_often_does_not_grow() {
     assert!(grown < 1024, "{grown} KiB more");
 }
 
-/// A watch that was dropped stayed in the list of its server until the next
-/// event, which a quiet server does not have.
+/// Regression: a dropped event stream stayed in the list of its server until the next
+/// event, which an idle server does not have.
 #[tokio::test(start_paused = true)]
 async fn dropped_watches_are_forgotten() {
     let _alone = ALONE.lock().await;
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let grown = growth(1000, 20_000, async || {
-        drop(server.watch());
+        drop(server.watch().await.unwrap());
         server.value().await.unwrap();
     });
     let grown = grown.await;

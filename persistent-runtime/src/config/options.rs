@@ -149,7 +149,7 @@ pub enum Persist {
 /// ledger.book(5).await?; // stores this message
 /// ledger.book(-2).await?; // and this
 /// assert_eq!(storage.get(&ServerId::new("Ledger", "ada")).unwrap().messages.len(), 2);
-/// ledger.kill();
+/// ledger.kill().await.unwrap();
 /// assert_eq!(ledger.sum().await?, 3); // reads the empty ledger, and books both again
 /// ledger.stop("audit").await?; // stores the ledger
 /// assert_eq!(storage.get(&ServerId::new("Ledger", "ada")).unwrap().messages.len(), 0);

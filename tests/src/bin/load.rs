@@ -1,10 +1,11 @@
-//! Changes blocks in the database that its first argument names, and says in
-//! the file `….receipts` beside it what it begins and what was acknowledged.
+//! Changes blocks in the database named by the first argument, and records each change
+//! that it begins and each acknowledgement in the file `….receipts` next to the database.
 //!
-//! The other arguments: a seed, how many callers, how many changes each of them
-//! asks for, how large most of them are, and `end` or `exit`: whether the runtime
-//! is shut down at the end. It prints `refused: …` if the runtime does not open,
-//! `failed: …` for each call that fails, and `stuck: …` if a server fails on and on.
+//! The other arguments are: a seed, the number of callers, the number of changes per
+//! caller, the size of most changes in bytes, and `end` or `exit`, which says whether the
+//! runtime is shut down at the end. The program prints `refused: …` if the runtime does
+//! not open, `failed: …` for each call that fails, and `stuck: …` if a server keeps
+//! failing.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,10 +19,10 @@ use persistent_runtime::{CallError, Client, Runtime, StopReason};
 use persistent_tests::power::{Block, Random};
 use tokio::task::JoinSet;
 
-/// Each caller has some keys of its own, and all share some.
+/// The number of keys that belong to one caller, and of keys that all callers share.
 const OWN: usize = 6;
 const SHARED: usize = 4;
-/// More than there are faults in a row.
+/// Exceeds the longest run of consecutive faults.
 const ATTEMPTS: u32 = 100;
 
 struct Load {
@@ -71,7 +72,7 @@ fn receipts(path: &Path) -> File {
 }
 
 impl Load {
-    /// One write, so that the line is one mark.
+    /// Writes the line in one system call, so that it is one event of the recording.
     fn say(&self, line: String) {
         (&self.receipts).write_all(line.as_bytes()).expect("room");
     }
@@ -128,7 +129,7 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
             load.done(set, |turn| format!("done {key} {turn}"));
         }
     }
-    // Whatever has happened, every server works in the end.
+    // After any faults, every server works in the end.
     for (index, turn) in turns.iter_mut().enumerate() {
         let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
         for attempt in 1.. {

@@ -1,10 +1,10 @@
-//! Grows servers in the database that its first argument names, and prints each
+//! Changes servers in the database named by the first argument, and prints each
 //! acknowledged change, until it is killed.
 //!
-//! A second argument names a weaker persist level, under which every tenth call
-//! asks for a commit and is printed. Under `on_stop` each writer stops its server
-//! now and then, which is a receipt for what it was told before. `late` is `every`
-//! where no call asks for a commit, and every tenth is printed all the same.
+//! The second argument names a weaker persist level, under which every tenth call asks
+//! for a commit and is printed. Under `on_stop` each writer also stops its server from
+//! time to time, which is a receipt for all changes before it. `late` is like `every`,
+//! except that no call asks for a commit and every tenth call is printed anyway.
 
 use std::{io::Write, time::Duration};
 
@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().expect("the database's path");
+    let path = arguments.next().expect("the path of the database");
     let every = Persist::Every(Duration::from_millis(20));
     let (level, asked, printed) = match arguments.next().as_deref() {
         None => (Persist::EveryMessage, Persist::EveryMessage, 1),
         Some("every") => (every, Persist::EveryMessage, 10),
         Some("late") => (every, every, 10),
         Some("on_stop") => (Persist::OnStop, Persist::EveryMessage, 10),
-        Some(other) => panic!("no such level: {other}"),
+        Some(other) => panic!("unknown persist level: {other}"),
     };
     let options = Options::new().persist(level);
     let runtime = match Runtime::builder().configure::<Twins>(options).open(path).await {
@@ -41,13 +41,13 @@ async fn main() {
             for call in 1_u64.. {
                 let prints = call % printed == 0;
                 let client = if prints { &careful } else { &server };
-                let value = client.grow().await.expect("the disk works");
+                let value = client.grow().await.expect("the storage works");
                 let stops = level == Persist::OnStop && call % 25 == 0;
                 if stops {
-                    server.stop("a pause").await.expect("the disk works");
+                    server.stop("a pause").await.expect("the storage works");
                 }
                 if prints || stops {
-                    // One write a line, so that a kill leaves no line in the middle.
+                    // One write per line, so that a kill leaves no partial line.
                     let line = format!("{} {value}\n", writer % 4);
                     std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
                 }

@@ -1,56 +1,58 @@
-//! Whether what clients saw of one server can have happened one after the other.
+//! Linearizability: decides whether an order of all operations on one server explains
+//! what its clients saw.
 
 use std::collections::HashSet;
 
-/// What a server holds: the writes that are in it, in order.
+/// The content of a server: the writes that it holds, in order.
 pub type Log = Vec<u16>;
 
-/// Something that has happened to a server, or may have.
+/// An operation on a server, whether it took effect or only may have.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// When it began.
+    /// The time at which the operation began.
     pub begin: u64,
-    /// When it must have had its effect, if it has one.
+    /// The latest time at which the operation can have taken effect.
     pub until: u64,
-    /// Operations of one lane have their effects in the order in which they began.
+    /// Operations of one lane take effect in the order in which they began.
     pub lane: Option<u64>,
-    /// Whether it must have had its effect.
+    /// True if the operation must have taken effect.
     pub sure: bool,
-    /// What it does.
+    /// The effect of the operation.
     pub effect: Effect,
-    /// What the server held behind it.
+    /// The content of the server after the operation, if the client saw it.
     pub saw: Option<Log>,
-    /// Whether everything up to it is durable.
+    /// True if the content is durable after the operation.
     pub saves: bool,
 }
 
-/// What becomes of a server's log.
+/// The change of a server's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// No change.
     None,
     /// One more write.
     Append(u16),
-    /// It is empty.
+    /// The content is deleted.
     Delete,
-    /// It is what it was at some time since all was durable, with all of these
-    /// writes that it had.
+    /// The content goes back to an earlier one: at least to the last durable one, and to one
+    /// that holds all of these writes that were present.
     Revert(Vec<u16>),
-    /// It is reverted, keeping nothing in particular, any number of times.
+    /// Reverts that keep no particular write, any number of them.
     Reverts,
 }
 
-/// Whether there is an order of all sure and some of the other operations in
-/// which each has its effect at once, at a time between its begin and its end, and
-/// saw what it saw. The server begins and the search ends with all effects in place.
+/// Returns true if there is an order of all sure operations and some of the others in
+/// which each takes effect at one point between its begin and its end, and sees what its
+/// client saw. The server starts empty, and the search ends when all sure operations have
+/// taken effect.
 ///
-/// The search is the one of Wing and Gong, with a memory of what led nowhere.
+/// The algorithm is Wing and Gong's, with memoization of failed states.
 ///
 /// # Panics
-/// With more than 128 operations.
+/// If there are more than 128 operations.
 #[must_use]
 pub fn is_linearizable(operations: &[Operation]) -> bool {
-    // What nobody saw and need not have happened can be left out.
+    // A write that is neither sure nor seen by any client can be left out.
     let seen = |id: &u16| {
         operations.iter().filter_map(|other| other.saw.as_ref()).any(|saw| saw.contains(id))
     };
@@ -63,7 +65,7 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
         })
         .collect();
     operations.sort_by_key(|operation| operation.begin);
-    assert!(operations.len() <= 128, "keep histories small");
+    assert!(operations.len() <= 128, "more than 128 operations");
     let mask = |wanted: &dyn Fn(&Operation) -> bool| {
         operations
             .iter()
@@ -90,9 +92,9 @@ fn precedes(earlier: &Operation, later: &Operation) -> bool {
 
 struct Search<'a> {
     operations: Vec<&'a Operation>,
-    /// The sure operations that come before each.
+    /// The sure operations that precede each operation.
     before: Vec<u128>,
-    /// Those that come after each.
+    /// The operations that follow each operation.
     after: Vec<u128>,
     sure: u128,
 }
@@ -100,12 +102,12 @@ struct Search<'a> {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Held {
     log: Log,
-    /// How much of the log is durable at least.
+    /// The length of the prefix of the log that is durable for certain.
     durable: usize,
 }
 
 impl Search<'_> {
-    /// Whether what is not `done` can be.
+    /// Returns true if all operations that are not in `done` can be ordered.
     fn finishes(&self, done: u128, held: &Held, failed: &mut HashSet<(u128, Held)>) -> bool {
         if self.sure & !done == 0 {
             return true;
@@ -133,7 +135,8 @@ impl Search<'_> {
 }
 
 impl Held {
-    /// What can be held after an operation; nothing, if it saw something else.
+    /// Returns each possible content after an operation. Empty if the client saw another
+    /// content.
     fn after(&self, operation: &Operation) -> Vec<Self> {
         let mut all = match &operation.effect {
             Effect::None => vec![self.clone()],
@@ -181,7 +184,7 @@ mod tests {
         Operation { saw: Some(saw.to_vec()), ..operation(begin, until, Effect::None) }
     }
 
-    /// A write that nobody knows the end of.
+    /// A write with an unknown outcome.
     fn lost(begin: u64, until: u64, id: u16) -> Operation {
         Operation { sure: false, ..operation(begin, until, Effect::Append(id)) }
     }
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_one_after_the_other_is_right() {
+    fn sequential_operations_are_linearizable() {
         assert!(is_linearizable(&[]));
         assert!(is_linearizable(&[
             write(1, 2, 7, &[7]),
@@ -207,11 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_can_have_happened_in_either_order() {
+    fn overlapping_operations_may_be_in_either_order() {
         assert!(is_linearizable(&[write(1, 9, 7, &[8, 7]), write(2, 8, 8, &[8])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[])]));
         assert!(is_linearizable(&[write(1, 9, 7, &[7]), read(2, 8, &[7])]));
-        assert!(!is_linearizable(&[write(1, 9, 7, &[7]), write(2, 8, 8, &[8])]), "both first");
+        assert!(!is_linearizable(&[write(1, 9, 7, &[7]), write(2, 8, 8, &[8])]), "both are first");
     }
 
     #[test]
@@ -223,23 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_goes_back_is_found() {
+    fn a_stale_read_is_found() {
         let write = write(1, 9, 7, &[7]);
         assert!(is_linearizable(&[write.clone(), read(2, 3, &[]), read(4, 5, &[7])]));
         assert!(!is_linearizable(&[write, read(2, 3, &[7]), read(4, 5, &[])]));
     }
 
     #[test]
-    fn an_effect_from_nowhere_is_found() {
+    fn an_effect_without_a_cause_is_found() {
         assert!(!is_linearizable(&[read(1, 2, &[7])]), "of a write that was refused");
-        assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before its time");
+        assert!(!is_linearizable(&[read(1, 2, &[7]), write(3, 4, 7, &[7])]), "before it began");
         assert!(!is_linearizable(&[write(1, 2, 7, &[7]), read(3, 4, &[7, 7])]), "done twice");
         let twice = [write(1, 9, 7, &[7]), write(2, 8, 8, &[7, 7, 8])];
         assert!(!is_linearizable(&twice), "done twice");
     }
 
     #[test]
-    fn what_nobody_knows_the_end_of_happens_once_or_never_until_its_end() {
+    fn an_unknown_outcome_takes_effect_at_most_once_and_before_its_end() {
         assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(4, 5, &[7])]));
         assert!(is_linearizable(&[lost(1, 9, 7), read(2, 3, &[]), read(10, 11, &[])]));
         assert!(!is_linearizable(&[lost(1, 3, 7), read(4, 5, &[]), read(6, 7, &[7])]), "too late");
@@ -248,11 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn one_clients_messages_in_another_order_are_found() {
+    fn reordered_messages_of_one_client_are_found() {
         let first = |operation| in_lane(1, operation);
         assert!(is_linearizable(&[first(lost(1, 99, 7)), first(write(3, 4, 8, &[7, 8]))]));
         let late = [first(lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
-        assert!(!is_linearizable(&late), "a message that has overtaken another");
+        assert!(!is_linearizable(&late), "a message that overtook another");
         let other = [in_lane(2, lost(1, 99, 7)), first(write(3, 4, 8, &[8])), read(5, 6, &[8, 7])];
         assert!(is_linearizable(&other), "of another client");
         let cast = operation(1, 99, Effect::Append(7));
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_that_comes_back_is_found() {
+    fn a_delete_that_is_undone_is_found() {
         let delete = operation(3, 4, Effect::Delete);
         assert!(!is_linearizable(&[write(1, 2, 7, &[7]), delete.clone(), read(5, 6, &[7])]));
         let maybe = Operation { sure: false, ..delete };
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_not_durable_can_be_lost() {
+    fn only_changes_that_are_not_durable_can_be_lost() {
         let crash = |kept: &[u16]| operation(5, 6, Effect::Revert(kept.to_vec()));
         let (first, second) = (write(1, 2, 7, &[7]), unsaved(write(3, 4, 8, &[7, 8])));
         for (after, right) in [(&[7, 8][..], true), (&[7], true), (&[], false), (&[8], false)] {
@@ -278,7 +281,7 @@ mod tests {
             assert_eq!(is_linearizable(&all), right, "{after:?}");
         }
         let all = [first.clone(), second.clone(), crash(&[8]), read(7, 8, &[7])];
-        assert!(!is_linearizable(&all), "its time had come to be saved");
+        assert!(!is_linearizable(&all), "it was due to be saved");
         let saved = unsaved(read(5, 5, &[7, 8]));
         let saved = Operation { saves: true, begin: 5, until: 5, ..saved };
         let crash = operation(6, 7, Effect::Revert(Vec::new()));

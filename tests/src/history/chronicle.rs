@@ -1,5 +1,5 @@
-//! What happens in a history, told by those who see it: the clients, the servers'
-//! own hooks, the storage. All of a history happens on one thread.
+//! The record of a history, as its clients, the hooks of its servers and its storage
+//! report it. A history runs on one thread.
 
 use std::{cell::RefCell, collections::HashMap, mem};
 
@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::{Act, Step, check::Log, plan::PlannedFault};
 
-/// All that has happened, in order of one clock.
+/// All events of a history, ordered by one clock.
 #[derive(Default)]
 pub(super) struct Chronicle {
     clock: u64,
     began: Option<Instant>,
-    /// How many lives of each server there are, by the epoch in which they began.
+    /// The number of live instances per server and epoch. A new epoch begins with a new
+    /// runtime.
     live: HashMap<(u32, String), usize>,
     epoch: u32,
     terminating: HashMap<String, u64>,
@@ -27,23 +28,23 @@ pub(super) struct Chronicle {
 /// A point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time {
-    /// By the clock that tells any two events apart.
+    /// A logical clock that orders any two events.
     pub(super) tick: u64,
-    /// Milliseconds of virtual time.
+    /// Virtual time in milliseconds.
     pub(super) ms: u64,
 }
 
 impl Time {
-    /// After all.
+    /// Later than every event.
     pub(super) const NEVER: Self = Self { tick: u64::MAX, ms: u64::MAX };
 }
 
-/// What a client did.
+/// A step of a client and its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) client: usize,
     pub(super) step: Step,
-    /// Which of the runtimes that followed each other it went to.
+    /// The number of the runtime that handled the call.
     pub(super) generation: usize,
     pub(super) begin: Time,
     pub(super) end: Time,
@@ -52,7 +53,7 @@ pub(super) struct Call {
 
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// Of a call with an answer.
+    /// The content of the server, from a call with a reply.
     Saw(Log),
     Done,
     Failed(CallError),
@@ -60,7 +61,7 @@ pub(super) enum Outcome {
     Hung,
 }
 
-/// A fault of the storage.
+/// A storage fault that took effect.
 #[derive(Clone, Debug)]
 pub(super) struct Fired {
     pub(super) at: Time,
@@ -80,7 +81,7 @@ pub(super) struct Ended {
 pub(super) struct Restarted {
     pub(super) begin: Time,
     pub(super) end: Time,
-    /// Whether each server came to an orderly end.
+    /// True if each server ended in order.
     pub(super) orderly: bool,
 }
 
@@ -88,33 +89,34 @@ thread_local! {
     static CHRONICLE: RefCell<Chronicle> = RefCell::default();
 }
 
-/// Begins a new one; returns the one before.
+/// Starts a new chronicle and returns the previous one.
 pub(super) fn renew() -> Chronicle {
     let new = Chronicle { began: Some(Instant::now()), ..Chronicle::default() };
     CHRONICLE.with_borrow_mut(|chronicle| mem::replace(chronicle, new))
 }
 
-/// The end of the chronicle.
+/// Ends the chronicle and returns it.
 pub(super) fn close() -> Chronicle {
     CHRONICLE.with_borrow_mut(mem::take)
 }
 
-/// Adds to it.
+/// Calls `what` with the current chronicle.
 pub(super) fn tell<R>(what: impl FnOnce(&mut Chronicle) -> R) -> R {
     CHRONICLE.with_borrow_mut(what)
 }
 
-/// One tick later.
+/// Advances the logical clock and returns the time.
 pub(super) fn now() -> Time {
     tell(Chronicle::now)
 }
 
-/// The process dies, as far as the servers can tell: their lives count no more.
+/// Starts a new epoch: the instances of the old one are gone, as after the death of a
+/// process.
 pub(super) fn new_epoch() {
     tell(|chronicle| chronicle.epoch += 1);
 }
 
-/// A server's hook sees its end.
+/// Records that the `terminate` hook of a server runs.
 pub(super) fn terminates(key: &str) {
     tell(|chronicle| {
         let tick = chronicle.now().tick;
@@ -122,7 +124,7 @@ pub(super) fn terminates(key: &str) {
     });
 }
 
-/// A server has come to its end.
+/// Records that a server has stopped.
 pub(super) fn stopped(key: &str) {
     tell(|chronicle| {
         let stopped = chronicle.now();
@@ -132,7 +134,7 @@ pub(super) fn stopped(key: &str) {
     });
 }
 
-/// How many servers are in memory.
+/// Returns the number of instances in memory.
 pub(super) fn alive() -> usize {
     tell(|chronicle| chronicle.live.values().sum())
 }
@@ -146,7 +148,7 @@ impl Chronicle {
     }
 }
 
-/// A server in memory: there is one at most of each.
+/// An instance in memory. A second one of the same server is a violation.
 #[derive(Debug)]
 pub(super) struct Life {
     epoch: u32,
@@ -160,7 +162,7 @@ impl Life {
             let count = chronicle.live.entry((life.epoch, life.key.clone())).or_default();
             *count += 1;
             if *count > 1 {
-                chronicle.violations.push(format!("two lives of {key} at once"));
+                chronicle.violations.push(format!("two instances of {key} at once"));
             }
             life
         })
@@ -169,7 +171,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        // At the end of the thread there is nobody to tell.
+        // The chronicle is already gone if the thread is ending.
         let _ = CHRONICLE.try_with(|chronicle| {
             let mut chronicle = chronicle.borrow_mut();
             let key = (self.epoch, mem::take(&mut self.key));
@@ -181,7 +183,7 @@ impl Drop for Life {
 }
 
 impl Call {
-    /// A line of the trace.
+    /// Formats the call as a line of the trace.
     pub(super) fn describe(&self) -> String {
         let Self { client, step, begin, end, outcome, .. } = self;
         let outcome = match outcome {

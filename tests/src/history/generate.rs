@@ -1,4 +1,4 @@
-//! From a seed to a plan.
+//! Generates a plan from a seed.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use persistent_runtime::Restart;
 use super::plan::{Act, Ending, Level, Patience, Plan, PlannedFault, Step};
 use crate::{Fault, Request};
 
-/// When an idle server is unloaded, in milliseconds.
+/// The idle timeout in milliseconds.
 pub(super) const IDLE: u64 = 100;
 
-/// Around the idle timeout's edge, mostly.
+/// Sleeps in milliseconds, most of them close to the idle timeout.
 const SLEEPS: [u64; 10] =
     [1, 5, 30, IDLE - 2, IDLE - 1, IDLE, IDLE + 1, IDLE + 2, 150, 2 * IDLE + 1];
 
 impl Plan {
-    /// The plan of a seed.
+    /// Generates the plan of a seed.
     #[must_use]
     pub fn generate(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -86,7 +86,7 @@ fn step(
     Step { server: rng.usize(..servers), act, id, patience, durable }
 }
 
-/// How long a handler waits, if it does.
+/// Returns the time for which a handler waits, or `None` for a synchronous handler.
 fn wait(rng: &mut Rng) -> Option<u64> {
     [None, None, None, Some(0), Some(1), Some(10), Some(40)][rng.usize(..7)]
 }

@@ -1,4 +1,5 @@
-//! From what happened to whether it may: what each outcome promises.
+//! Judges a history: turns its events into operations whose possible effects follow from
+//! the promises.
 
 use persistent_runtime::{CallError, Restart};
 
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::{Fault, Request};
 
-/// The longest that a handler and a few commits keep a late save waiting, in
-/// milliseconds.
+/// The longest time in milliseconds for which a handler and a few commits can delay a
+/// late save.
 const SLACK: u64 = 100;
 
 impl Plan {
@@ -24,21 +25,21 @@ impl Plan {
             let judge = Judge { plan: self, chronicle, server };
             let operations = judge.operations()?;
             if !is_linearizable(&operations) {
-                return Err(format!("what was seen of {} can't be explained", key(server)));
+                return Err(format!("no order of events explains the history of {}", key(server)));
             }
         }
         Ok(())
     }
 }
 
-/// Of what happened to one server.
+/// The events of one server.
 struct Judge<'a> {
     plan: &'a Plan,
     chronicle: &'a Chronicle,
     server: usize,
 }
 
-/// When nothing of a runtime goes on any more.
+/// Later than anything that a runtime does.
 const NEVER: u64 = u64::MAX;
 
 impl Judge<'_> {
@@ -64,8 +65,8 @@ impl Judge<'_> {
         Ok(all)
     }
 
-    /// Whether a server is stored where it was last seen, and there alone: a
-    /// storage that refuses to delete it leaves a copy where it came from.
+    /// Checks that a server is stored only in the storage where it was last seen. A storage
+    /// that refuses to delete the server keeps a copy at the origin of a transfer.
     fn places(&self, live: &[&Call], stored: &[&Call]) -> Result<(), String> {
         let saw = |call: &&&Call| match &call.outcome {
             Outcome::Saw(log) => Some(log.clone()),
@@ -81,7 +82,7 @@ impl Judge<'_> {
         Err(format!("{} held {last:?}, and {places:?} is stored", key(self.server)))
     }
 
-    /// What can be lost, and what can't be any more, under a weak level.
+    /// Adds the losses that a weak persist level allows, and the saves that limit them.
     fn losses(&self, all: &mut Vec<Operation>) {
         let revert = |begin: Time, until, sure| Operation {
             begin: begin.tick,
@@ -134,7 +135,7 @@ impl Judge<'_> {
         }
     }
 
-    /// The writes whose time to be saved has come, by the level's limit.
+    /// Returns the writes that the persist level requires to be saved by `at`.
     fn kept(&self, at: Time) -> Vec<u16> {
         let Level::Every(most) = self.plan.level else { return Vec::new() };
         let fired = |fired: &Fired| fired.fault.server == self.server && fired.at.tick < at.tick;
@@ -151,12 +152,12 @@ impl Judge<'_> {
         answered.map(|call| call.step.id).collect()
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table, an outcome a row")]
+    #[expect(clippy::too_many_lines, reason = "one table with one row per outcome")]
     fn judge(&self, call: &Call, all: &mut Vec<Operation>) -> Result<(), String> {
         let Call { client, step, generation, begin, end, outcome } = call;
         let death = self.chronicle.restarts.get(*generation);
         let death_tick = death.map_or(NEVER, |restart| restart.end.tick);
-        // Later runtimes have messages of their own.
+        // Each runtime has a message order of its own.
         let lane = Some((*client * 1_000 + *generation) as u64);
         let deletes = match step.act {
             Act::Delete => true,
@@ -176,7 +177,7 @@ impl Judge<'_> {
             }
             _ => Effect::None,
         };
-        // A delete is committed under each level, and so is what a stop keeps.
+        // A delete and the final save of a stop are committed under every persist level.
         let saves = !self.plan.is_weak()
             || step.durable
             || matches!(step.act, Act::Stop { .. } | Act::Delete);
@@ -195,7 +196,7 @@ impl Judge<'_> {
             Outcome::Hung => return Err("a call hangs".to_owned()),
             Outcome::Saw(log) => all.push(Operation { saw: Some(log.clone()), ..operation }),
             Outcome::Done => match step.act {
-                Act::Panic { .. } => return Err("a panic went unnoticed".to_owned()),
+                Act::Panic { .. } => return Err("a panic was not reported".to_owned()),
                 Act::Cast if self.can_be_lost(*begin, death) => all.push(maybe(death_tick)),
                 Act::Cast => all.push(Operation { until: death_tick, ..operation }),
                 Act::Kill => all.push(Operation { lane: None, ..maybe(death_tick) }),
@@ -211,9 +212,9 @@ impl Judge<'_> {
                     || self.is_faulted_for_long(*end)
                     || is_ended;
                 if !excused {
-                    return Err("nothing was slow".to_owned());
+                    return Err("a timeout without a slow request".to_owned());
                 }
-                // A cast that found no room was never queued.
+                // A cast that found the mailbox full was never queued.
                 if step.act != Act::Cast {
                     all.push(maybe(death_tick));
                 }
@@ -222,7 +223,8 @@ impl Judge<'_> {
                 if !matches!(step.act, Act::Panic { .. }) || panic != PLANNED {
                     return Err("a panic that was not planned".to_owned());
                 }
-                // A store that refuses, or is closed, can keep what should have been deleted.
+                // A storage that refuses a commit or is closed may keep a state that should have
+                // been deleted.
                 if deletes && (is_ended || self.is_faulted(*begin, *end)) {
                     all.push(maybe(end.tick.min(death_tick)));
                 } else {
@@ -233,7 +235,7 @@ impl Judge<'_> {
                 if is_ended {
                     all.push(maybe(end.tick.min(death_tick)));
                 } else if !self.is_faulted(*begin, *end) {
-                    return Err("the storage did no wrong".to_owned());
+                    return Err("a storage error without a fault".to_owned());
                 } else if self.is_done_all_the_same(*begin, *end) {
                     all.push(maybe(end.tick));
                 }
@@ -245,9 +247,9 @@ impl Judge<'_> {
                 }
             }
             Outcome::Failed(CallError::Killed { .. }) => {
-                // The end of a runtime kills as well.
+                // The end of a runtime also kills its servers.
                 if !is_ended && !self.is_killed_before(*end) {
-                    return Err("nobody killed it".to_owned());
+                    return Err("a kill was reported without a kill".to_owned());
                 }
             }
             Outcome::Failed(error) => {
@@ -260,13 +262,13 @@ impl Judge<'_> {
                     _ => false,
                 };
                 if !known {
-                    return Err("no reason for this error".to_owned());
+                    return Err("there is no reason for this error".to_owned());
                 }
             }
         }
-        // What is read at the end is read of a server that works.
+        // The final reads run after all faults, so they must succeed.
         if *client >= LAST && !matches!(outcome, Outcome::Saw(_)) {
-            return Err("does not work again".to_owned());
+            return Err("does not work after the faults".to_owned());
         }
         Ok(())
     }
@@ -279,8 +281,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether a message that was queued then may never be handled, or its effect
-    /// be lost though nobody is told.
+    /// Returns true if a message queued at `begin` may never be handled, or its effect may be
+    /// lost without an error.
     fn can_be_lost(&self, begin: Time, death: Option<&Restarted>) -> bool {
         self.plan.max_restarts.is_some()
             || death.is_some_and(|restart| !restart.orderly)
@@ -292,7 +294,7 @@ impl Judge<'_> {
             })
     }
 
-    /// Whether a fault of the storage can have to do with what happened between.
+    /// Returns true if a storage fault can have affected an operation in this interval.
     fn is_faulted(&self, begin: Time, end: Time) -> bool {
         self.chronicle.faults.iter().any(|fired| {
             fired.fault.server == self.server
@@ -302,7 +304,7 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether the storage was so slow that a deadline can have passed.
+    /// Returns true if the storage was so slow that a deadline can have passed.
     fn is_faulted_for_long(&self, end: Time) -> bool {
         self.chronicle.faults.iter().any(|fired| {
             fired.fault.server == self.server
@@ -311,7 +313,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether a commit that began between was reported as failed, though done.
+    /// Returns true if a commit that began in this interval was reported as failed although
+    /// it was done.
     fn is_done_all_the_same(&self, begin: Time, end: Time) -> bool {
         self.chronicle.faults.iter().any(|fired| {
             fired.fault.server == self.server
@@ -326,7 +329,7 @@ fn fails(fault: Fault) -> bool {
     !matches!(fault, Fault::None | Fault::Slow(_) | Fault::Late(_))
 }
 
-/// In milliseconds.
+/// Returns the length of a fault in milliseconds.
 fn length(fault: Fault) -> u64 {
     u64::try_from(fault.length().as_millis()).unwrap_or(NEVER)
 }

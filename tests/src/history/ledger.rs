@@ -1,4 +1,4 @@
-//! The server that histories are about.
+//! The server of the histories.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::chronicle::{self, Life};
 
-/// The text of each panic that a history plans.
+/// The text of each planned panic.
 pub(super) const PLANNED: &str = "planned";
 
-/// Writes down what it is told, so that each answer shows all that has happened.
+/// Records each write, so that each reply shows the whole history of the server.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     entries: Vec<u16>,
-    /// As many as there are entries, but for the middle of a handler.
+    /// The number of complete entries. Differs from the number of entries only in the middle
+    /// of a handler.
     whole: usize,
     #[serde(skip)]
     life: OnceLock<Life>,
@@ -32,14 +33,14 @@ impl Ledger {
         chronicle::terminates(context.key());
     }
 
-    /// Adds an entry; returns all.
+    /// Adds an entry and returns all entries.
     pub fn write(&mut self, id: u16) -> Vec<u16> {
         self.entries.push(id);
         self.whole += 1;
         self.all()
     }
 
-    /// As `write`, waiting in the middle.
+    /// Like `write`, but waits in the middle.
     pub async fn write_slowly(&mut self, id: u16, wait: Duration) -> Vec<u16> {
         self.entries.push(id);
         pause(wait).await;
@@ -47,30 +48,30 @@ impl Ledger {
         self.all()
     }
 
-    /// All entries.
+    /// Returns all entries.
     #[must_use]
     pub fn read(&self) -> Vec<u16> {
         self.all()
     }
 
-    /// All entries, after a while.
+    /// Returns all entries after `wait`.
     pub async fn read_slowly(&self, wait: Duration) -> Vec<u16> {
         pause(wait).await;
         self.all()
     }
 
-    /// All entries, though it could change them.
+    /// Returns all entries through a method that may write but changes nothing.
     pub fn touch(&mut self) -> Vec<u16> {
         self.all()
     }
 
-    /// Panics, with a change made or not.
+    /// Panics, after a change if `id` is given.
     pub fn fail(&mut self, id: Option<u16>) {
         self.entries.extend(id);
         fail();
     }
 
-    /// As `fail`, waiting in the middle.
+    /// Like `fail`, but waits in the middle.
     pub async fn fail_slowly(&mut self, id: Option<u16>, wait: Duration) {
         self.entries.extend(id);
         pause(wait).await;
@@ -78,12 +79,12 @@ impl Ledger {
     }
 
     fn all(&self) -> Vec<u16> {
-        assert_eq!(self.entries.len(), self.whole, "half a change was kept");
+        assert_eq!(self.entries.len(), self.whole, "a partial change was kept");
         self.entries.clone()
     }
 }
 
-/// Without the hook that prints a panic: there are many.
+/// Panics without calling the panic hook, which would print each of many panics.
 fn fail() {
     std::panic::resume_unwind(Box::new(PLANNED));
 }

@@ -1,8 +1,8 @@
-//! Generated histories: several clients, several servers, a storage that fails,
-//! restarts, and the question whether what the clients saw can be explained.
+//! Generated histories: several clients and servers, a storage that fails, and restarts.
+//! The check asks whether an order of events explains what the clients saw.
 //!
-//! A [`Plan`] is generated from a seed, run on a tokio of one thread with paused
-//! time, and judged by the promises of the runtime's documentation.
+//! A [`Plan`] is generated from a seed, run on a tokio runtime with one thread and paused
+//! time, and judged by the documented promises.
 
 mod check;
 mod chronicle;

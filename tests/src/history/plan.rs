@@ -1,4 +1,4 @@
-//! What is to happen in a history.
+//! The plan of a history.
 
 use std::fmt;
 
@@ -6,159 +6,158 @@ use persistent_runtime::Restart;
 
 use crate::{Fault, Request};
 
-/// All that a history is made from: the same plan makes the same history.
+/// All inputs of a history. The same plan gives the same history.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What it was generated from.
+    /// The seed from which the plan was generated.
     pub seed: u64,
-    /// When changes are committed.
+    /// The persist level.
     pub level: Level,
-    /// What becomes of a server that stops or crashes.
+    /// The restart policy.
     pub restart: Restart,
-    /// How many crashes are too many, if any are.
+    /// The restart limit within 5 s, if any.
     pub max_restarts: Option<u32>,
-    /// Room for messages.
+    /// The mailbox capacity.
     pub mailbox: usize,
-    /// How long the storage takes, in milliseconds.
+    /// The latency of the storage in milliseconds.
     pub latency: u64,
-    /// What each client does, one step after the other.
+    /// The steps of each client, in order.
     pub clients: Vec<Vec<Step>>,
-    /// What the storage does wrong.
+    /// The faults of the storage.
     pub faults: Vec<PlannedFault>,
-    /// How it ends.
+    /// The end of the history.
     pub ending: Ending,
 }
 
-/// A persist level, in milliseconds.
+/// A persist level, with its period in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Nothing acknowledged is lost.
+    /// No acknowledged change is lost.
     EveryMessage,
-    /// At most the changes of so many milliseconds are lost.
+    /// At most the changes of the last period are lost.
     Every(u64),
-    /// Changes since the last orderly end may be lost.
+    /// The changes since the last orderly end may be lost.
     OnStop,
 }
 
-/// How a history ends.
+/// The end of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Whether each server is read while the runtime still lives.
+    /// True if each server is read once more before its runtime ends.
     pub reads: bool,
-    /// Whether the runtime is shut down, not dropped.
+    /// True if the runtime is shut down, false if it is dropped.
     pub orderly: bool,
 }
 
-/// One thing that a client does.
+/// One step of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The server's number.
+    /// The number of the server.
     pub server: usize,
-    /// What is done.
+    /// The action.
     pub act: Act,
-    /// The write's number, told from all others in the history.
+    /// The number of the write, unique within the history.
     pub id: u16,
-    /// How long the client waits for it.
+    /// The time for which the client waits.
     pub patience: Patience,
-    /// Whether a commit is asked for, whatever the level.
+    /// True if the client asks for a commit under any persist level.
     pub durable: bool,
 }
 
-/// What a client does. Waits are in milliseconds; none is a method that is not
-/// `async`, 0 one that only yields.
+/// An action of a client. Waits are in milliseconds: `None` calls a synchronous method, 0
+/// an asynchronous one that only yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A call that changes the state.
     Write(Option<u64>),
-    /// A call that does not.
+    /// A call of a `&self` method.
     Read(Option<u64>),
-    /// A call that could, and does not.
+    /// A call of a `&mut self` method that changes nothing.
     Touch,
-    /// A write that is not waited for.
+    /// A write as a cast.
     Cast,
     /// A call that panics.
     Panic {
-        /// Whether it has changed the state before.
+        /// True if the handler changes the state before it panics.
         changed: bool,
-        /// How long it waits in the middle.
+        /// The time for which the handler waits before it panics.
         wait: Option<u64>,
     },
-    /// Normally, or for another reason.
+    /// A stop with a reason.
     Stop {
-        /// Whether it is a normal stop.
+        /// True if the reason is `StopReason::Normal`.
         normal: bool,
     },
-    /// The state is deleted.
+    /// A stop that deletes the state.
     Delete,
-    /// At once.
+    /// A kill.
     Kill,
-    /// A new crash budget.
+    /// A reset of the crash budget.
     Reset,
-    /// To the other runtime, or back.
+    /// A transfer between the two runtimes.
     Transfer {
-        /// Whether it is back.
+        /// True for a transfer back to the first runtime.
         back: bool,
     },
-    /// The runtime ends and another one opens on what is stored.
+    /// The end of the runtime and the start of a new one on the same storage.
     Restart {
-        /// Whether it is shut down, not dropped.
+        /// True if the runtime is shut down, false if it is dropped.
         orderly: bool,
     },
-    /// Nothing for so long.
+    /// A pause of the client in milliseconds.
     Sleep(u64),
 }
 
-/// How long a client waits for an answer, in milliseconds.
+/// The time for which a client waits for a reply, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// As long as every other one.
+    /// The deadline of the runtime's options.
     Default,
-    /// For a deadline of its own.
+    /// A deadline of this call only.
     Within(u64),
-    /// Until it drops the call.
+    /// The client drops the call after this time.
     Dropped(u64),
 }
 
-/// What the storage does wrong.
+/// A fault of the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedFault {
-    /// The server's number.
+    /// The number of the server.
     pub server: usize,
-    /// At which request.
+    /// The kind of request that fails.
     pub request: Request,
-    /// At how manieth for the server, from 1.
+    /// The position of the request among those of its kind and server, from 1.
     pub nth: usize,
-    /// How.
+    /// The way in which the request fails.
     pub fault: Fault,
-    /// Whether each later such request goes the same way, until the clients are
-    /// done.
+    /// True if later requests of the same kind fail too, until the clients are done.
     pub lasts: bool,
 }
 
 impl Plan {
-    /// Whether changes can be lost that were answered.
+    /// Returns true if acknowledged changes can be lost.
     pub(super) fn is_weak(&self) -> bool {
         self.level != Level::EveryMessage
     }
 
-    /// Whether there is a second runtime.
+    /// Returns true if the history has a second runtime.
     pub(super) fn transfers(&self) -> bool {
         self.any(|act| matches!(act, Act::Transfer { .. }))
     }
 
-    /// Whether a client does such a thing.
+    /// Returns true if any client performs an action that satisfies `wanted`.
     pub(super) fn any(&self, mut wanted: impl FnMut(&Act) -> bool) -> bool {
         self.clients.iter().flatten().any(|step| wanted(&step.act))
     }
 
-    /// How many servers there are.
+    /// Returns the number of servers.
     #[must_use]
     pub fn servers(&self) -> usize {
         self.clients.iter().flatten().map(|step| step.server + 1).max().unwrap_or(0)
     }
 }
 
-/// The key of a server.
+/// Returns the key of a server.
 pub(super) fn key(server: usize) -> String {
     char::from(b'a' + u8::try_from(server).unwrap_or(0)).to_string()
 }

@@ -1,4 +1,4 @@
-//! From a plan to what happened.
+//! Runs a plan and records its events.
 
 use std::{
     fmt,
@@ -22,18 +22,18 @@ use super::{
 };
 use crate::{Fault, FaultyStorage};
 
-/// The deadline of a call, in milliseconds.
+/// The deadline of a call in milliseconds.
 pub(super) const DEADLINE: u64 = 5_000;
-/// No call takes so long, whatever happens.
+/// Longer than any call can take. A call that takes longer hangs.
 const FOR_EVER: Duration = Duration::from_secs(1_000);
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// A history that can't be explained.
+/// A history that no order of events explains.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What is wrong with it.
+    /// The violated promise.
     pub reason: String,
-    /// The plan and what happened.
+    /// The plan and its events.
     pub trace: String,
 }
 
@@ -45,18 +45,18 @@ impl fmt::Display for Failure {
 }
 
 impl Plan {
-    /// Runs the history; returns how many faults there were.
+    /// Runs the history and returns the number of faults that took effect.
     ///
     /// # Errors
-    /// If it breaks a promise.
+    /// If the history breaks a promise.
     ///
     /// # Panics
-    /// If there can be no tokio.
+    /// If tokio's runtime cannot be built.
     pub fn run(&self) -> Result<usize, Failure> {
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
-            // Threads of the storage have no say in the order of the tasks.
+            // Threads of the storage must not influence the order of the tasks.
             .global_queue_interval(u32::MAX)
             .build()
             .expect("a tokio");
@@ -110,7 +110,7 @@ impl Plan {
         healed.store(true, Ordering::SeqCst);
         world.finish(storages).await?;
         drop(world);
-        // What is left over has a moment to end.
+        // Lets leftover tasks end.
         tokio::time::sleep(Duration::from_millis(1)).await;
         if chronicle::alive() > 0 {
             return Err(format!("{} servers are left in memory", chronicle::alive()));
@@ -121,11 +121,11 @@ impl Plan {
         }
         match storages.iter().map(FaultyStorage::clones).max() {
             Some(1) => Ok(()),
-            clones => Err(format!("the runtime is not gone: {clones:?} clones of its storage")),
+            clones => Err(format!("the runtime was not dropped: {clones:?} clones of its storage")),
         }
     }
 
-    /// Has the storage do wrong what is planned.
+    /// Makes the storage fail as planned.
     fn script(&self, storage: &FaultyStorage, healed: &Arc<AtomicBool>) {
         let (plan, healed) = (self.clone(), healed.clone());
         let mut requests = std::collections::HashMap::new();
@@ -161,10 +161,10 @@ impl Plan {
             .mailbox(self.mailbox);
         let builder = Runtime::builder().configure::<Ledger>(options).observer(Ends);
         let opened = builder.register::<Ledger>().open_with(storage.session()).await;
-        opened.expect("the options are right")
+        opened.expect("the options are valid")
     }
 
-    /// What happened, for a reader.
+    /// Formats the events for a reader.
     fn trace(&self, chronicle: &Chronicle) -> String {
         let mut lines: Vec<(u64, String)> = chronicle
             .calls
@@ -195,7 +195,7 @@ fn slow(latency: u64) -> Fault {
     if latency == 0 { Fault::None } else { Fault::Slow(Duration::from_millis(latency)) }
 }
 
-/// Hears of orderly ends.
+/// Records orderly ends.
 struct Ends;
 
 impl Observer for Ends {
@@ -206,7 +206,7 @@ impl Observer for Ends {
     }
 }
 
-/// Where a history happens.
+/// The environment of a history.
 struct World {
     plan: Plan,
     storage: FaultyStorage,
@@ -225,10 +225,10 @@ impl World {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client, and which runtime it is of.
+    /// Returns a client of a server, and the number of its runtime.
     fn client(&self, server: usize) -> (LedgerClient, usize) {
         let current = self.current();
-        let runtime = current.runtime.as_ref().expect("there is one whenever a client runs");
+        let runtime = current.runtime.as_ref().expect("a runtime exists while clients run");
         (runtime.at::<Ledger>(key(server), ()), current.generation)
     }
 
@@ -261,7 +261,7 @@ impl World {
             (Err(_), Patience::Dropped(_)) => Outcome::Dropped,
             (Err(_), _) => Outcome::Hung,
         };
-        // A transfer waits for whatever it takes to be told what became of it.
+        // A transfer may exceed its deadline: it waits until its outcome is known.
         let late = clock.elapsed() > Duration::from_millis(deadline + 1);
         let end = chronicle::now();
         chronicle::tell(|chronicle| {
@@ -296,11 +296,11 @@ impl World {
             Act::Stop { normal: false } => server.stop("another").await.map(|()| None),
             Act::Delete => server.stop_and_delete().await.map(|()| None),
             Act::Kill => {
-                server.kill();
+                server.kill().await.unwrap();
                 Ok(None)
             }
             Act::Reset => {
-                server.reset();
+                server.reset().await.unwrap();
                 Ok(None)
             }
             Act::Transfer { back } => self.transfer(step.server, back).await.map(|()| None),
@@ -324,13 +324,13 @@ impl World {
             return;
         }
         self.end(orderly).await;
-        // Nobody else has a turn before it is there.
+        // No other client runs between the end of the old runtime and this statement.
         let next = self.plan.open(&self.storage).await;
         self.current().runtime = Some(next);
         self.restarting.store(false, Ordering::SeqCst);
     }
 
-    /// Ends the current runtime.
+    /// Ends the current runtime. Returns true if all servers ended in order.
     async fn end(&self, orderly: bool) -> bool {
         let begin = chronicle::now();
         let old = self.current().runtime.clone();
@@ -339,7 +339,7 @@ impl World {
                 Some(old) => old.shutdown(SHUTDOWN).await.is_ok(),
                 None => true,
             };
-        // The last clone.
+        // This must be the last clone, so that the runtime is dropped.
         self.current().runtime = None;
         drop(old);
         chronicle::new_epoch();
@@ -349,26 +349,26 @@ impl World {
         orderly
     }
 
-    /// Ends it all, and looks at what is left.
+    /// Ends the history and reads the final states.
     async fn finish(&self, storages: &[FaultyStorage; 2]) -> Result<(), String> {
         let plan = &self.plan;
         if plan.ending.reads {
-            // What has begun may take as long as it takes, but no longer.
+            // Faulty requests in flight may take their full length, but no longer.
             let longest = plan.faults.iter().map(|fault| fault.fault.length()).max();
             tokio::time::sleep(longest.unwrap_or_default() + Duration::from_secs(1)).await;
             for server in 0..plan.servers() {
-                self.client(server).0.reset();
+                self.client(server).0.reset().await.unwrap();
                 self.call(LAST, last_read(server)).await;
             }
         }
         let orderly = self.end(plan.ending.orderly).await;
         if plan.ending.reads && plan.ending.orderly && !orderly {
-            return Err("a shutdown hangs though the storage works".to_owned());
+            return Err("a shutdown hangs although the storage works".to_owned());
         }
         if let Some(there) = &self.there {
             there.shutdown(SHUTDOWN).await.map_err(|error| format!("there: {error}"))?;
         }
-        // With what is stored in both places, if there are two.
+        // A history with transfers has two storages.
         for (place, storage) in storages.iter().enumerate().take(1 + usize::from(plan.transfers()))
         {
             let reopened = plan.open(storage).await;
@@ -385,7 +385,7 @@ impl World {
     }
 }
 
-/// The client that reads what is left, and the two that read what is stored.
+/// The client that reads the final states in memory. The next two read the stored ones.
 pub(super) const LAST: usize = 100;
 
 fn last_read(server: usize) -> Step {

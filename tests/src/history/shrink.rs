@@ -1,10 +1,10 @@
-//! From a history that fails to a smaller one.
+//! Reduces a failing history to a smaller one.
 
 use super::{plan::Plan, run::Failure};
 
 impl Plan {
-    /// Leaves out what the failure does not need, one thing at a time; returns
-    /// what is left, and its failure.
+    /// Removes one element at a time as long as the history still fails. Returns the smallest
+    /// plan and its failure.
     #[must_use]
     pub fn shrink(&self, failure: Failure) -> (Self, Failure) {
         let (mut smallest, mut failure) = (self.clone(), failure);
@@ -20,7 +20,7 @@ impl Plan {
         }
     }
 
-    /// This plan without one thing.
+    /// Returns each plan with one element less.
     fn smaller(&self) -> impl Iterator<Item = Self> {
         let without_fault = (0..self.faults.len()).map(|n| {
             let mut plan = self.clone();

@@ -1,4 +1,4 @@
-//! Fixed plans, in which everything happens once.
+//! Fixed plans that cover every action.
 
 use persistent_runtime::Restart;
 
@@ -8,8 +8,8 @@ use super::{
 };
 
 impl Plan {
-    /// Three servers and all that can happen to one: with a second runtime that
-    /// one of them moves to, or with restarts.
+    /// Returns a plan with three servers that covers every action, with transfers to a second
+    /// runtime if `moves`, or else with restarts.
     #[must_use]
     pub fn tour(level: Level, restart: Restart, moves: bool) -> Self {
         let write = [Act::Write(None), Act::Write(Some(1)), Act::Read(None), Act::Cast];

@@ -95,7 +95,7 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_delete() {
     let runtime = Runtime::builder().open_with(journal.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     assert_eq!(server.increment().await.unwrap(), 1);
-    server.kill();
+    server.kill().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 1);
     server.stop(StopReason::Normal).await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0);

@@ -1,5 +1,5 @@
-//! Stops, hooks, kills and shutdowns when something goes wrong in the middle of
-//! them: who is told what, and what is stored.
+//! Stops, hooks, kills and shutdowns that fail half-way: the errors that callers get, and
+//! the state that is stored.
 
 use std::{
     sync::{
@@ -20,12 +20,11 @@ use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A commit that fails while the slow hook of `Farewell` still runs, as it
-/// would on a real disk.
+/// A commit that fails while the slow `terminate` hook of `Farewell` is running.
 const DURING_THE_HOOK: Fault = Fault::RefuseLate(Duration::from_millis(100));
 
-/// Its hook takes longer than a commit, may change the state, and answers those
-/// who wait.
+/// Has a `terminate` hook that takes longer than a commit, may change the state, and
+/// sends deferred replies.
 #[derive(Default, Serialize, Deserialize)]
 struct Farewell {
     count: u64,
@@ -68,10 +67,10 @@ impl Farewell {
     }
 }
 
-/// A handler that stopped its server was acknowledged before the last commit,
-/// which the store then refused.
+/// Regression: a handler that stopped its server was acknowledged before the final
+/// commit, which the storage then refused.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused() {
+async fn a_refused_change_of_a_handler_that_stops_is_not_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -83,10 +82,10 @@ async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused
     assert_eq!(server.value().await.unwrap(), 1);
 }
 
-/// The same with a commit that fails while the hook runs: its failure was
-/// overlooked, as the hook had already taken over.
+/// The same with a commit that fails while `terminate` runs. Regression: this failure was
+/// ignored.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused_during_the_hook() {
+async fn a_change_refused_during_terminate_is_not_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Farewell>("a", ());
@@ -97,10 +96,10 @@ async fn a_change_of_a_handler_that_stops_is_not_acknowledged_when_it_is_refused
     assert_eq!(server.count().await.unwrap(), 1);
 }
 
-/// Under a weaker level the stop itself saves what waits; it said `Ok` although
-/// that failed, and the change was gone.
+/// Regression: under a weaker level the stop itself saves the state. It returned `Ok`
+/// although that failed, and the change was lost.
 #[tokio::test(start_paused = true)]
-async fn a_stop_whose_flush_is_refused_during_the_hook_says_so() {
+async fn a_stop_whose_save_is_refused_during_terminate_fails() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
@@ -114,10 +113,10 @@ async fn a_stop_whose_flush_is_refused_during_the_hook_says_so() {
     assert!(stopped.is_err(), "{stopped:?}");
 }
 
-/// The caller was told that its change had failed, and then the hook's own
-/// commit stored it.
+/// Regression: the caller was told that its change had failed, and then the commit of
+/// `terminate` stored the change.
 #[tokio::test(start_paused = true)]
-async fn a_change_that_failed_is_not_stored_by_the_hook_after_it() {
+async fn a_failed_change_is_not_stored_by_terminate() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Farewell>("a", ());
@@ -125,12 +124,13 @@ async fn a_change_that_failed_is_not_stored_by_the_hook_after_it() {
     storage.on_next_commit(DURING_THE_HOOK);
     let (added, stopped) = tokio::join!(server.add(), server.stop("note"));
     added.unwrap_err();
-    assert_eq!(server.count().await.unwrap(), 1, "after the stop said {stopped:?}");
+    assert_eq!(server.count().await.unwrap(), 1, "after the stop returned {stopped:?}");
 }
 
-/// Replies that the hook sends left before its commit, even if that failed.
+/// Regression: replies from `terminate` were sent before its commit, even if that commit
+/// failed.
 #[tokio::test(start_paused = true)]
-async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
+async fn a_reply_sent_in_terminate_fails_with_its_commit() {
     for refused in [false, true] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -149,10 +149,10 @@ async fn a_reply_sent_in_terminate_shares_its_commits_fate() {
     }
 }
 
-/// A stop looked at the policy of the type when the server had idled out, and at
-/// the client's own when it had not: one of the two deleted.
+/// Regression: a stop used the restart policy of the type for an unloaded server, and the
+/// client's policy for a loaded one. One of the two deleted the state.
 #[tokio::test(start_paused = true)]
-async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
+async fn a_stop_follows_its_clients_restart_policy_for_loaded_and_unloaded_servers() {
     for idle in [0, 100] {
         let runtime = Runtime::builder()
             .defaults(Options::new().idle_timeout(10 * SECOND))
@@ -170,9 +170,9 @@ async fn a_stop_heeds_its_clients_policy_whether_or_not_the_server_is_loaded() {
     }
 }
 
-/// An unload whose store is down for a moment keeps what is not saved yet.
+/// A passivation during a short storage failure keeps the unsaved changes.
 #[tokio::test(start_paused = true)]
-async fn an_idle_unload_that_is_refused_loses_nothing_acknowledged() {
+async fn a_refused_passivation_loses_nothing_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
@@ -186,11 +186,11 @@ async fn an_idle_unload_that_is_refused_loses_nothing_acknowledged() {
     storage.on_commit(Fault::Refuse);
     tokio::time::sleep(2 * SECOND).await;
     storage.on_commit(Fault::None);
-    assert!(storage.writes() > 0, "it has tried");
+    assert!(storage.writes() > 0, "the passivation was attempted");
     assert_eq!(server.value().await.unwrap(), 9);
 }
 
-/// Ends itself first thing in each life that finds something stored.
+/// Stops itself in `started` whenever it is loaded from the storage.
 #[derive(Default, Serialize, Deserialize)]
 struct Expired {
     count: u64,
@@ -219,10 +219,10 @@ impl Expired {
     }
 }
 
-/// The message that woke the server waited for a life that lasts: the server
-/// was activated and stopped for ever, without a single yield.
+/// Regression: the message that activated the server waited for an activation that lasts,
+/// so that the server was activated and stopped endlessly without a single yield.
 #[test]
-fn a_server_that_stops_in_each_start_fails_its_caller() {
+fn a_server_that_stops_in_started_fails_its_caller() {
     assert!(finishes(true, || async {
         let runtime = Runtime::in_memory().await.unwrap();
         let server = runtime.at::<Expired>("a", ());
@@ -233,9 +233,9 @@ fn a_server_that_stops_in_each_start_fails_its_caller() {
     }));
 }
 
-/// Nor could a shutdown end that loop.
+/// Regression: a shutdown could not end that loop.
 #[test]
-fn a_server_that_stops_in_each_start_does_not_hold_a_shutdown_up() {
+fn a_server_that_stops_in_started_does_not_delay_a_shutdown() {
     assert!(finishes(false, || async {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::open(folder.path().join("x.db")).await.unwrap();
@@ -247,7 +247,7 @@ fn a_server_that_stops_in_each_start_does_not_hold_a_shutdown_up() {
     }));
 }
 
-/// Changes its state in a message of its own before any other.
+/// Changes its state in a message from `started`, before any other message.
 #[derive(Default, Serialize, Deserialize)]
 struct Prepared {
     count: u64,
@@ -271,8 +271,8 @@ impl Prepared {
     }
 }
 
-/// What `started` asks for was tried again for ever when it couldn't be stored,
-/// and the caller heard nothing of it.
+/// Regression: an effect of `started` that could not be stored was retried endlessly, and
+/// the caller got no error.
 #[test]
 fn a_start_whose_first_change_is_refused_fails_its_caller() {
     assert!(finishes(true, || async {
@@ -287,7 +287,7 @@ fn a_start_whose_first_change_is_refused_fails_its_caller() {
     }));
 }
 
-/// Never comes to its first message.
+/// Never reaches its first message.
 #[derive(Default, Serialize, Deserialize)]
 struct Circular;
 
@@ -306,8 +306,8 @@ impl Circular {
     pub fn poke(&self) {}
 }
 
-/// An endless chain of messages kept its thread to itself, so that neither its
-/// callers' deadlines nor a kill ever had their turn.
+/// Regression: an endless chain of continuations never yielded its thread, so that
+/// neither deadlines nor a kill took effect.
 #[test]
 fn an_endless_chain_from_started_times_out_and_can_be_killed() {
     assert!(finishes(false, || async {
@@ -315,7 +315,7 @@ fn an_endless_chain_from_started_times_out_and_can_be_killed() {
         let server = runtime.at::<Circular>("a", ());
         let answer = server.with_timeout(SECOND / 20).poke().await;
         assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
-        server.kill();
+        server.kill().await.unwrap();
         drop(runtime);
     }));
 }
@@ -324,7 +324,7 @@ static ALIVE: AtomicUsize = AtomicUsize::new(0);
 static MOST_ALIVE: AtomicUsize = AtomicUsize::new(0);
 static DROPPING: AtomicBool = AtomicBool::new(false);
 
-/// Counts how many there are at once; the first one is slow to go.
+/// Counts its instances. The first one is slow to drop.
 #[derive(Debug)]
 struct Single;
 
@@ -362,19 +362,20 @@ impl Holder {
     }
 }
 
-/// A kill of a server at rest let the next life begin before it was done: two
-/// instances at once, and the old end took the new life's kept values with it.
+/// Regression: a kill of an idle server let the next activation start before the old
+/// instance was dropped. Two instances existed at once, and the end of the old one
+/// removed the resources of the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_does_not_touch_the_next_life() {
+async fn a_kill_does_not_affect_the_next_activation() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Holder>("a", ());
-    let mut watch = server.watch();
+    let mut watch = server.watch().await.unwrap();
     server.get().await.unwrap();
-    // At rest, without a task.
+    // The server is idle and has no task.
     tokio::time::sleep(SECOND / 50).await;
     let killer = thread::spawn({
         let server = server.clone();
-        move || server.kill()
+        move || futures::executor::block_on(server.kill()).unwrap()
     });
     while !DROPPING.load(Ordering::SeqCst) {
         tokio::time::sleep(SECOND / 1000).await;
@@ -413,12 +414,12 @@ impl Fuse {
     }
 
     pub fn blow(&self, context: &Context<Self>) {
-        context.client().kill();
+        futures::executor::block_on(context.client().kill()).unwrap();
     }
 }
 
 #[tokio::test]
-async fn messages_queued_behind_a_kill_find_a_new_life() {
+async fn messages_queued_behind_a_kill_start_a_new_activation() {
     let runtime = Runtime::in_memory().await.unwrap();
     let fuse = runtime.at::<Fuse>("a", ());
     fuse.wait().await.unwrap();
@@ -427,16 +428,16 @@ async fn messages_queued_behind_a_kill_find_a_new_life() {
 }
 
 #[tokio::test]
-async fn a_kill_before_the_first_message_is_not_overlooked() {
+async fn a_kill_before_the_first_message_takes_effect() {
     let runtime = Runtime::in_memory().await.unwrap();
     let burnt = runtime.at::<Fuse>("short", ()).burn().await;
     assert!(matches!(burnt, Err(CallError::Killed { .. })), "{burnt:?}");
 }
 
-/// A cast that came between the last look at the mailbox and its closing was
-/// taken, said `Ok`, and was never handled.
+/// Regression: a cast that arrived between the last poll of the mailbox and its closing
+/// returned `Ok` and was never handled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_shutdown_loses_no_cast_that_was_taken() {
+async fn a_shutdown_loses_no_accepted_cast() {
     let begin = Instant::now();
     for round in 0_u32.. {
         if begin.elapsed() > 3 * SECOND / 2 {

@@ -1,5 +1,5 @@
-//! Who has to wait in line: senders before a full mailbox, and all others beside
-//! a source that never ends.
+//! Backpressure: senders that wait for capacity in a full mailbox, and fairness beside an
+//! endless source.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Has room for one message, and fails for good at its first crash.
+/// A server with a mailbox of one message that fails at its first crash.
 #[derive(Default, Serialize, Deserialize)]
 struct Narrow {
     count: u64,
@@ -45,8 +45,8 @@ impl Narrow {
     }
 }
 
-/// A cast that was refused when its turn came kept the room that it had been
-/// given, and the call behind it waited until its own deadline.
+/// Regression: a cast that was refused after it had been granted capacity did not release
+/// it, so that the call behind it waited until its own deadline.
 #[tokio::test(start_paused = true)]
 async fn senders_behind_a_refused_cast_are_refused_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
@@ -91,9 +91,10 @@ impl Steps {
     }
 }
 
-/// Answers wait for the commits before them, and so do as many messages as may, no more.
+/// Replies wait for the commits before them. The mailbox capacity limits the number of
+/// messages handled ahead of the storage.
 #[tokio::test(start_paused = true)]
-async fn a_server_runs_ahead_of_the_disk_by_as_much_as_its_mailbox_holds() {
+async fn a_server_runs_ahead_of_the_storage_by_at_most_its_mailbox_capacity() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     storage.on_commit(Fault::Slow(SECOND));
@@ -117,7 +118,7 @@ async fn a_server_runs_ahead_of_the_disk_by_as_much_as_its_mailbox_holds() {
     }
 }
 
-/// Knows all tasks that have run it.
+/// A server that records the tasks that have run it.
 #[derive(Default, Serialize, Deserialize)]
 struct Guest {
     hosts: BTreeSet<String>,
@@ -137,9 +138,9 @@ impl Guest {
     }
 }
 
-/// To begin a task for each handful of messages costs more than to look again.
+/// Starting a task per small batch of messages costs more than polling the mailbox again.
 #[tokio::test]
-async fn one_task_sees_to_a_flood_of_casts() {
+async fn one_task_handles_a_burst_of_casts() {
     const SENDERS: u64 = 32;
     const CASTS: u64 = 40;
     let runtime = Runtime::in_memory().await.unwrap();
@@ -161,7 +162,7 @@ async fn one_task_sees_to_a_flood_of_casts() {
     assert_eq!(guest.stay().await.unwrap(), (SENDERS * CASTS, 1));
 }
 
-/// Is always ready, and never ends.
+/// A stream that is always ready and never ends.
 struct Endless;
 
 impl Stream for Endless {
@@ -193,10 +194,10 @@ impl Feed {
     }
 }
 
-/// A stream that is always ready kept the thread of its server: neither calls
-/// nor other tasks had a turn.
+/// Regression: a stream that was always ready kept the thread of its server, so that
+/// neither calls nor other tasks ran.
 #[test]
-fn an_endless_stream_lets_calls_and_other_tasks_have_their_turns() {
+fn an_endless_stream_yields_to_calls_and_other_tasks() {
     assert!(finishes(false, || async {
         let turns = Arc::new(AtomicUsize::new(0));
         tokio::spawn({
@@ -214,15 +215,15 @@ fn an_endless_stream_lets_calls_and_other_tasks_have_their_turns() {
         for _ in 0..3 {
             let (items, had) = (feed.items().await.unwrap(), turns.load(Ordering::SeqCst));
             tokio::time::sleep(SECOND / 100).await;
-            assert!(feed.items().await.unwrap() > items, "the stream goes on");
-            assert!(turns.load(Ordering::SeqCst) > had, "and so does the other task");
+            assert!(feed.items().await.unwrap() > items, "the stream continues");
+            assert!(turns.load(Ordering::SeqCst) > had, "the other task runs");
         }
     }));
 }
 
-/// A shutdown waited for the end of a stream that has none, past its deadline.
+/// Regression: a shutdown waited past its deadline for the end of an endless stream.
 #[test]
-fn an_endless_stream_does_not_hold_a_shutdown_up() {
+fn an_endless_stream_does_not_delay_a_shutdown() {
     assert!(finishes(true, || async {
         let runtime = Runtime::in_memory().await.unwrap();
         let feed = runtime.at::<Feed>("a", ());
@@ -235,10 +236,10 @@ fn an_endless_stream_does_not_hold_a_shutdown_up() {
     }));
 }
 
-/// Whoever stands in line has a turn, also one that joins just after the mailbox
-/// was emptied, when the task saw nobody to wake.
+/// Each waiting sender must be woken, also a sender that starts to wait just after the
+/// task emptied the mailbox and found no sender to wake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn senders_that_crowd_at_a_mailbox_of_one_all_get_in() {
+async fn all_senders_that_wait_for_a_mailbox_of_one_are_woken() {
     let runtime = Runtime::builder()
         .configure::<Counter>(Options::new().mailbox(1).persist(Persist::OnStop))
         .in_memory()
@@ -262,7 +263,7 @@ async fn senders_that_crowd_at_a_mailbox_of_one_all_get_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_in_a_loop_does_not_keep_another_from_its_turn() {
+async fn a_sender_in_a_loop_does_not_starve_another_sender() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Narrow>("a", ());
     let others = [server.clone(), server.clone()].map(|server| {
@@ -274,7 +275,7 @@ async fn a_sender_in_a_loop_does_not_keep_another_from_its_turn() {
     });
     let mut casts = 0;
     while !others.iter().all(tokio::task::JoinHandle::is_finished) {
-        assert!(casts < 10_000, "the others never get in");
+        assert!(casts < 10_000, "the other sender is starved");
         server.bump().await.unwrap();
         casts += 1;
     }

@@ -1,4 +1,4 @@
-//! Where options come from, and which of two wins.
+//! The sources of options, and their precedence.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Leaves every option open.
+/// A server type that sets no options.
 #[derive(Default, Serialize, Deserialize)]
 struct Plain;
 
@@ -42,18 +42,19 @@ fn idle(seconds: u32) -> Options {
     Options::new().idle_timeout(seconds * SECOND)
 }
 
-/// For how many seconds the server that `start` wakes stays in memory.
+/// Returns the number of seconds for which the server that `start` activates stays in
+/// memory.
 async fn stay<S: Server>(runtime: &Runtime, start: impl AsyncFnOnce()) -> u64 {
     start().await;
     let begin = Instant::now();
     while runtime.count::<S>().await.unwrap().live > 0 {
-        assert!(begin.elapsed() < 1000 * SECOND, "stays for ever");
+        assert!(begin.elapsed() < 1000 * SECOND, "is never unloaded");
         tokio::time::sleep(SECOND / 10).await;
     }
     begin.elapsed().as_secs()
 }
 
-/// For how many seconds a `Plain` and a `Hasty` stay in memory.
+/// Returns the number of seconds for which a `Plain` and a `Hasty` stay in memory.
 async fn stays(builder: Builder) -> (u64, u64) {
     let runtime = builder.in_memory().await.unwrap();
     let plain = stay::<Plain>(&runtime, async || {
@@ -65,7 +66,7 @@ async fn stays(builder: Builder) -> (u64, u64) {
     tokio::join!(plain, hasty)
 }
 
-/// The layer that a runtime's opening names, and the whole text.
+/// Returns the layer that the error of a refused runtime names, and the full message.
 async fn refusal(builder: Builder) -> (String, String) {
     let error = builder.in_memory().await.unwrap_err();
     let text = error.to_string();
@@ -110,7 +111,7 @@ async fn a_configuration_sets_defaults_and_single_servers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_calls_for_one_level_the_later_wins_option_by_option() {
+async fn of_two_settings_in_one_layer_the_later_wins_per_option() {
     let read = || config(r#"{ "defaults": { "idle_timeout": "40s" } }"#);
     assert_eq!(stays(Runtime::builder().config(read()).defaults(idle(30))).await, (30, 30));
     assert_eq!(stays(Runtime::builder().defaults(idle(30)).config(read())).await, (40, 40));
@@ -119,12 +120,12 @@ async fn of_two_calls_for_one_level_the_later_wins_option_by_option() {
     assert_eq!(
         stays(Runtime::builder().config(read()).configure::<Hasty>(others)).await,
         (40, 40),
-        "what one server leaves open is the defaults'"
+        "defaults apply to the options that a server does not set"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn durations_are_read_as_people_write_them() {
+async fn durations_have_a_human_readable_form() {
     let runtime = Runtime::builder()
         .config(config(r#"{ "defaults": { "call_timeout": "500ms", "idle_timeout": "never" } }"#))
         .in_memory()
@@ -140,7 +141,7 @@ async fn durations_are_read_as_people_write_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_runtimes_side_by_side_have_settings_of_their_own() {
+async fn two_runtimes_in_one_process_have_separate_settings() {
     let ten = variables(&[("APP_IDLE_TIMEOUT", "10s")]);
     let (first, second, third) = tokio::join!(
         stays(Runtime::builder().config(config(r#"{ "defaults": { "idle_timeout": "7s" } }"#))),
@@ -151,7 +152,7 @@ async fn two_runtimes_side_by_side_have_settings_of_their_own() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_by_its_name() {
+fn an_unknown_key_is_refused_with_its_name() {
     for (json, path) in [
         (r#"{ "default": {} }"#, "default"),
         (r#"{ "defaults": { "idle_timout": "1s" } }"#, "defaults.idle_timout"),
@@ -164,7 +165,7 @@ fn an_unknown_key_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_value_of_a_wrong_type_is_refused_by_its_key() {
+fn a_value_of_a_wrong_type_is_refused_with_its_key() {
     for (json, path, wrong) in [
         (r#"{ "defaults": 5 }"#, "defaults", "integer `5`"),
         (r#"{ "defaults": { "mailbox": "big" } }"#, "defaults.mailbox", r#""big""#),
@@ -177,13 +178,13 @@ fn a_value_of_a_wrong_type_is_refused_by_its_key() {
 }
 
 #[test]
-fn a_configuration_comes_back_from_its_written_form() {
+fn a_configuration_round_trips_through_serde() {
     let written = r#"{"defaults":{"persist":"on_stop"},"servers":{"A":{"mailbox":3}}}"#;
     assert_eq!(serde_json::to_string(&config(written)).unwrap(), written);
 }
 
 #[tokio::test]
-async fn what_cant_be_honoured_is_refused_with_the_name_of_its_layer() {
+async fn invalid_options_are_refused_with_the_name_of_their_layer() {
     let none = || Options::new().mailbox(0);
     let (layer, _) = refusal(Runtime::builder().defaults(none())).await;
     assert_eq!(layer, "defaults");
@@ -229,13 +230,13 @@ async fn a_variable_sets_each_option() {
     };
     assert_eq!(after, 90 * SECOND);
     tokio::time::sleep(wait).await;
-    server.crash("once too often".into()).await.unwrap_err();
+    server.crash("one separator too many".into()).await.unwrap_err();
     let error = server.value().await.unwrap_err();
     assert!(matches!(error, CallError::RestartLimit { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_variable_that_is_no_option_or_has_no_value_of_it_is_refused_by_its_name() {
+async fn an_invalid_environment_variable_is_refused_with_its_name() {
     for (variable, value, word) in [
         ("APP_IDLE_TIMOUT", "1s", "unknown field"),
         ("APP_", "1s", "unknown field"),
@@ -266,14 +267,14 @@ async fn a_variable_that_is_no_option_or_has_no_value_of_it_is_refused_by_its_na
 
 /// Cargo runs tests with variables such as `CARGO_MANIFEST_DIR`.
 #[tokio::test]
-async fn the_environment_is_that_of_the_process() {
+async fn the_environment_is_read_from_the_process() {
     let (layer, _) = refusal(Runtime::builder().environment("CARGO")).await;
     assert!(layer.starts_with("CARGO_"), "{layer}");
-    Runtime::builder().environment("A_PREFIX_OF_NOBODY").in_memory().await.unwrap();
+    Runtime::builder().environment("AN_UNUSED_PREFIX").in_memory().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_shortens_a_rest_and_never_lengthens_it() {
+async fn jitter_shortens_a_backoff_delay_and_never_lengthens_it() {
     let runtime = Runtime::builder()
         .config(config(
             r#"{ "defaults": { "backoff": { "min": "1s", "max": "1s", "jitter": 0.5 } } }"#,
@@ -289,7 +290,7 @@ async fn jitter_shortens_a_rest_and_never_lengthens_it() {
         server.value().await.unwrap();
         rests.push(begin.elapsed());
     }
-    // Paused time goes in steps of 1 ms.
+    // Paused time advances in steps of 1 ms.
     let range = SECOND / 2..=SECOND + SECOND / 500;
     assert!(rests.iter().all(|rest| range.contains(rest)), "{rests:?}");
     assert!(rests.iter().any(|rest| *rest != rests[0]), "{rests:?}");

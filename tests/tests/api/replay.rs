@@ -1,4 +1,4 @@
-//! Journaled messages handled again: what comes of it, and what must not.
+//! Replays of journaled messages: their results, and the effects that they must not have.
 
 use std::{
     collections::HashSet,
@@ -21,13 +21,13 @@ async fn open(storage: &MemoryStorage) -> Runtime {
     Runtime::builder().open_with(storage.clone()).await.unwrap()
 }
 
-/// Appends messages of its own to what is stored.
+/// Appends raw messages to the stored ones.
 async fn append(storage: &MemoryStorage, id: ServerId, bytes: &[u8]) {
     storage.commit(Commit::new(id, Update::Append(vec![bytes.into()]))).await.unwrap();
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_an_error_and_stay() {
+async fn bytes_that_are_not_a_message_are_an_error_and_stay_unchanged() {
     for bytes in [&b"\xc1"[..], b"", b"\x01", b"\xa5touch\xa5more?", b"\xa5Touch\x92\x01\x02"] {
         let storage = MemoryStorage::new();
         let runtime = open(&storage).await;
@@ -48,13 +48,13 @@ async fn bytes_that_are_no_message_are_an_error_and_stay() {
         }
         runtime.shutdown(Duration::from_secs(1)).await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), before);
-        // The price of mending it is the state.
+        // Repairing the server costs its state.
         open(&storage).await.at::<Ledger>("a", ()).stop_and_delete().await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), None);
     }
 }
 
-/// Its code changes while the test runs.
+/// A server whose code changes while the test runs.
 #[derive(Default, Serialize, Deserialize)]
 struct Fickle(u64);
 
@@ -76,7 +76,7 @@ impl Fickle {
                 self.0 = context.random();
                 context.remind("x", Duration::ZERO, FickleMessage::Act);
             }
-            // One that goes on until it likes what it sees.
+            // Draws random numbers until one satisfies a condition.
             _ => while context.random() != 0 {},
         }
     }
@@ -87,7 +87,7 @@ impl Fickle {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_on_another_path_in_a_replay_is_an_error_and_all_stays() {
+async fn a_replay_that_diverges_is_an_error_and_changes_nothing() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let fickle = runtime.at::<Fickle>("a", ());
@@ -118,7 +118,7 @@ async fn a_handler_that_is_on_another_path_in_a_replay_is_an_error_and_all_stays
     assert_eq!(runtime.at::<Fickle>("a", ()).value().await.unwrap(), value);
 }
 
-/// The program before its next version.
+/// The first version of the program.
 mod first {
     use persistent_runtime::persistent_server;
     use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ mod first {
     }
 }
 
-/// Its state has another shape, and there is no way for its messages.
+/// The second version: another state, and no migration of messages.
 mod second {
     use persistent_runtime::persistent_server;
     use serde::{Deserialize, Serialize};
@@ -161,7 +161,7 @@ mod second {
     }
 }
 
-/// There is one.
+/// The third version, which migrates messages.
 mod third {
     use persistent_runtime::persistent_server;
     use serde::{Deserialize, Serialize};
@@ -202,7 +202,7 @@ mod third {
 }
 
 #[tokio::test]
-async fn messages_of_an_earlier_version_are_refused_until_there_is_a_way() {
+async fn messages_of_an_earlier_version_are_refused_without_a_migration() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let score = runtime.at::<first::Score>("a", ());
@@ -219,7 +219,7 @@ async fn messages_of_an_earlier_version_are_refused_until_there_is_a_way() {
     let runtime = open(&storage).await;
     let error = runtime.at::<second::Score>("a", ()).points().await.unwrap_err();
     assert!(matches!(&error, CallError::Replay { version: 1, number: 1, of: 4, source, .. }
-        if matches!(**source, ReplayError::Version { stored: 1, current: 2 })));
+        if matches!(**source, ReplayError::Version { stored: 1, current: 2, .. })));
     let text = error.to_string();
     for part in ["4 journaled messages of Score \"a\"", "version 1", "migrate_message(from = 1)"] {
         assert!(text.contains(part), "{text}");
@@ -235,7 +235,7 @@ async fn messages_of_an_earlier_version_are_refused_until_there_is_a_way() {
     let after = record::<third::Score>(&storage, "a").unwrap();
     assert_eq!((after.version, after.messages.len()), (2, 0));
     score.note(5, false).await.unwrap();
-    score.kill();
+    score.kill().await.unwrap();
     assert_eq!(score.points().await.unwrap(), [1, 2, 3, 4, 4, 5]);
     drop(runtime);
 
@@ -245,7 +245,7 @@ async fn messages_of_an_earlier_version_are_refused_until_there_is_a_way() {
 }
 
 #[tokio::test]
-async fn an_orderly_stop_of_the_old_program_leaves_nothing_to_be_migrated() {
+async fn an_orderly_stop_of_the_old_program_leaves_no_messages_to_migrate() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     runtime.at::<first::Score>("a", ()).add(7).await.unwrap();
@@ -257,7 +257,7 @@ async fn an_orderly_stop_of_the_old_program_leaves_nothing_to_be_migrated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_migrated_server_is_stored_as_migrated_when_it_leaves_memory() {
+async fn a_migrated_server_is_stored_in_its_new_version_when_it_is_unloaded() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     runtime.at::<first::Score>("a", ()).add(7).await.unwrap();
@@ -293,7 +293,7 @@ mod sound {
     }
 }
 
-/// The next version, which panics when its durable timer rings.
+/// The next version, which panics when its reminder fires.
 mod faulty {
     use persistent_runtime::persistent_server;
     use serde::{Deserialize, Serialize};
@@ -339,9 +339,9 @@ mod faulty {
     }
 }
 
-/// What is stored without the durable timer is the state, in today's form.
+/// The state is stored in the current version when it is stored without the reminder.
 #[tokio::test(start_paused = true)]
-async fn a_durable_timer_that_crashes_a_migrated_server_leaves_it_as_migrated() {
+async fn a_reminder_that_crashes_a_migrated_server_leaves_it_migrated() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let fuse = runtime.at::<sound::Fuse>("a", ());
@@ -360,7 +360,7 @@ async fn a_durable_timer_that_crashes_a_migrated_server_leaves_it_as_migrated() 
     assert_eq!(fuse.lengths().await.unwrap(), [0, 7]);
 }
 
-/// The same server, once it stores its states.
+/// The same server with `journal = state`.
 mod plain {
     use persistent_runtime::persistent_server;
     use serde::{Deserialize, Serialize};
@@ -383,7 +383,7 @@ mod plain {
 }
 
 #[tokio::test]
-async fn a_server_can_change_what_it_journals() {
+async fn a_server_can_change_its_journal_mode() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     runtime.at::<first::Score>("a", ()).add(1).await.unwrap();
@@ -409,7 +409,7 @@ async fn a_server_can_change_what_it_journals() {
     assert_eq!(runtime.at::<plain::Score>("a", ()).points().await.unwrap(), 10);
 }
 
-/// Asks its context for whatever there is.
+/// Uses every method of its context.
 #[derive(Default, Serialize, Deserialize)]
 struct Busy {
     log: Vec<String>,
@@ -470,7 +470,7 @@ impl Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_message_has_asked_for_does_not_happen_again_in_a_replay() {
+async fn effects_of_a_message_do_not_repeat_in_a_replay() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let busy = runtime.at::<Busy>("a", ());
@@ -486,7 +486,11 @@ async fn what_a_message_has_asked_for_does_not_happen_again_in_a_replay() {
     assert_eq!(busy.asked().await.unwrap(), Some(1));
     let log = busy.log().await.unwrap();
     assert_eq!(log, ["ask", "then", "stream", "timer", "later", "answer"]);
-    assert_eq!(record::<Busy>(&storage, "a").unwrap().messages.len(), 6, "each is one of its own");
+    assert_eq!(
+        record::<Busy>(&storage, "a").unwrap().messages.len(),
+        6,
+        "each activation has its own"
+    );
     let told = runtime.at::<Ledger>("told", ());
     assert_eq!(told.entries().await.unwrap(), [1]);
     drop(runtime);
@@ -506,7 +510,7 @@ async fn what_a_message_has_asked_for_does_not_happen_again_in_a_replay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_message_has_asked_for_happens_once_also_if_replays_are_checked() {
+async fn effects_of_a_message_happen_once_when_replays_are_checked() {
     let runtime = Runtime::builder().check_replay(true).in_memory().await.unwrap();
     let busy = runtime.start::<Busy>("a", ()).await.unwrap();
     busy.ask().await.unwrap();
@@ -520,7 +524,7 @@ async fn what_a_message_has_asked_for_happens_once_also_if_replays_are_checked()
     answered.unwrap();
 }
 
-/// A stop leaves a snapshot, so only a refused one is ever replayed.
+/// A stop leaves a snapshot, so that only a refused stop is ever replayed.
 #[tokio::test]
 async fn a_replayed_stop_stops_nothing() {
     let storage = FaultyStorage::default();
@@ -528,10 +532,10 @@ async fn a_replayed_stop_stops_nothing() {
     let busy = runtime.start::<Busy>("a", ()).await.unwrap();
     let id = ServerId::new("Busy", "a");
     append(&storage.states, id, b"\xa4Last").await;
-    busy.kill();
-    let mut events = busy.watch();
+    busy.kill().await.unwrap();
+    let mut events = busy.watch().await.unwrap();
     assert_eq!(busy.log().await.unwrap(), ["last"]);
-    busy.kill();
+    busy.kill().await.unwrap();
     let mut seen = Vec::new();
     while let Some(event) = events.next().await {
         seen.push(format!("{event:?}"));
@@ -542,7 +546,7 @@ async fn a_replayed_stop_stops_nothing() {
     assert_eq!(seen, ["Started", "Killed"]);
 }
 
-/// Deterministic or not, as it is told.
+/// Deterministic or not, depending on its argument.
 #[derive(Default, Serialize, Deserialize)]
 struct Suspect {
     seen: Vec<u64>,
@@ -598,7 +602,7 @@ impl Suspect {
 }
 
 #[tokio::test]
-async fn the_check_finds_a_handler_that_is_not_deterministic_and_drops_what_it_did() {
+async fn the_replay_check_finds_a_nondeterministic_handler_and_discards_its_changes() {
     for level in [Persist::EveryMessage, Persist::OnStop] {
         BOMB.store(false, Ordering::SeqCst);
         let storage = MemoryStorage::new();
@@ -626,16 +630,16 @@ async fn the_check_finds_a_handler_that_is_not_deterministic_and_drops_what_it_d
             );
             assert!(error.to_string().contains(method), "{error}");
         }
-        assert_eq!(suspect.seen().await.unwrap(), 6, "nobody's restart limit was harmed");
+        assert_eq!(suspect.seen().await.unwrap(), 6, "no crash was counted");
         runtime.shutdown(Duration::from_secs(1)).await.unwrap();
         let runtime = open(&storage).await;
         assert_eq!(runtime.at::<Suspect>("a", ()).seen().await.unwrap(), 6);
     }
 }
 
-/// A replay begins with a stored state, so what is not stored is gone there.
+/// A replay starts from the stored state, so that fields which are not stored are reset.
 #[tokio::test]
-async fn the_check_begins_where_a_replay_would() {
+async fn the_replay_check_starts_from_the_stored_form() {
     let runtime = Runtime::builder().check_replay(true).in_memory().await.unwrap();
     let suspect = runtime.at::<Suspect>("a", ());
     for _ in 0..3 {
@@ -643,11 +647,11 @@ async fn the_check_begins_where_a_replay_would() {
     }
     suspect.counts_what_is_not_stored().await.unwrap();
     let error = suspect.counts_what_is_not_stored().await.unwrap_err();
-    assert!(matches!(error, CallError::Diverged { .. }), "a snapshot lies between: {error}");
+    assert!(matches!(error, CallError::Diverged { .. }), "a snapshot is between them: {error}");
     assert_eq!(suspect.seen().await.unwrap(), 4);
 
     suspect.counts_what_is_not_stored().await.unwrap();
-    suspect.kill();
+    suspect.kill().await.unwrap();
     suspect.counts_what_is_not_stored().await.unwrap();
     suspect.forgets_what_is_not_stored().await.unwrap();
     suspect.counts_what_is_not_stored().await.unwrap();
@@ -655,7 +659,7 @@ async fn the_check_begins_where_a_replay_would() {
 }
 
 #[tokio::test]
-async fn without_the_check_nothing_is_handled_twice() {
+async fn without_the_replay_check_no_message_is_handled_twice() {
     BOMB.store(false, Ordering::SeqCst);
     let runtime = Runtime::in_memory().await.unwrap();
     let suspect = runtime.at::<Suspect>("bomb", ());

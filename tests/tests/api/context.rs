@@ -1,5 +1,5 @@
-//! What a handler can have done: continuations, timers, streams, reminders,
-//! deferred answers, kept values.
+//! The effects that a handler can ask its context for: continuations, timers, streams,
+//! reminders, deferred replies and resources.
 
 use std::{
     pin::Pin,
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Writes down what it handles.
+/// Records the messages that it handles.
 #[derive(Default, Serialize, Deserialize)]
 struct Diary {
     entries: Vec<String>,
@@ -108,7 +108,7 @@ impl Diary {
         context.reminders()
     }
 
-    /// Answered by the next `publish`.
+    /// Deferred: the next `publish` sends the reply.
     pub fn subscribe(&mut self, reply: Reply<usize>) {
         self.waiting.push(reply);
     }
@@ -126,10 +126,10 @@ impl Diary {
         for reply in self.waiting.drain(..) {
             reply.send(77);
         }
-        panic!("after the answer was given");
+        panic!("after the reply was sent");
     }
 
-    /// Answered by a task, after a while.
+    /// Deferred: a task sends the reply after `wait`.
     pub fn ponder(&mut self, wait: Duration, reply: Reply<String>) {
         self.entries.push("pondered".into());
         tokio::spawn(async move {
@@ -193,7 +193,7 @@ fn strings<const N: usize>(entries: [&str; N]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_then_runs_before_anything_that_is_queued() {
+async fn a_continuation_runs_before_all_queued_messages() {
     let (_runtime, storage, diary) = diary().await;
     diary.entries().await.unwrap();
     let queued: Vec<_> = (0..3)
@@ -212,13 +212,13 @@ async fn what_comes_then_runs_before_anything_that_is_queued() {
         task.await.unwrap();
     }
     assert_eq!(diary.entries().await.unwrap(), ["0", "then 0", "then 1", "1", "2"]);
-    diary.kill();
-    assert_eq!(diary.entries().await.unwrap().len(), 5, "each step is stored");
+    diary.kill().await.unwrap();
+    assert_eq!(diary.entries().await.unwrap().len(), 5, "each continuation is committed");
     assert!(storage.writes() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_takes_back_what_its_message_asked_for() {
+async fn a_panic_discards_the_effects_of_its_message() {
     let (_runtime, storage, diary) = diary().await;
     diary.write("before".into()).await.unwrap();
     diary.crash_after_then().await.unwrap_err();
@@ -229,13 +229,13 @@ async fn a_panic_takes_back_what_its_message_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_after_a_delay_comes_then_and_is_stored() {
+async fn a_delayed_message_arrives_after_its_delay_and_is_committed() {
     let (_runtime, _storage, diary) = diary().await;
     diary.write_later(SECOND, "later".into()).await.unwrap();
     tokio::time::sleep(SECOND * 9 / 10).await;
     assert_eq!(diary.entries().await.unwrap(), [""; 0]);
     tokio::time::sleep(SECOND / 5).await;
-    diary.kill();
+    diary.kill().await.unwrap();
     assert_eq!(diary.entries().await.unwrap(), ["later"]);
 }
 
@@ -250,7 +250,7 @@ async fn an_interval_ticks_until_it_is_cancelled() {
     assert_eq!(diary.entries().await.unwrap(), ["tick"; 3]);
 }
 
-/// A cancelled timer's message is not handled even if it waits in the mailbox.
+/// A message of a cancelled timer is not handled, even if it is already in the mailbox.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_timer_does_not_fire_from_the_mailbox() {
     let (_runtime, _storage, diary) = diary().await;
@@ -260,32 +260,32 @@ async fn a_cancelled_timer_does_not_fire_from_the_mailbox() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_of_an_ended_instance_never_fires_into_the_next() {
+async fn a_timer_of_an_ended_instance_never_fires_in_the_next_instance() {
     let (_runtime, _storage, diary) = diary().await;
     for end in ["crash", "kill", "stop"] {
         diary.write_later(SECOND, end.into()).await.unwrap();
         diary.write_often(SECOND).await.unwrap();
         match end {
             "crash" => diary.crash().await.unwrap_err().to_string().clear(),
-            "kill" => diary.kill(),
+            "kill" => diary.kill().await.unwrap(),
             _ => diary.stop("other").await.unwrap(),
         }
         diary.entries().await.unwrap();
         tokio::time::sleep(10 * SECOND).await;
         assert_eq!(diary.entries().await.unwrap(), [""; 0], "{end}");
     }
-    // Nor one that waits in the mailbox while its instance ends.
+    // The same for a message that is in the mailbox when its instance ends.
     diary.write_later(SECOND, "queued".into()).await.unwrap();
     let slow = diary.with_timeout(60 * SECOND);
     let slow = tokio::spawn(async move { slow.cancel_after(5 * SECOND).await });
     tokio::time::sleep(2 * SECOND).await;
-    diary.kill();
+    diary.kill().await.unwrap();
     slow.await.unwrap().unwrap_err();
     assert_eq!(diary.entries().await.unwrap(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_does_not_keep_an_idle_server_but_a_ticking_interval_does() {
+async fn a_timer_does_not_delay_passivation_but_an_interval_that_ticks_does() {
     let (runtime, _storage, diary) = diary().await;
     let impatient = diary.with_options(Options::new().idle_timeout(10 * SECOND)).unwrap();
     impatient.write_later(60 * SECOND, "never".into()).await.unwrap();
@@ -297,25 +297,25 @@ async fn a_timer_does_not_keep_an_idle_server_but_a_ticking_interval_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streams_items_are_messages_and_it_ends_with_the_instance() {
+async fn stream_items_are_messages_and_the_stream_ends_with_its_instance() {
     let (_runtime, _storage, diary) = diary().await;
     diary.copy(3).await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(diary.entries().await.unwrap(), ["2", "1", "0"]);
     assert!(diary.finished().await.unwrap());
-    // An endless one is held back by the mailbox, and gone with the instance.
+    // The mailbox slows an endless stream down, and the stream ends with its instance.
     diary.copy(u64::MAX).await.unwrap();
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
-    diary.kill();
+    diary.kill().await.unwrap();
     let entries = diary.entries().await.unwrap().len();
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(diary.entries().await.unwrap().len(), entries);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deferred_reply_is_answered_by_a_later_message_after_its_commit() {
+async fn a_deferred_reply_from_a_later_message_waits_for_the_commit_of_that_message() {
     let (_runtime, storage, diary) = diary().await;
     diary.entries().await.unwrap();
     let subscriber = tokio::spawn({
@@ -331,7 +331,7 @@ async fn a_deferred_reply_is_answered_by_a_later_message_after_its_commit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deferred_reply_shares_the_fate_of_the_handler_that_sends_it() {
+async fn a_deferred_reply_fails_with_the_handler_that_sends_it() {
     let (_runtime, storage, diary) = diary().await;
     diary.entries().await.unwrap();
     let subscribe = || {
@@ -352,12 +352,12 @@ async fn a_deferred_reply_shares_the_fate_of_the_handler_that_sends_it() {
 
     let subscriber = subscribe();
     tokio::task::yield_now().await;
-    diary.kill();
+    diary.kill().await.unwrap();
     assert!(matches!(subscriber.await.unwrap(), Err(CallError::NoReply { .. })));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deferred_reply_may_come_from_a_task_even_to_a_server_that_is_gone() {
+async fn a_task_can_send_a_deferred_reply_after_its_server_is_gone() {
     let (runtime, _storage, diary) = diary().await;
     assert_eq!(diary.ponder(SECOND).await.unwrap(), "42");
     let waiting = tokio::spawn({
@@ -365,20 +365,20 @@ async fn a_deferred_reply_may_come_from_a_task_even_to_a_server_that_is_gone() {
         async move { diary.ponder(SECOND).await }
     });
     tokio::time::sleep(SECOND / 10).await;
-    diary.kill();
+    diary.kill().await.unwrap();
     drop(diary);
     assert_eq!(waiting.await.unwrap().unwrap(), "42");
     let diary = runtime.at::<Diary>("a", ());
     assert_eq!(diary.entries().await.unwrap(), ["pondered"; 2]);
     let late = diary.with_timeout(SECOND).ponder(2 * SECOND).await;
-    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline goes on");
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline still applies");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reminder_wakes_an_unloaded_server_and_fires_once() {
+async fn a_reminder_activates_an_unloaded_server_and_fires_once() {
     let (runtime, storage, diary) = diary().await;
     diary.remind("tea".into(), 10 * SECOND).await.unwrap();
-    diary.kill();
+    diary.kill().await.unwrap();
     drop(diary);
     tokio::time::sleep(SECOND * 99 / 10).await;
     assert_eq!(runtime.count::<Diary>().await.unwrap().live, 0);
@@ -392,21 +392,21 @@ async fn a_reminder_wakes_an_unloaded_server_and_fires_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reminder_survives_the_runtime_and_an_overdue_one_fires_at_once() {
+async fn a_reminder_survives_its_runtime_and_fires_at_once_if_overdue() {
     let (runtime, storage, diary) = diary().await;
     diary.remind("tea".into(), 10 * SECOND).await.unwrap();
     diary.remind("cake".into(), 1000 * SECOND).await.unwrap();
     drop(runtime);
     tokio::time::sleep(100 * SECOND).await;
 
-    // The wall clock does not stand still while a process is down; here it
-    // does, since a test's time is paused. So tea is due 10 s after opening.
+    // In production the wall clock goes on while a process is down. In a test with paused
+    // time it does not, so the reminder for tea is due 10 s after the runtime opens.
     let runtime = Runtime::builder().register::<Diary>().open_with(storage.clone()).await.unwrap();
     tokio::time::sleep(20 * SECOND).await;
     assert_eq!(runtime.at::<Diary>("a", ()).entries().await.unwrap(), ["tea"]);
     drop(runtime);
 
-    // A type that is not registered begins with its first client.
+    // The reminders of an unregistered type start with its first client.
     let runtime = Runtime::builder().open_with(storage).await.unwrap();
     tokio::time::sleep(2000 * SECOND).await;
     let diary = runtime.at::<Diary>("another", ());
@@ -415,8 +415,8 @@ async fn a_reminder_survives_the_runtime_and_an_overdue_one_fires_at_once() {
     assert_eq!(runtime.at::<Diary>("a", ()).entries().await.unwrap(), ["tea", "cake"]);
 }
 
-/// A process that dies between the due time and the commit fires again; what
-/// was committed is not fired twice.
+/// A reminder fires again if its process dies between the due time and the commit. It
+/// does not fire again once its commit is done.
 #[tokio::test(start_paused = true)]
 async fn a_reminder_survives_a_kill_between_its_due_time_and_its_commit() {
     let (runtime, storage, diary) = diary().await;
@@ -431,7 +431,7 @@ async fn a_reminder_survives_a_kill_between_its_due_time_and_its_commit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reminder_is_tried_again_when_the_store_has_failed() {
+async fn a_reminder_is_retried_after_a_storage_error() {
     let (runtime, storage, diary) = diary().await;
     diary.remind("tea".into(), SECOND).await.unwrap();
     storage.on_commit(Fault::Refuse);
@@ -457,14 +457,14 @@ async fn reminders_can_be_replaced_listed_and_cancelled() {
     assert_eq!(names(diary.reminders().await.unwrap()), ["b", "c", "a"]);
     assert!(diary.forget("c".into()).await.unwrap());
     assert!(!diary.forget("c".into()).await.unwrap());
-    diary.kill();
-    assert_eq!(names(diary.reminders().await.unwrap()), ["b", "a"], "all of it is stored");
+    diary.kill().await.unwrap();
+    assert_eq!(names(diary.reminders().await.unwrap()), ["b", "a"], "everything is committed");
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(diary.entries().await.unwrap(), ["b", "a"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reminder_that_panics_costs_itself_and_no_more() {
+async fn a_reminder_that_panics_loses_only_itself() {
     for policy in [Restart::Transient, Restart::Permanent] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder()
@@ -476,7 +476,7 @@ async fn a_reminder_that_panics_costs_itself_and_no_more() {
         diary.write("before".into()).await.unwrap();
         diary.remind_to_burn(SECOND).await.unwrap();
         diary.remind("after".into(), 2 * SECOND).await.unwrap();
-        let mut events = diary.watch();
+        let mut events = diary.watch().await.unwrap();
         tokio::time::sleep(60 * SECOND).await;
         assert_eq!(diary.entries().await.unwrap(), ["before", "after"], "{policy:?}");
         assert_eq!(diary.reminders().await.unwrap(), []);
@@ -503,7 +503,7 @@ async fn thousands_of_overdue_reminders_all_fire() {
 }
 
 #[tokio::test]
-async fn reminders_live_in_sqlite_too() {
+async fn reminders_are_stored_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("reminders.db");
     let runtime = Runtime::open(&path).await.unwrap();
@@ -526,7 +526,7 @@ async fn reminders_live_in_sqlite_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_values_outlive_panics_and_nothing_else() {
+async fn resources_outlive_panics_but_not_activations() {
     let (_runtime, _storage, diary) = diary().await;
     let large = "x".repeat(5_000_000);
     let all = [("plain", "value"), ("", "empty name"), ("nul\0💾", "odd"), ("large", &large)];
@@ -552,21 +552,21 @@ async fn kept_values_outlive_panics_and_nothing_else() {
     for end in ["kill", "stop", "delete", "idle"] {
         keep().await;
         match end {
-            "kill" => diary.kill(),
+            "kill" => diary.kill().await.unwrap(),
             "stop" => diary.stop(StopReason::Other(end.into())).await.unwrap(),
             "delete" => diary.stop_and_delete().await.unwrap(),
             _ => tokio::time::sleep(4000 * SECOND).await,
         }
         assert!(kept("large").await.is_none(), "{end}");
     }
-    // A crashed server that nobody calls any more is like an idle one.
+    // Without further calls, a crashed server expires like an idle one.
     keep().await;
     diary.crash().await.unwrap_err();
     tokio::time::sleep(4000 * SECOND).await;
     assert!(kept("large").await.is_none());
 }
 
-/// Continues, stops, sets timers before its first message.
+/// Continues, stops and sets timers before its first message.
 #[derive(Default, Serialize, Deserialize)]
 struct Eager(Vec<String>);
 
@@ -589,14 +589,14 @@ impl Eager {
 }
 
 #[tokio::test]
-async fn what_started_asks_for_comes_before_the_message_that_woke_the_server() {
+async fn effects_of_started_come_before_the_activating_message() {
     let runtime = Runtime::in_memory().await.unwrap();
     let eager = runtime.at::<Eager>("a", ());
     eager.add("message".into()).await.unwrap();
     assert_eq!(eager.words().await.unwrap(), ["started", "then", "message"]);
 }
 
-/// Holds what can't be stored, and stores what it is made from.
+/// A state with a field that cannot be stored and is rebuilt from the stored form.
 struct Greeter {
     greeting: Greeting,
     name: String,
@@ -641,7 +641,7 @@ impl Greeter {
 }
 
 #[tokio::test]
-async fn the_stored_form_is_the_declared_one_and_the_rest_is_rebuilt() {
+async fn save_and_restore_define_the_stored_form() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let greeter = runtime.at::<Greeter>("g", "ada".to_owned());
@@ -649,10 +649,10 @@ async fn the_stored_form_is_the_declared_one_and_the_rest_is_rebuilt() {
     greeter.rename("bob".into()).await.unwrap();
     let stored = storage.states.get(&ServerId::new("Greeter", "g")).unwrap();
     assert_eq!(&stored.state.bytes()[..], b"\x81\xa4name\xa3bob");
-    greeter.kill();
+    greeter.kill().await.unwrap();
     assert_eq!(greeter.greet().await.unwrap(), "hello, bob from g");
     greeter.rename("nobody".into()).await.unwrap();
-    greeter.kill();
+    greeter.kill().await.unwrap();
     let error = greeter.greet().await.unwrap_err();
     assert!(error.to_string().contains("nobody can't be greeted"), "{error}");
     assert!(matches!(error, CallError::Decode { .. }));

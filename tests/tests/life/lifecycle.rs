@@ -1,4 +1,5 @@
-//! Starting, stopping, idling, restarting: who ends when, and what is kept.
+//! Start, stop, passivation and restart: when a server ends, and whether its state is
+//! kept.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_normal_stop_deletes_and_the_same_client_meets_a_fresh_server() {
+async fn a_normal_stop_deletes_and_the_same_client_creates_a_fresh_server() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -22,7 +23,7 @@ async fn a_normal_stop_deletes_and_the_same_client_meets_a_fresh_server() {
 }
 
 #[tokio::test]
-async fn a_stop_for_another_reason_keeps() {
+async fn a_stop_with_another_reason_keeps_the_state() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     for _ in 0..4 {
@@ -43,10 +44,10 @@ async fn a_server_that_stops_itself_keeps_its_last_change() {
     assert_eq!(runtime.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
 }
 
-/// Every cell of the table of restart policies.
+/// Covers every row of the table of restart policies.
 #[tokio::test]
-async fn each_policy_keeps_and_deletes_as_its_row_says() {
-    // policy, normal stop keeps, other stop keeps, crash keeps
+async fn each_restart_policy_keeps_and_deletes_as_documented() {
+    // Columns: restart policy, kept at a normal stop, kept at another stop, kept at a crash.
     let rows = [
         (Restart::Temporary, false, false, false),
         (Restart::Transient, false, true, true),
@@ -80,7 +81,7 @@ async fn each_policy_keeps_and_deletes_as_its_row_says() {
         assert_eq!(server.value().await.unwrap(), expect(crash), "{policy:?}, crash");
 
         fresh().await;
-        server.kill();
+        server.kill().await.unwrap();
         assert_eq!(server.value().await.unwrap(), 1, "{policy:?}, kill");
 
         fresh().await;
@@ -99,7 +100,7 @@ async fn each_policy_keeps_and_deletes_as_its_row_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_unload_keeps_whatever_the_policy() {
+async fn passivation_keeps_the_state_under_every_restart_policy() {
     for policy in [Restart::Temporary, Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
             .defaults(Options::new().restart(policy).idle_timeout(SECOND))
@@ -115,11 +116,11 @@ async fn an_idle_unload_keeps_whatever_the_policy() {
 }
 
 #[tokio::test]
-async fn a_stop_of_an_unloaded_server_deletes_or_keeps_as_the_policy_says() {
+async fn a_stop_of_an_unloaded_server_follows_its_restart_policy() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
-    server.kill();
+    server.kill().await.unwrap();
     server.stop("other").await.unwrap();
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 1);
     server.stop(StopReason::Normal).await.unwrap();
@@ -127,7 +128,7 @@ async fn a_stop_of_an_unloaded_server_deletes_or_keeps_as_the_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_server_revives_at_once_after_a_crash_and_others_at_the_next_message() {
+async fn permanent_servers_restart_at_once_after_a_crash_and_others_with_the_next_message() {
     for (policy, revived) in [(Restart::Transient, 1), (Restart::Permanent, 2)] {
         let runtime =
             Runtime::builder().defaults(Options::new().restart(policy)).in_memory().await.unwrap();
@@ -141,7 +142,7 @@ async fn a_permanent_server_revives_at_once_after_a_crash_and_others_at_the_next
 }
 
 #[tokio::test(start_paused = true)]
-async fn permanent_servers_of_a_registered_type_revive_when_a_runtime_opens() {
+async fn permanent_servers_of_a_registered_type_activate_when_a_runtime_opens() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     for n in 0..200_u64 {
@@ -171,7 +172,7 @@ async fn permanent_servers_of_a_registered_type_revive_when_a_runtime_opens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_server_is_really_gone_and_stays_gone_until_a_message() {
+async fn an_idle_server_is_unloaded_until_the_next_message() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("gone", 1);
@@ -184,11 +185,11 @@ async fn an_idle_server_is_really_gone_and_stays_gone_until_a_message() {
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(runtime.count::<Probe>().await.unwrap().live, 0);
     assert_eq!(server.last_words().await.unwrap(), "idle", "what `terminate` changed is stored");
-    assert_eq!(events("gone")[3..], ["started"], "and `init` did not run again");
+    assert_eq!(events("gone")[3..], ["started"], "`init` did not run again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_puts_the_idle_timeout_off() {
+async fn a_call_restarts_the_idle_timeout() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("kept-awake", 1);
@@ -219,8 +220,8 @@ async fn idle_timeouts_may_be_never_tiny_or_huge() {
     }
 }
 
-/// A crash leaves the sweeper an entry for later; it must not delay the idle
-/// timeout of the next life.
+/// A crash leaves an entry in the expiry queue, which must not delay the idle timeout of
+/// the next activation.
 #[tokio::test(start_paused = true)]
 async fn a_crash_does_not_delay_the_idle_timeout() {
     let runtime = Runtime::builder()
@@ -238,7 +239,7 @@ async fn a_crash_does_not_delay_the_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_servers_that_idle_out_together_harm_no_bystander() {
+async fn a_thousand_servers_that_expire_together_do_not_delay_another() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let bystander = runtime.at::<Counter>("bystander", ());
@@ -253,7 +254,7 @@ async fn a_thousand_servers_that_idle_out_together_harm_no_bystander() {
     assert_eq!((count.live, count.stored), (1, 1001));
 }
 
-/// Calls at t ± 20 % against an idle timeout of t, for 10 s and more.
+/// Calls at t ± 20 % against an idle timeout of t, for more than 10 s.
 #[tokio::test(start_paused = true)]
 async fn calls_at_the_edge_of_the_idle_timeout_never_fail_and_all_count() {
     let timeout = Duration::from_millis(50);
@@ -307,7 +308,7 @@ async fn casts_queued_while_the_idle_timer_fires_are_not_lost() {
     let server = runtime.at::<Farewell>("a", ());
     for round in 1..=20 {
         server.add(1).await.unwrap();
-        // In the middle of `terminate`, which takes a while.
+        // While `terminate` is still running.
         tokio::time::sleep(SECOND + Duration::from_millis(50)).await;
         assert_eq!(runtime.count::<Farewell>().await.unwrap().live, 1, "unloading");
         for _ in 0..9 {
@@ -317,7 +318,7 @@ async fn casts_queued_while_the_idle_timer_fires_are_not_lost() {
     }
 }
 
-/// Takes its time to go.
+/// A server with a slow `terminate` hook.
 #[derive(Default, Serialize, Deserialize)]
 struct Farewell {
     total: u64,
@@ -341,7 +342,7 @@ impl Farewell {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_on_a_stopped_runtime_answers_at_once() {
+async fn a_call_on_a_stopped_runtime_fails_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
@@ -356,7 +357,7 @@ async fn a_call_on_a_stopped_runtime_answers_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_runtime_answers_those_who_wait_and_keeps_what_was_acknowledged() {
+async fn dropping_the_runtime_answers_waiting_callers_and_keeps_acknowledged_changes() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -380,7 +381,7 @@ async fn dropping_the_runtime_answers_those_who_wait_and_keeps_what_was_acknowle
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_handles_what_was_queued_and_says_goodbye() {
+async fn a_shutdown_handles_queued_messages_and_runs_terminate() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let busy = runtime.at::<Counter>("busy", ());
@@ -402,7 +403,7 @@ async fn a_shutdown_handles_what_was_queued_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_at_its_deadline_and_says_what_was_unfinished() {
+async fn a_shutdown_ends_at_its_deadline_and_counts_unfinished_servers() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let call = tokio::spawn(async move { server.increment_after(3600 * SECOND).await });
@@ -416,7 +417,7 @@ async fn a_shutdown_ends_at_its_deadline_and_says_what_was_unfinished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_option_takes_effect_in_the_next_life() {
+async fn a_changed_option_takes_effect_at_the_next_activation() {
     let storage = FaultyStorage::default();
     for (timeout, live) in [(60, 1), (1, 0)] {
         let runtime = Runtime::builder()
@@ -430,11 +431,11 @@ async fn a_changed_option_takes_effect_in_the_next_life() {
         runtime.shutdown(SECOND).await.unwrap();
     }
     let stored = storage.states.get(&ServerId::new("Counter", "a")).unwrap();
-    assert_eq!(&stored.state.bytes()[..], b"\x81\xa5value\x02", "state, and nothing else");
+    assert_eq!(&stored.state.bytes()[..], b"\x81\xa5value\x02", "options are not stored");
 }
 
 #[tokio::test]
-async fn two_runtimes_live_side_by_side_with_settings_of_their_own() {
+async fn two_runtimes_run_side_by_side_with_separate_settings() {
     let first = Runtime::builder()
         .defaults(Options::new().restart(Restart::Temporary))
         .in_memory()
@@ -450,7 +451,7 @@ async fn two_runtimes_live_side_by_side_with_settings_of_their_own() {
 }
 
 #[tokio::test]
-async fn an_option_that_cant_be_honoured_is_an_error_when_the_runtime_opens() {
+async fn an_invalid_option_is_an_error_when_the_runtime_opens() {
     let backoff = Backoff::new(SECOND, SECOND).with_factor(0.5);
     for (options, word) in [
         (Options::new().mailbox(0), "mailbox"),
@@ -464,7 +465,7 @@ async fn an_option_that_cant_be_honoured_is_an_error_when_the_runtime_opens() {
 }
 
 #[tokio::test]
-async fn init_runs_in_the_first_life_only_and_stored_state_wins() {
+async fn init_runs_only_without_a_stored_state() {
     let storage = FaultyStorage::default();
     for seed in [1, 2] {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -488,9 +489,9 @@ async fn a_failing_init_is_reported_and_stores_nothing() {
             matches!(error, CallError::Init { .. }) && error.to_string().contains(word),
             "{error}"
         );
-        assert_eq!(events(&key).len(), 1, "one try a message");
+        assert_eq!(events(&key).len(), 1, "one attempt per message");
         assert_eq!(storage.writes(), writes);
-        // Another client may know better.
+        // Another client may have a valid init argument.
         assert_eq!(runtime.at::<Probe>(&*key, 7).seed().await.unwrap(), 7);
     }
 }
@@ -506,7 +507,7 @@ async fn terminate_runs_once_at_each_orderly_end_and_not_at_a_crash_or_kill() {
     server.seed().await.unwrap();
     server.crash().await.unwrap_err();
     server.seed().await.unwrap();
-    server.kill();
+    server.kill().await.unwrap();
     tokio::time::sleep(SECOND / 2).await;
     assert_eq!(ends("ends"), [""; 0]);
     server.seed().await.unwrap();
@@ -532,13 +533,13 @@ async fn a_kill_ends_a_handler_that_hangs_and_queued_messages_are_handled() {
     };
     let (stuck, queued) = (spawn(Duration::MAX / 4), spawn(Duration::ZERO));
     tokio::time::sleep(SECOND).await;
-    server.kill();
+    server.kill().await.unwrap();
     assert!(matches!(stuck.await.unwrap(), Err(CallError::Killed { .. })));
     assert_eq!(queued.await.unwrap().unwrap(), 2);
 }
 
-/// A stop, and a start that races with it: the start waits for the final
-/// commit, so it meets the stored state.
+/// Regression test for a race of a stop and a start: the start waits for the final
+/// commit, so that it loads the stored state.
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_the_final_commit_of_a_stop() {
     let storage = FaultyStorage::default();
@@ -557,8 +558,8 @@ async fn a_start_waits_for_the_final_commit_of_a_stop() {
     assert_eq!(events("stop-start"), ["init 1", "started", "terminate first", "started"]);
 }
 
-/// A cell leaves the registry when nobody needs it, or the registry would grow
-/// with every key that was ever asked for.
+/// A cell without an instance or a client leaves the registry. Otherwise the registry
+/// would grow with every key that was ever used.
 #[tokio::test(start_paused = true)]
 async fn unloaded_servers_without_clients_leave_nothing_in_memory() {
     let runtime =
@@ -568,12 +569,12 @@ async fn unloaded_servers_without_clients_leave_nothing_in_memory() {
         let weight = Weight { copies: init.clone() };
         runtime.at::<Heavy>(n.to_string(), weight).poke().await.unwrap();
     }
-    assert!(Arc::strong_count(&init) > 100, "live servers remember what they were created from");
+    assert!(Arc::strong_count(&init) > 100, "live servers keep their init arguments");
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!(Arc::strong_count(&init), 1);
 }
 
-/// An init argument that tells how many copies of it there are.
+/// An init argument that counts its copies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Weight {
     #[serde(skip)]

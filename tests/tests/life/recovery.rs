@@ -1,5 +1,5 @@
-//! Panics, failing stores, states that can't be read: what is kept, and what
-//! callers are told.
+//! Panics, storage errors and undecodable states: the state that is kept, and the errors
+//! that callers get.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
     assert_eq!(server.increment().await.unwrap(), 2);
 }
 
-/// The library that came before lost the update in 999 of 1000 trials.
+/// A predecessor of this library lost the update in 999 of 1000 trials.
 #[tokio::test]
-async fn an_update_is_kept_when_the_very_next_message_panics() {
+async fn an_update_is_kept_when_the_next_message_panics() {
     let runtime = Runtime::in_memory().await.unwrap();
     for n in 0..1000 {
         let server = runtime.at::<Counter>(n.to_string(), ());
-        // No answer is waited for between the two.
+        // Both messages are queued without waiting for a reply.
         server.bump().await.unwrap();
         server.crash("next".into()).await.unwrap_err();
         assert_eq!(server.value().await.unwrap(), 1, "round {n}");
@@ -81,7 +81,7 @@ async fn state_survives_crash_after_crash() {
     assert_eq!(server.value().await.unwrap(), 1000);
 }
 
-/// An update, then each way to go; a killed process has tests of its own.
+/// An update, then each kind of end. The tests of killed processes are separate.
 #[tokio::test(start_paused = true)]
 async fn state_survives_each_kind_of_end() {
     let storage = FaultyStorage::default();
@@ -98,7 +98,7 @@ async fn state_survives_each_kind_of_end() {
         match end {
             "panic" => server.crash("an end".into()).await.unwrap_err().to_string().truncate(0),
             "custom stop" => server.stop("an end").await.unwrap(),
-            "kill" => server.kill(),
+            "kill" => server.kill().await.unwrap(),
             "idle" => tokio::time::sleep(2 * SECOND).await,
             "shutdown" => runtime.shutdown(SECOND).await.unwrap(),
             _ => drop(runtime),
@@ -108,9 +108,9 @@ async fn state_survives_each_kind_of_end() {
     assert_eq!(runtime.at::<Counter>("a", ()).value().await.unwrap(), expected);
 }
 
-/// The tokio runtime that runs the servers goes away under them.
+/// The tokio runtime that runs the servers is dropped.
 #[test]
-fn state_survives_an_aborted_task() {
+fn state_survives_the_end_of_its_tokio_runtime() {
     let storage = MemoryStorage::new();
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let home = build();
@@ -137,7 +137,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.start::<Counter>("a", ()).await.unwrap();
-    assert_eq!(storage.writes(), 1, "the first life");
+    assert_eq!(storage.writes(), 1, "the creation of the server");
     for _ in 0..100 {
         server.value().await.unwrap();
         server.touch().await.unwrap();
@@ -145,7 +145,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     assert_eq!(storage.writes(), 1);
     server.increment().await.unwrap();
     assert_eq!(storage.writes(), 2);
-    server.kill();
+    server.kill().await.unwrap();
     server.value().await.unwrap();
     server.touch().await.unwrap();
     server.stop("other").await.unwrap();
@@ -153,7 +153,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_write_is_an_error_and_memory_goes_back() {
+async fn a_refused_write_is_an_error_and_rolls_back_the_state() {
     for fault in [Fault::Refuse, Fault::Panic] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -163,14 +163,14 @@ async fn a_refused_write_is_an_error_and_memory_goes_back() {
         let error = server.increment().await.unwrap_err();
         assert!(matches!(error, CallError::Storage { .. }), "{error}");
         assert!(std::error::Error::source(&error).is_some());
-        assert_eq!(server.value().await.unwrap(), 1, "memory equals the store");
+        assert_eq!(server.value().await.unwrap(), 1, "the state in memory equals the stored one");
         storage.on_commit(Fault::None);
-        assert_eq!(server.increment().await.unwrap(), 2, "as soon as the store works again");
+        assert_eq!(server.increment().await.unwrap(), 2, "once the storage works again");
     }
 }
 
 #[tokio::test]
-async fn a_write_that_failed_though_it_was_done_is_what_memory_goes_to() {
+async fn a_write_reported_as_failed_but_done_becomes_the_state() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -180,9 +180,9 @@ async fn a_write_that_failed_though_it_was_done_is_what_memory_goes_to() {
     assert_eq!(server.value().await.unwrap(), 2);
 }
 
-/// Messages handled on top of a change whose commit fails fail with it.
+/// Messages that were handled after a change whose commit fails must fail with it.
 #[tokio::test(start_paused = true)]
-async fn what_saw_a_lost_change_fails_with_it() {
+async fn messages_that_saw_a_failed_change_fail_with_it() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -207,10 +207,10 @@ async fn what_saw_a_lost_change_fails_with_it() {
     assert_eq!(server.value().await.unwrap(), 2);
 }
 
-/// The output gate: an answer leaves after the commits that it depends on,
-/// reads included.
+/// The output gate: a reply, also one to a read, is sent after the commits that it
+/// depends on.
 #[tokio::test(start_paused = true)]
-async fn no_answer_leaves_before_the_commits_that_it_depends_on() {
+async fn no_reply_is_sent_before_the_commits_that_it_depends_on() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -228,19 +228,23 @@ async fn no_answer_leaves_before_the_commits_that_it_depends_on() {
     for call in [false, true, false, false, true].map(call) {
         answers.push(call.await.unwrap());
     }
-    // The first commit takes a second; the two changes that were made
-    // meanwhile share the next.
+    // The first commit takes a second. The two changes that are made meanwhile share the next
+    // one.
     let after = |seconds| seconds * SECOND;
     assert_eq!(
         answers,
         [(2, after(1)), (2, after(1)), (3, after(2)), (4, after(2)), (4, after(2))]
     );
-    assert_eq!(storage.writes(), 4, "the first life, the first change, and two commits for four");
+    assert_eq!(
+        storage.writes(),
+        4,
+        "one commit each for the creation and the first change, two for the other four"
+    );
 }
 
-/// A long handler does not keep back the answer of the message before it.
+/// A long handler does not delay the reply of the message before it.
 #[tokio::test(start_paused = true)]
-async fn answers_leave_while_a_later_handler_waits() {
+async fn a_reply_is_sent_while_a_later_handler_waits() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.start::<Counter>("a", ()).await.unwrap();
@@ -255,13 +259,13 @@ async fn answers_leave_while_a_later_handler_waits() {
 }
 
 #[tokio::test]
-async fn a_read_error_is_an_error_and_no_fresh_server() {
+async fn a_read_error_never_creates_a_fresh_server() {
     for fault in [Fault::Refuse, Fault::Panic] {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
         let server = runtime.at::<Counter>("a", ());
         server.increment().await.unwrap();
-        server.kill();
+        server.kill().await.unwrap();
         storage.on_load(fault);
         for _ in 0..3 {
             let error = server.value().await.unwrap_err();
@@ -273,7 +277,7 @@ async fn a_read_error_is_an_error_and_no_fresh_server() {
 }
 
 #[tokio::test]
-async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
+async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     let storage = MemoryStorage::new();
     let id = ServerId::new("Inventory", "ada");
     let put = async |version, format, state: &[u8]| {
@@ -288,7 +292,9 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     put(1, 1, bytes).await;
     for _ in 0..5 {
         let error = server.count().await.unwrap_err().to_string();
-        for word in [r#"Inventory "ada""#, "version 1", "`items[1].name`", "left as it is"] {
+        for word in
+            [r#"Inventory "ada""#, "version 1", "`items[1].name`", "the record is unchanged"]
+        {
             assert!(error.contains(word), "{word} is missing: {error}");
         }
     }
@@ -314,14 +320,14 @@ async fn a_state_that_does_not_decode_is_named_and_stays_untouched() {
     }
 
     put(1, 1, b"\x81\xa5items\x90").await;
-    assert_eq!(server.count().await.unwrap(), 0, "mended from outside, and the server works");
+    assert_eq!(server.count().await.unwrap(), 0, "the server works once the record is repaired");
     put(1, 1, b"").await;
-    server.kill();
+    server.kill().await.unwrap();
     server.stop_and_delete().await.unwrap();
     assert_eq!(server.count().await.unwrap(), 0, "or deleted");
 }
 
-/// Holds things.
+/// Holds a list of items.
 #[derive(Default, Serialize, Deserialize)]
 struct Inventory {
     items: Vec<Item>,
@@ -339,8 +345,8 @@ impl Inventory {
     }
 }
 
-/// Three programs in a row: a field added, one removed, all reordered; then a
-/// new version with a migration.
+/// Three versions of a program: one adds, removes and reorders fields, and one has a new
+/// version number and a migration.
 #[tokio::test]
 async fn state_survives_a_change_of_its_type() {
     let storage = MemoryStorage::new();
@@ -359,7 +365,7 @@ async fn state_survives_a_change_of_its_type() {
     assert_eq!(storage.get(&ServerId::new("profile", "ada")).unwrap().version, 1);
     server.grow().await.unwrap();
     let record = storage.get(&ServerId::new("profile", "ada")).unwrap();
-    assert_eq!(record.version, 2, "stored in the new shape at the next change");
+    assert_eq!(record.version, 2, "the next change stores the new version");
 
     let runtime = open().await.unwrap();
     assert_eq!(runtime.at::<third::Profile>("ada", ()).get().await.unwrap(), "37 countess");
@@ -440,7 +446,7 @@ mod third {
 }
 
 #[tokio::test]
-async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
+async fn a_state_that_cannot_be_encoded_is_an_error_and_is_rolled_back() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Picky>("a", ());
     server.set(1).await.unwrap();
@@ -453,10 +459,10 @@ async fn a_state_that_cant_be_encoded_is_an_error_and_the_one_before_stays() {
     assert_eq!(server.get().await.unwrap(), 1);
 }
 
-/// Under a weaker level the stop is the first to encode the state; it said `Ok`
-/// and the changes were gone.
+/// Regression: under a weaker level the stop is the first to encode the state. The stop
+/// returned `Ok` although that failed, and the changes were lost.
 #[tokio::test]
-async fn a_stop_that_cant_encode_its_state_says_so() {
+async fn a_stop_that_cannot_encode_its_state_fails() {
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
         .in_memory()
@@ -468,7 +474,7 @@ async fn a_stop_that_cant_encode_its_state_says_so() {
     assert!(stopped.is_err(), "{stopped:?}");
 }
 
-/// Can't be stored at 13, and panics at 666.
+/// Cannot be encoded at 13, and panics at 666.
 #[derive(Default, Deserialize)]
 struct Picky(u64);
 
@@ -494,12 +500,12 @@ impl Picky {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_the_restart_limit_callers_get_an_error_at_once_and_others_notice_nothing() {
+async fn over_the_restart_limit_a_server_fails_at_once_and_others_do_not() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Probe>("limit", 1);
     let bystander = runtime.at::<Probe>("bystander", 2);
     bystander.seed().await.unwrap();
-    // The default: 3 within 5 s.
+    // The default limit is 3 crashes within 5 s.
     for _ in 0..3 {
         assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
         assert_eq!(server.seed().await.unwrap(), 1);
@@ -517,12 +523,12 @@ async fn beyond_the_restart_limit_callers_get_an_error_at_once_and_others_notice
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert_eq!(bystander.seed().await.unwrap(), 2);
     assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 1);
-    // It stays failed, also for clients that come later.
+    // The server stays failed for new clients.
     drop(server);
     tokio::time::sleep(3600 * SECOND).await;
     let server = runtime.at::<Probe>("limit", 1);
     assert!(matches!(server.seed().await, Err(CallError::RestartLimit { .. })));
-    server.reset();
+    server.reset().await.unwrap();
     assert_eq!(server.seed().await.unwrap(), 1);
     assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 0);
 }
@@ -557,14 +563,14 @@ async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
         }
     }
     server.stop_and_delete().await.unwrap();
-    assert_eq!(server.value().await.unwrap(), 0, "a delete mends it too");
+    assert_eq!(server.value().await.unwrap(), 0, "a delete repairs it too");
 }
 
 #[tokio::test(start_paused = true)]
-async fn crashes_out_of_the_window_do_not_count() {
+async fn crashes_outside_the_window_do_not_count() {
     let runtime = Runtime::in_memory().await.unwrap();
     for _ in 0..20 {
-        // A client of its own each time: the count is the server's.
+        // Each call uses a new client: the crashes are counted per server.
         let server = runtime.at::<Probe>("slow-crashes", 1);
         assert!(matches!(server.crash().await, Err(CallError::Crashed { .. })));
         drop(server);
@@ -578,10 +584,10 @@ async fn crashes_out_of_the_window_do_not_count() {
     assert!(matches!(server.crash().await, Err(CallError::RestartLimit { .. })));
 }
 
-/// The crashes were forgotten after the window of the type, though the client
-/// had asked for a longer one.
+/// Regression: crashes expired after the window of the server type, although the client
+/// had asked for a longer window.
 #[tokio::test(start_paused = true)]
-async fn a_window_that_a_client_asks_for_counts() {
+async fn the_restart_window_of_a_client_applies() {
     let runtime = Runtime::builder()
         .configure::<Counter>(Options::new().max_restarts(3, 5 * SECOND))
         .in_memory()
@@ -601,7 +607,7 @@ async fn a_window_that_a_client_asks_for_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crashed_server_rests_longer_each_time_and_messages_wait() {
+async fn backoff_grows_with_each_crash_and_messages_wait() {
     let backoff = Backoff::new(SECOND, 3 * SECOND);
     for policy in [Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
@@ -630,7 +636,7 @@ async fn a_panic_in_a_hook_counts_as_a_crash() {
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Fragile>("a", ());
     server.set_fragile(true).await.unwrap();
-    server.kill();
+    server.kill().await.unwrap();
     let error = server.set_fragile(false).await.unwrap_err();
     assert!(matches!(error, CallError::Crashed { .. }), "{error}");
     assert_eq!(
@@ -639,7 +645,7 @@ async fn a_panic_in_a_hook_counts_as_a_crash() {
     );
 }
 
-/// Panics at the start of a later life.
+/// Panics in `started` of a later activation.
 #[derive(Default, Serialize, Deserialize)]
 struct Fragile {
     fragile: bool,
@@ -658,7 +664,7 @@ impl Fragile {
 }
 
 #[tokio::test]
-async fn what_started_changes_is_stored_before_the_first_answer() {
+async fn changes_of_started_are_stored_before_the_first_reply() {
     let storage = MemoryStorage::new();
     for life in 1..=3 {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -667,7 +673,7 @@ async fn what_started_changes_is_stored_before_the_first_answer() {
     }
 }
 
-/// Counts its lives.
+/// Counts its activations.
 #[derive(Default, Serialize, Deserialize)]
 struct Cat {
     lives: u32,

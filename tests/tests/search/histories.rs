@@ -1,8 +1,8 @@
-//! Concurrent histories, generated from seeds: is there an explanation for what
-//! the clients saw, and for what is stored at the end?
+//! Concurrent histories generated from seeds: there must be an order of events that
+//! explains what the clients saw and what is stored at the end.
 //!
-//! `HISTORIES=1000000 SEED=7` tries as many, from that seed on; a failure says how
-//! to run just the one.
+//! `HISTORIES=1000000 SEED=7` tries a million histories, starting with seed 7. A failure
+//! prints the command that runs one history only.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,18 +12,18 @@ use std::{
 
 use persistent_tests::history::Plan;
 
-/// How many are tried unless the environment says otherwise.
+/// The default number of histories.
 const HISTORIES: u64 = 100_000;
 
-/// Those that once failed.
+/// Seeds of histories that failed in the past.
 const REGRESSIONS: [u64; 0] = [];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
-/// The one that runs.
+/// The seed of the running history.
 static CURRENT: AtomicU64 = AtomicU64::new(0);
 
 fn check(seed: u64) {
@@ -33,19 +33,19 @@ fn check(seed: u64) {
         let (_, smallest) = plan.shrink(failure.clone());
         panic!(
             "{failure}\nwithout what it does not need: {smallest}\nagain: SEED={seed} HISTORIES=1 \
-             cargo test -p persistent-tests --test histories"
+             cargo test -p persistent-tests --test search histories"
         );
     }
 }
 
 #[test]
-fn what_clients_see_can_be_explained() {
+fn each_history_has_an_explanation() {
     let first = number("SEED").unwrap_or(0);
     let count = number("HISTORIES").unwrap_or(HISTORIES);
     let search = thread::spawn(move || {
         REGRESSIONS.into_iter().chain(first..first + count).for_each(check);
     });
-    // A loop that never waits would stop the virtual time, and so each deadline.
+    // A loop that never waits would stop the virtual time, and so every deadline.
     let mut last = (u64::MAX, 0);
     while !search.is_finished() {
         thread::sleep(Duration::from_millis(20));

@@ -1,4 +1,4 @@
-//! Real processes and SIGKILL.
+//! Child processes that are killed with SIGKILL.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,7 @@ impl Writer {
         line
     }
 
-    /// Kills it and returns what it printed and nobody has read yet.
+    /// Kills the child and returns the output that has not been read yet.
     fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -47,28 +47,28 @@ impl Writer {
     }
 }
 
-/// A child under load is killed at random moments. Every change that it had
-/// acknowledged is there, none is there by half, and none that nobody asked for.
+/// A child under load is killed at random moments. Every acknowledged change is stored,
+/// no change is stored in part, and no change is stored that was not requested.
 #[test]
 fn an_acknowledged_write_survives_kill_9() {
     let changes = kill_at_random(None, times(150));
     assert!(changes > 1000, "the rounds were not empty: {changes}");
 }
 
-/// Under a weaker level, a call that asks for a commit has a receipt all the same,
-/// and under `on_stop` the stop is one.
+/// Under a weaker level the reply to a call that asks for a commit is still a receipt,
+/// and under `on_stop` so is the reply to a stop.
 #[test]
-fn a_commit_that_was_asked_for_survives_kill_9_under_every_weaker_level() {
+fn a_requested_commit_survives_kill_9_under_every_weaker_level() {
     for level in ["every", "on_stop"] {
         let changes = kill_at_random(Some(level), times(60));
         assert!(changes > 100, "the rounds were not empty: {changes}");
     }
 }
 
-/// A level of 20 ms is at work: a second after a change was acknowledged it is
-/// stored, though nobody has asked for a commit.
+/// Under a level of 20 ms, a change is stored a second after it was acknowledged,
+/// although no call asks for a commit.
 #[test]
-fn a_change_that_is_older_than_the_level_survives_kill_9() {
+fn a_change_older_than_the_persist_period_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("late.db");
     let mut kept = HashMap::new();
@@ -96,7 +96,7 @@ fn acknowledge(line: &str, acknowledged: &mut HashMap<String, u64>) {
     *last = value.max(*last);
 }
 
-/// Returns how many changes had been acknowledged.
+/// Returns the number of acknowledged changes.
 fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kill.db");
@@ -104,8 +104,12 @@ fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
     let (mut random, mut changes) = (Random::new(9), 0);
     for round in 0..rounds {
         let mut writer = Writer::spawn(&path, level);
-        assert_eq!(writer.line(), "open\n", "round {round}: a killed holder's lock is free");
-        // The pipe holds what the child prints meanwhile, or makes it wait.
+        assert_eq!(
+            writer.line(),
+            "open\n",
+            "round {round}: the lock of a killed holder is released"
+        );
+        // The pipe buffers the child's output, or makes the child wait.
         let moment = Instant::now() + Duration::from_micros(random.number() % 60_000);
         while Instant::now() < moment {
             std::thread::sleep(Duration::from_micros(200));
@@ -114,8 +118,8 @@ fn kill_at_random(level: Option<&str>, rounds: usize) -> u64 {
             acknowledge(line, &mut acknowledged);
             changes += 1;
         }
-        // Two writers a key, each with one call in flight, or as many as go
-        // without a receipt.
+        // Two writers per key with one call in flight each, or any number of calls without a
+        // receipt.
         let unheard = level.map_or(2, |_| u64::MAX / 2);
         check(&path, &mut acknowledged, unheard, round);
     }
@@ -129,7 +133,7 @@ async fn check(path: &Path, acknowledged: &mut HashMap<String, u64>, unheard: u6
     for (key, last) in acknowledged {
         let server = runtime.find::<Twins>(&**key).await.unwrap();
         let (first, second) = server.both().await.unwrap();
-        assert_eq!(first, second, "round {round}, {key}: half a change");
+        assert_eq!(first, second, "round {round}, {key}: a partial change");
         assert!(first >= *last, "round {round}, {key}: {last} was acknowledged, {first} is stored");
         assert!(first <= *last + unheard, "round {round}, {key}: {first} out of {last}");
         *last = first;
@@ -150,7 +154,7 @@ async fn a_second_process_is_refused_until_the_first_is_killed() {
     assert!(error.to_string().contains("held.db is in use by process"), "{error}");
 
     let mut second = Writer::spawn(&path, None);
-    assert!(second.line().contains(&expected), "a process is told as well");
+    assert!(second.line().contains(&expected), "the refused process names the holder");
     second.child.wait().unwrap();
 
     holder.kill();

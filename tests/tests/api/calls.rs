@@ -1,4 +1,4 @@
-//! Addressing, calls, casts, deadlines, values.
+//! Addresses, calls, casts, deadlines and payloads.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
-async fn a_struct_behaves_the_same_plain_and_as_a_server() {
+async fn a_struct_behaves_the_same_as_a_plain_value_and_as_a_server() {
     let mut plain = Counter::default();
     assert_eq!((plain.value(), plain.increment()), (0, 1));
     (0..3).for_each(|_| plain.bump());
@@ -61,7 +61,7 @@ async fn concurrent_casts_all_count_and_survive_a_crash() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_takes_too_long_times_out_and_the_server_goes_on() {
+async fn a_call_that_takes_too_long_times_out_and_the_server_continues() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let hasty = server.with_timeout(Duration::from_millis(100));
@@ -71,13 +71,13 @@ async fn a_call_that_takes_too_long_times_out_and_the_server_goes_on() {
         matches!(error, CallError::Timeout { after, .. } if after == begin.elapsed()),
         "{error}"
     );
-    // The late answer finds nobody, and the handler was not cut short.
+    // The handler was not cancelled. Its late reply is dropped.
     assert_eq!(server.value().await.unwrap(), 1);
     assert_eq!(begin.elapsed(), Duration::from_millis(500));
     assert_eq!(server.increment().await.unwrap(), 2);
 }
 
-/// A client keeps its timer from call to call.
+/// A client reuses its timer for each call.
 #[tokio::test(start_paused = true)]
 async fn each_call_of_a_client_has_a_deadline_of_its_own() {
     let ms = Duration::from_millis;
@@ -95,7 +95,7 @@ async fn each_call_of_a_client_has_a_deadline_of_its_own() {
     };
     times_out(ms(0)).await;
     tokio::join!(times_out(ms(0)), times_out(ms(30)), times_out(ms(60)));
-    // A call that is dropped leaves a timer that is none of the next one's.
+    // A dropped call leaves a timer behind that must not affect the next call.
     timeout(ms(50), server.increment_after(ms(500))).await.unwrap_err();
     times_out(ms(0)).await;
 }
@@ -147,13 +147,13 @@ async fn a_full_mailbox_makes_senders_wait_in_order_and_loses_nothing() {
     assert!(matches!(full, Err(CallError::Timeout { .. })), "the third waits: {full:?}");
     let begin = Instant::now();
     server.bump().await.unwrap();
-    assert!(begin.elapsed() > Duration::from_millis(900), "until there is room");
+    assert!(begin.elapsed() > Duration::from_millis(900), "the third waits for capacity");
     assert_eq!(busy.await.unwrap().unwrap(), 0);
-    assert_eq!(server.value().await.unwrap(), 3, "the one that gave up was not queued");
+    assert_eq!(server.value().await.unwrap(), 3, "the sender that timed out was not queued");
 }
 
 #[tokio::test]
-async fn a_dropped_call_does_not_cut_its_handler_short() {
+async fn a_dropped_call_does_not_cancel_its_handler() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.value().await.unwrap();
@@ -162,11 +162,11 @@ async fn a_dropped_call_does_not_cut_its_handler_short() {
     tokio::task::yield_now().await;
     call.abort();
     let value = server.value().await.unwrap();
-    assert!(value == 0 || value == 2, "half a message: {value}");
+    assert!(value == 0 || value == 2, "a partial message: {value}");
 }
 
 #[tokio::test]
-async fn types_and_keys_do_not_meet() {
+async fn servers_of_different_types_or_keys_are_separate() {
     let runtime = Runtime::in_memory().await.unwrap();
     runtime.at::<Counter>("a", ()).increment().await.unwrap();
     assert_eq!(runtime.at::<Counter>("b", ()).value().await.unwrap(), 0);
@@ -201,7 +201,7 @@ mod impostor {
 }
 
 #[tokio::test]
-async fn finding_an_unknown_key_creates_nothing_and_at_creates_at_the_first_message() {
+async fn find_creates_nothing_and_at_creates_with_the_first_message() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let error = runtime.find::<Counter>("a").await.unwrap_err();
@@ -238,7 +238,7 @@ async fn starting_twice_gives_the_same_instance() {
 }
 
 #[tokio::test]
-async fn an_address_in_another_servers_state_leads_there_after_a_restart() {
+async fn an_address_stored_in_another_server_works_after_a_restart() {
     let storage = FaultyStorage::default();
     let first = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let counter = first.at::<Counter>("a", ());
@@ -254,10 +254,10 @@ async fn an_address_in_another_servers_state_leads_there_after_a_restart() {
     assert_eq!(second.at::<Counter>("a", ()).value().await.unwrap(), 3);
 }
 
-/// The init argument `()` was stored as no argument at all, so that an address
-/// which had been stored no longer led to a server that was yet to begin.
+/// Regression: the init argument `()` was stored like a missing argument, so that a
+/// stored address no longer led to a server that had not been created yet.
 #[test]
-fn a_stored_address_keeps_its_init_argument_also_if_that_is_nothing() {
+fn a_stored_address_keeps_an_init_argument_of_unit_type() {
     for (address, known) in
         [(Address::<Counter>::new("a", ()), true), (Address::existing("a"), false)]
     {
@@ -270,7 +270,7 @@ fn a_stored_address_keeps_its_init_argument_also_if_that_is_nothing() {
 }
 
 #[tokio::test]
-async fn an_address_of_one_type_does_not_read_as_one_of_another() {
+async fn an_address_of_one_type_does_not_decode_as_an_address_of_another() {
     let stored = serde_json_like(&Address::<Counter>::new("a", ()));
     let error = read::<Address<Log>>(&stored).unwrap_err();
     assert!(error.contains("address of a Counter, not of a Log"), "{error}");
@@ -288,7 +288,7 @@ fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 }
 
 #[tokio::test]
-async fn empty_and_large_states_survive_as_they_are() {
+async fn empty_and_large_states_survive_unchanged() {
     let storage = FaultyStorage::default();
     for (size, text) in [(0, ""), (10_000, "x"), (1, &*"é".repeat(2_500_000))] {
         let numbers: Vec<u64> = (0..size).collect();
@@ -340,7 +340,7 @@ async fn messages_are_plain_values() {
     assert_eq!(format!("{copy:?}"), format!("{message:?}"));
 }
 
-/// Remembers numbers in order.
+/// Records numbers in order.
 #[derive(Default, Serialize, Deserialize)]
 struct Log(Vec<u64>);
 
@@ -361,7 +361,7 @@ impl Log {
     }
 }
 
-/// Knows another server by its address.
+/// Holds the address of another server.
 #[derive(Default, Serialize, Deserialize)]
 struct Fan {
     idol: Option<Address<Counter>>,
@@ -382,7 +382,7 @@ impl Fan {
     }
 }
 
-/// Holds anything.
+/// Holds an optional value.
 #[derive(Default, Serialize, Deserialize)]
 struct Cupboard(Option<(Vec<u64>, String)>);
 
@@ -397,7 +397,7 @@ impl Cupboard {
     }
 }
 
-/// Holds nothing.
+/// An empty state.
 #[derive(Default, Serialize, Deserialize)]
 struct Unit;
 

@@ -1,4 +1,4 @@
-//! Messages that their callers run: a server at rest has no task.
+//! Messages that run inline in their caller's task: an idle server has no task.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use persistent_runtime::{
 use persistent_tests::{Counter, FaultyStorage};
 use serde::{Deserialize, Serialize};
 
-/// Tells who runs it.
+/// Returns the identity of the task that runs it.
 #[derive(Default, Serialize, Deserialize)]
 struct Mirror {
     count: u64,
@@ -85,7 +85,7 @@ impl Mirror {
 }
 
 #[tokio::test]
-async fn a_message_that_need_not_wait_runs_in_its_callers_task_and_an_async_one_does_not() {
+async fn synchronous_messages_run_inline_and_asynchronous_ones_do_not() {
     let runtime = Runtime::in_memory().await.unwrap();
     let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
     tokio::task::yield_now().await;
@@ -97,13 +97,14 @@ async fn a_message_that_need_not_wait_runs_in_its_callers_task_and_an_async_one_
         assert_eq!(mirror.who_writes().await.unwrap(), me);
         let careless = mirror.with_persist(Persist::OnStop);
         tokio::task::yield_now().await;
-        assert_eq!(careless.who_writes().await.unwrap(), me, "it has not");
+        assert_eq!(careless.who_writes().await.unwrap(), me, "no commit is needed");
         assert_eq!(mirror.count().await.unwrap(), 2);
     });
     caller.await.unwrap();
 }
 
-/// Tells itself something as it starts, which is behind the message that started it.
+/// Sends itself a message when it starts, which is handled after the message that
+/// activated it.
 #[derive(Default, Serialize, Deserialize)]
 struct Starter {
     noted: Option<String>,
@@ -131,7 +132,7 @@ impl Starter {
 }
 
 #[tokio::test]
-async fn a_caller_activates_a_server_and_does_not_handle_what_others_sent() {
+async fn a_caller_activates_a_server_inline_but_handles_no_message_of_other_senders() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Starter>("a", ());
     let caller = tokio::spawn(async move {
@@ -144,7 +145,7 @@ async fn a_caller_activates_a_server_and_does_not_handle_what_others_sent() {
 }
 
 #[tokio::test]
-async fn a_read_that_panics_from_the_queue_is_a_crash() {
+async fn a_queued_read_that_panics_is_a_crash() {
     let runtime = Runtime::in_memory().await.unwrap();
     let mirror = runtime.at::<Mirror>("a", ());
     mirror.count().await.unwrap();
@@ -152,8 +153,8 @@ async fn a_read_that_panics_from_the_queue_is_a_crash() {
     assert!(matches!(crash, Err(CallError::Crashed { .. })), "{crash:?}");
 }
 
-/// An unsaved change is saved before a read that asks for a commit is answered,
-/// so that read is not the caller's to run.
+/// Unsaved changes are saved before the reply to a read that asks for a commit, so that
+/// this read cannot run inline.
 #[tokio::test]
 async fn a_read_that_asks_for_a_commit_gets_one() {
     let storage = FaultyStorage::default();
@@ -170,7 +171,7 @@ async fn a_read_that_asks_for_a_commit_gets_one() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_callers_task_is_the_servers_and_the_caller_goes_on() {
+async fn a_panic_of_an_inline_message_crashes_the_server_and_not_its_caller() {
     let runtime = Runtime::in_memory().await.unwrap();
     let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
     for _ in 0..3 {
@@ -184,20 +185,20 @@ async fn a_panic_in_the_callers_task_is_the_servers_and_the_caller_goes_on() {
     assert!(matches!(error, CallError::RestartLimit { .. }), "{error}");
 }
 
-/// A crash or a stop in the caller's task looked at the policy of the type, not
-/// at the one that the client had asked for.
+/// Regression: a crash or a stop in the caller's task used the restart policy of the
+/// server type instead of the one that the client had asked for.
 #[tokio::test(start_paused = true)]
-async fn an_end_in_the_callers_task_heeds_the_policy_of_its_instance() {
+async fn a_stop_or_crash_inline_uses_the_restart_policy_of_the_instance() {
     let runtime = Runtime::in_memory().await.unwrap();
     let frail = Options::new().restart(Restart::Temporary);
     let mirror = runtime.at::<Mirror>("a", ()).with_options(frail).unwrap();
-    for end in ["a crash of its own", "a stop of its own", "a crash in line"] {
+    for end in ["an inline crash", "an inline stop", "a queued crash"] {
         mirror.who_writes().await.unwrap();
         assert_eq!(mirror.count().await.unwrap(), 1, "before {end}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         match end {
-            "a crash of its own" => mirror.crash().await.unwrap_err().to_string().truncate(0),
-            "a stop of its own" => assert_eq!(mirror.read_and_stop().await.unwrap(), 1),
+            "an inline crash" => mirror.crash().await.unwrap_err().to_string().truncate(0),
+            "an inline stop" => assert_eq!(mirror.read_and_stop().await.unwrap(), 1),
             _ => {
                 let (_, crash) = tokio::join!(mirror.who_writes(), mirror.crash());
                 crash.unwrap_err();
@@ -208,7 +209,7 @@ async fn an_end_in_the_callers_task_heeds_the_policy_of_its_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_read_asks_for_is_done_when_its_caller_runs_it() {
+async fn effects_of_a_read_take_place_when_it_runs_inline() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
@@ -227,7 +228,7 @@ async fn what_a_read_asks_for_is_done_when_its_caller_runs_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_for_later_works_when_its_caller_runs_it() {
+async fn a_deferred_reply_works_when_its_message_runs_inline() {
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
         .in_memory()
@@ -245,12 +246,12 @@ async fn a_reply_for_later_works_when_its_caller_runs_it() {
     mirror.answer().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), "later");
     let late = mirror.with_timeout(Duration::from_secs(1)).later().await;
-    assert!(matches!(late, Err(CallError::Timeout { .. })), "its deadline counts: {late:?}");
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "the deadline applies: {late:?}");
 }
 
-/// Calls that never have to wait let other tasks have their turn.
+/// Calls that never wait still let other tasks run.
 #[tokio::test]
-async fn a_caller_in_a_loop_does_not_keep_its_thread_to_itself() {
+async fn a_caller_in_a_loop_yields_its_thread() {
     let runtime = Runtime::in_memory().await.unwrap();
     let counter = runtime.start::<Counter>("a", ()).await.unwrap();
     let turn = Arc::new(AtomicBool::new(false));
@@ -262,15 +263,15 @@ async fn a_caller_in_a_loop_does_not_keep_its_thread_to_itself() {
         if turn.load(Ordering::SeqCst) {
             break;
         }
-        assert!(call < 100_000, "the other task never had its turn");
+        assert!(call < 100_000, "the other task never ran");
         counter.value().await.unwrap();
     }
     other.await.unwrap();
 }
 
-/// A call needs no tokio around it; the servers' own one does the work.
+/// A call works outside a tokio runtime. The servers' own runtime does the work.
 #[test]
-fn calls_work_from_outside_of_tokio() {
+fn calls_work_outside_a_tokio_runtime() {
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let runtime = tokio.block_on(Runtime::in_memory()).unwrap();
     let counter = runtime.at::<Counter>("a", ());
@@ -283,10 +284,10 @@ fn calls_work_from_outside_of_tokio() {
     assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
 }
 
-/// A handler that its caller runs saw that caller's surroundings, and its
-/// `tokio::spawn` panicked where there was no tokio.
+/// Regression: a handler that ran inline saw the task context of its caller, and its
+/// `tokio::spawn` panicked where the caller had no tokio runtime.
 #[test]
-fn a_handler_may_spawn_although_its_caller_is_outside_of_tokio() {
+fn a_handler_may_spawn_although_its_caller_is_outside_a_tokio_runtime() {
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let runtime = tokio.block_on(Runtime::in_memory()).unwrap();
     let mirror = tokio.block_on(runtime.start::<Mirror>("a", ())).unwrap();
@@ -312,18 +313,18 @@ impl Link {
     pub fn touch(&self) {}
 }
 
-/// Each link begins in the place of the one before it: a stack that grew with
-/// the chain would be used up.
+/// Each link of the chain starts inline in the previous one. A stack that grew with the
+/// chain would overflow.
 #[tokio::test]
-async fn servers_that_start_one_another_do_not_nest() {
+async fn servers_that_activate_one_another_do_not_grow_the_stack() {
     let runtime = Runtime::in_memory().await.unwrap();
     runtime.at::<Link>("5000", ()).touch().await.unwrap();
     assert_eq!(runtime.count::<Link>().await.unwrap().live, 5001);
 }
 
-/// On one thread, so that nobody else could give them their turn.
+/// Uses one thread, so that the other tasks run only if the caller yields.
 #[tokio::test]
-async fn a_caller_that_never_has_to_wait_gives_others_their_turn() {
+async fn a_caller_that_never_waits_lets_other_tasks_run() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.start::<Counter>("a", ()).await.unwrap();
     let enough = Arc::new(AtomicBool::new(false));
@@ -345,7 +346,7 @@ async fn a_caller_that_never_has_to_wait_gives_others_their_turn() {
         });
         tokio::task::yield_now().await;
         enough.store(true, Ordering::Relaxed);
-        // Less than fit into the mailbox, where it would have to wait.
+        // Fewer than the mailbox holds, because the sender would wait at a full mailbox.
         assert!((1..1000).contains(&busy.await.unwrap()));
     }
 }

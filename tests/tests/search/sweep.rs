@@ -1,5 +1,5 @@
-//! A storage that fails at its first request, at its second, and so on until a
-//! fixed history runs untouched.
+//! A fixed history on a storage that fails at its first request, then at its second, and
+//! so on, until the history ends before the failing request.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn sweep(level: Level, restart: Restart, moves: bool) {
             {
                 let planned = |nth| Some(PlannedFault { server, request, nth, fault, lasts });
                 let fired = (1..1_000).take_while(|nth| run(planned(*nth)) > 0).count();
-                // One that comes back without having done it makes the rest shorter.
+                // A stop or delete that fails early leaves fewer requests to try.
                 assert!(fired >= 2, "only {fired} requests: {:?}", planned(fired));
                 faults += fired;
             }
@@ -56,7 +56,7 @@ fn a_server_that_commits_each_message_survives_a_fault_at_any_request() {
 }
 
 #[test]
-fn a_server_that_moves_survives_a_fault_at_any_request() {
+fn a_transferred_server_survives_a_fault_at_any_request() {
     for restart in [Restart::Transient, Restart::Permanent, Restart::Temporary] {
         sweep(Level::EveryMessage, restart, true);
     }
@@ -93,8 +93,8 @@ impl Alarm {
     }
 }
 
-/// Sets a durable timer in one runtime and has it ring in the next; whether a
-/// request failed.
+/// Sets a reminder in one runtime and lets it fire in the next. Returns true if a request
+/// failed.
 fn rings_once(request: Request, nth: usize, fault: Fault, lasts: bool) -> bool {
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -124,18 +124,18 @@ fn rings_once(request: Request, nth: usize, fault: Fault, lasts: bool) -> bool {
         let alarm = runtime.at::<Alarm>("a", ());
         let is_set = alarm.set().await.is_ok();
         tokio::time::sleep(SECOND).await;
-        // The process dies before the timer is due.
+        // The process dies before the reminder is due.
         drop((runtime, alarm));
         let runtime = open().await.unwrap();
         tokio::time::sleep(10 * SECOND).await;
         let failed = *fired.borrow();
         storage.script(|_, _| Fault::None);
-        // Beyond the longest fault, and until the ringer has tried again.
+        // Longer than the longest fault, and long enough for the reminder scheduler to try again.
         tokio::time::sleep(250 * SECOND).await;
         let rung = runtime.at::<Alarm>("a", ()).rung().await.unwrap();
         assert!(
             rung == 1 || rung == 0 && !is_set,
-            "{request:?} {nth} {fault:?} lasts: {lasts}: rang {rung} times, set: {is_set}"
+            "{request:?} {nth} {fault:?} lasts: {lasts}: fired {rung} times, set: {is_set}"
         );
         runtime.shutdown(SECOND).await.unwrap();
         failed > 0
@@ -143,13 +143,13 @@ fn rings_once(request: Request, nth: usize, fault: Fault, lasts: bool) -> bool {
 }
 
 #[test]
-fn a_durable_timer_rings_once_whatever_request_fails() {
+fn a_reminder_fires_once_whichever_request_fails() {
     let mut faults = 0;
     for request in [Request::Load, Request::Commit] {
         for (fault, lasts) in FAULTS.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
             let failed =
                 (1..1_000).take_while(|nth| rings_once(request, *nth, fault, lasts)).count();
-            assert!(failed >= 1, "{request:?} {fault:?} is never met");
+            assert!(failed >= 1, "{request:?} {fault:?} never takes effect");
             faults += failed;
         }
     }

@@ -1,5 +1,5 @@
-//! More than the mailboxes and the disk can take, for a virtual minute: what waits
-//! is bounded, who is refused is told so by its deadline, and nothing remains of it.
+//! More load than the mailboxes and the storage can take, for one minute of virtual time:
+//! queues are bounded, each call is refused by its deadline, and nothing is left over.
 
 use std::{
     sync::{
@@ -19,10 +19,10 @@ const MINUTE: Duration = Duration::from_mins(1);
 const DEADLINE: Duration = Duration::from_millis(500);
 const MAILBOX: usize = 32;
 const CALLERS: usize = 1_000;
-/// What the disk takes for a commit, which carries as much as a mailbox holds.
+/// The latency of a commit, which carries at most as many messages as the mailbox holds.
 const COMMIT: Duration = Duration::from_millis(20);
 
-/// Something that a message brings along, counted for as long as it is there.
+/// An argument of a message, counted while it exists.
 #[derive(Serialize, Deserialize)]
 struct Parcel {
     #[serde(skip)]
@@ -48,7 +48,7 @@ impl Office {
         self.taken
     }
 
-    /// A cast has no answer to be held back, so it is the handler that is slow.
+    /// A cast has no reply that a commit could delay, so that the handler itself is slow.
     pub async fn take_slowly(&mut self, parcel: Parcel) -> usize {
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.take(parcel)
@@ -65,8 +65,7 @@ struct Tally {
     refused: usize,
 }
 
-/// Counts a call; one that is refused says so, and neither takes longer than its
-/// deadline.
+/// Counts a call. A refused call ends with a timeout, and no call exceeds its deadline.
 fn count<R>(tally: &mut Tally, began: Instant, deadline: Duration, answer: &Result<R, CallError>) {
     let latency = began.elapsed();
     assert!(latency <= deadline + Duration::from_millis(1), "{latency:?}");
@@ -89,7 +88,7 @@ async fn office(storage: &FaultyStorage) -> (Runtime, OfficeClient) {
     (runtime, office)
 }
 
-/// The disk is well again: the next calls take no time at all.
+/// Checks that the next calls take no time once the storage is fast again.
 async fn is_at_full_speed(storage: &FaultyStorage, office: &OfficeClient) {
     storage.on_commit(Fault::None);
     tokio::time::sleep(SECOND).await;
@@ -101,7 +100,7 @@ async fn is_at_full_speed(storage: &FaultyStorage, office: &OfficeClient) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_beyond_what_a_server_can_take_are_refused_by_their_deadline() {
+async fn calls_over_capacity_are_refused_by_their_deadline() {
     let storage = FaultyStorage::default();
     let (runtime, office) = office(&storage).await;
     let (end, parcel) = (Instant::now() + MINUTE, Arc::new(()));
@@ -128,15 +127,15 @@ async fn calls_beyond_what_a_server_can_take_are_refused_by_their_deadline() {
         all.answered += answered;
         all.refused += refused;
     }
-    // One that each caller holds, one in its call, the mailbox, and what the task
-    // has taken from it.
+    // One parcel per caller and one per call in flight, those in the mailbox, and those that
+    // the task has taken from it.
     let bound = 1 + 2 * CALLERS + MAILBOX + 64;
     assert!(most <= bound, "{most} messages at once, of {bound}");
     assert!(all.answered > 10_000, "{}", all.answered);
     assert!(all.refused > 1_000, "{}", all.refused);
 
     tokio::time::sleep(SECOND).await;
-    assert_eq!(Arc::strong_count(&parcel), 1, "nothing waits any more");
+    assert_eq!(Arc::strong_count(&parcel), 1, "no message is left");
     let taken = office.taken().await.unwrap();
     let possible = all.answered..=all.answered + all.refused;
     assert!(possible.contains(&taken), "{taken} of {possible:?}");
@@ -144,10 +143,10 @@ async fn calls_beyond_what_a_server_can_take_are_refused_by_their_deadline() {
     runtime.shutdown(SECOND).await.unwrap();
 }
 
-/// A cast says that it is queued, so it is handled; one that finds no room until
-/// its deadline is not.
+/// An acknowledged cast is queued, and so it is handled. A cast that finds no capacity
+/// until its deadline is not handled.
 #[tokio::test(start_paused = true)]
-async fn casts_beyond_what_a_server_can_take_are_refused_or_handled() {
+async fn casts_over_capacity_are_refused_or_handled() {
     let storage = FaultyStorage::default();
     let (runtime, office) = office(&storage).await;
     let (end, parcel) = (Instant::now() + MINUTE, Arc::new(()));
@@ -184,10 +183,10 @@ async fn casts_beyond_what_a_server_can_take_are_refused_or_handled() {
     runtime.shutdown(SECOND).await.unwrap();
 }
 
-/// One disk for many servers, and a commit each at a time: the disk has no more
-/// than that to do, however many call.
+/// One storage for many servers with one commit in flight each: this bounds its queue for
+/// any number of callers.
 #[tokio::test(start_paused = true)]
-async fn a_disk_behind_many_servers_has_one_commit_of_each_to_do() {
+async fn a_storage_has_at_most_one_commit_in_flight_per_server() {
     const SERVERS: usize = 500;
     let storage = FaultyStorage::default();
     let most = Arc::new(AtomicUsize::new(0));
@@ -206,7 +205,7 @@ async fn a_disk_behind_many_servers_has_one_commit_of_each_to_do() {
             if request == Request::Load {
                 return Fault::None;
             }
-            // One commit after the other.
+            // The storage does one commit at a time.
             let commit = Duration::from_millis(1);
             free_at = free_at.max(Instant::now()) + commit;
             let wait = free_at - Instant::now();
@@ -219,7 +218,7 @@ async fn a_disk_behind_many_servers_has_one_commit_of_each_to_do() {
     let mut callers = JoinSet::new();
     for caller in 0..2 * SERVERS {
         let server = caller % SERVERS;
-        // From less than a commit to more than two.
+        // From less than the time of a commit to more than twice that time.
         let deadline = Duration::from_millis(200 + u64::try_from(caller).unwrap());
         let counter = runtime.at::<Counter>(server.to_string(), ()).with_timeout(deadline);
         callers.spawn(async move {

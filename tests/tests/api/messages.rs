@@ -1,4 +1,5 @@
-//! Servers that journal their messages, and what is stored when.
+//! The message journal: the messages and snapshots that are stored, and the times at
+//! which they are.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ fn record<S: Server>(storage: &MemoryStorage, key: &str) -> Option<Record> {
     storage.get(&ServerId::new(S::NAME, key))
 }
 
-/// The stored state's bytes, and the number of messages behind it.
+/// Returns the bytes of the stored state and the number of messages after it.
 fn stored(storage: &MemoryStorage) -> (Encoded, usize) {
     let record = record::<Ledger>(storage, "a").unwrap();
     (record.state, record.messages.len())
@@ -30,12 +31,12 @@ async fn open(storage: &MemoryStorage) -> Runtime {
 }
 
 #[tokio::test]
-async fn a_message_is_stored_in_the_place_of_its_state_and_replayed_after_a_kill() {
+async fn a_message_is_stored_instead_of_the_state_and_replayed_after_a_kill() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     let (first, messages) = stored(&storage);
-    assert_eq!(messages, 0, "a first life begins with a snapshot");
+    assert_eq!(messages, 0, "the first activation stores a snapshot");
     for (amount, sum) in [(3, 3), (4, 7), (-5, 2)] {
         assert_eq!(ledger.book(amount).await.unwrap(), sum);
     }
@@ -48,12 +49,12 @@ async fn a_message_is_stored_in_the_place_of_its_state_and_replayed_after_a_kill
     assert_eq!(stored(&storage), (first.clone(), 3), "an activation stores nothing");
     assert_eq!(ledger.book(8).await.unwrap(), 10);
     assert_eq!(stored(&storage), (first, 4));
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [3, 4, -5, 8]);
 }
 
 #[tokio::test]
-async fn every_nth_message_stores_the_state() {
+async fn every_nth_message_stores_a_snapshot() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -62,11 +63,11 @@ async fn every_nth_message_stores_the_state() {
         ledger.book(amount).await.unwrap();
         behind.push(stored(&storage).1);
         if amount % 4 == 2 {
-            ledger.kill();
+            ledger.kill().await.unwrap();
         }
     }
     assert_eq!(behind, [1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]);
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), (0..12).collect::<Vec<_>>());
 }
 
@@ -85,7 +86,7 @@ impl Page {
 }
 
 #[tokio::test]
-async fn messages_that_take_more_room_than_the_state_store_it() {
+async fn messages_larger_than_the_state_cause_a_snapshot() {
     for is_killed in [true, false] {
         let storage = MemoryStorage::new();
         let runtime = open(&storage).await;
@@ -96,11 +97,12 @@ async fn messages_that_take_more_room_than_the_state_store_it() {
             page.write(text.clone()).await.unwrap();
             behind.push(record::<Page>(&storage, "a").unwrap().messages.len());
             if is_killed {
-                page.kill();
+                page.kill().await.unwrap();
             }
             assert_eq!(page.read().await.unwrap(), *text);
         }
-        // One megabyte at first, then as much as the first large state.
+        // A snapshot is due after one megabyte at first, and then after as many bytes as the
+        // first large state has.
         assert_eq!(behind, [1, 2, 0, 1, 0, 1, 2, 3, 0]);
     }
 }
@@ -139,7 +141,7 @@ impl Heavy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_costs_no_encoding_of_the_state() {
+async fn a_journaled_message_does_not_encode_the_state() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let heavy = runtime.start::<Heavy>("a", ()).await.unwrap();
@@ -151,14 +153,14 @@ async fn a_message_costs_no_encoding_of_the_state() {
     assert_eq!(ENCODED.load(Ordering::SeqCst), 1);
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 100);
     tokio::time::sleep(Duration::from_secs(61)).await;
-    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the idle unload's snapshot");
+    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the snapshot of the passivation");
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 0);
     assert_eq!(heavy.get(99_000).await.unwrap(), 7);
     assert_eq!(DECODED.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_leaves_memory_in_order_leaves_a_snapshot() {
+async fn each_orderly_unload_stores_a_snapshot() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -187,7 +189,7 @@ async fn whatever_leaves_memory_in_order_leaves_a_snapshot() {
 }
 
 #[tokio::test]
-async fn reads_write_nothing_and_all_else_is_journaled() {
+async fn reads_write_nothing_and_all_other_messages_are_journaled() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -195,11 +197,11 @@ async fn reads_write_nothing_and_all_else_is_journaled() {
     ledger.entries().await.unwrap();
     ledger.entries_later().await.unwrap();
     ledger.read_clock().await.unwrap();
-    ledger.stop("with nothing to be folded").await.unwrap();
+    ledger.stop("without messages there is nothing to store").await.unwrap();
     ledger.entries().await.unwrap();
     assert_eq!(storage.writes(), 1);
     ledger.touch().await.unwrap();
-    assert_eq!(storage.writes(), 2, "to find out that nothing has changed costs the state's size");
+    assert_eq!(storage.writes(), 2, "comparing the states encodes them");
 }
 
 #[tokio::test]
@@ -215,12 +217,16 @@ async fn a_panic_journals_nothing() {
     }
     assert_eq!(ledger.entries().await.unwrap(), [1]);
     let (_, dice) = ledger.stamp(1).await.unwrap();
-    ledger.kill();
-    assert_eq!(ledger.stamps().await.unwrap().1, dice, "nothing of the panics is on its tape");
+    ledger.kill().await.unwrap();
+    assert_eq!(
+        ledger.stamps().await.unwrap().1,
+        dice,
+        "no input of the panicked messages is recorded"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_sees_the_time_and_the_chance_that_the_message_saw() {
+async fn a_replay_sees_the_recorded_time_and_random_numbers() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -241,10 +247,11 @@ async fn a_replay_sees_the_time_and_the_chance_that_the_message_saw() {
     assert_eq!(ledger.stamps().await.unwrap(), (stamps, dice.clone()));
     dice.sort_unstable();
     dice.dedup();
-    assert_eq!(dice.len(), 4, "chance does not repeat itself");
+    assert_eq!(dice.len(), 4, "random numbers do not repeat");
 }
 
-/// Time and chance are for every server; here nobody records them.
+/// Reads the time and random numbers without `journal = messages`, so that nothing is
+/// recorded.
 #[derive(Default, Serialize, Deserialize)]
 struct Clockwork {
     seen: Vec<(SystemTime, u64)>,
@@ -259,7 +266,7 @@ impl Clockwork {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_journals_its_state_has_time_and_chance_too() {
+async fn a_server_without_a_message_journal_reads_time_and_random_numbers() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let clockwork = runtime.at::<Clockwork>("a", ());
@@ -273,7 +280,7 @@ async fn a_server_that_journals_its_state_has_time_and_chance_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_timers_are_stored_with_the_state() {
+async fn reminders_are_stored_with_the_state() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -283,25 +290,25 @@ async fn durable_timers_are_stored_with_the_state() {
     assert!(record::<Ledger>(&storage, "a").unwrap().due.is_some());
     assert!(!ledger.cancel("other".to_owned()).await.unwrap());
     ledger.count_reminders().await.unwrap();
-    assert_eq!(stored(&storage).1, 2, "neither has changed one");
-    ledger.kill();
+    assert_eq!(stored(&storage).1, 2, "neither replaced a reminder");
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1]);
 
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1, 60]);
     let fired = record::<Ledger>(&storage, "a").unwrap();
     assert_eq!((fired.due, fired.messages.len()), (None, 0));
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1, 60]);
 
     ledger.remind().await.unwrap();
     assert!(ledger.cancel("book".to_owned()).await.unwrap());
     assert_eq!(record::<Ledger>(&storage, "a").unwrap().due, None);
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1, 60, 0, -1]);
 }
 
-/// Looks at its durable timer, which panics.
+/// Lists its reminders in a handler and panics.
 #[derive(Default, Serialize, Deserialize)]
 struct Fuse(Vec<usize>);
 
@@ -325,10 +332,10 @@ impl Fuse {
     }
 }
 
-/// The crash deletes the timer: messages that have seen it must not be replayed
-/// without it.
+/// The crash deletes the reminder. Messages that observed it must not be replayed without
+/// it.
 #[tokio::test(start_paused = true)]
-async fn a_durable_timer_that_crashes_leaves_the_state_that_has_seen_it() {
+async fn a_reminder_that_crashes_leaves_the_state_that_observed_it() {
     for policy in [Restart::Transient, Restart::Permanent] {
         let storage = MemoryStorage::new();
         let options = Options::new().restart(policy);
@@ -343,7 +350,7 @@ async fn a_durable_timer_that_crashes_leaves_the_state_that_has_seen_it() {
         assert!((record().due.is_some(), record().messages.len()) == (false, 0));
         assert_eq!(fuse.looks().await.unwrap(), [1]);
         fuse.look().await.unwrap();
-        fuse.kill();
+        fuse.kill().await.unwrap();
         assert_eq!(fuse.looks().await.unwrap(), [1, 0]);
     }
 }
@@ -363,22 +370,22 @@ async fn under_a_weaker_level_messages_are_stored_together() {
     assert_eq!((storage.writes(), stored(&storage.states).1), (writes + 1, 2));
 
     ledger.book(3).await.unwrap();
-    ledger.kill();
-    assert_eq!(ledger.entries().await.unwrap(), [1, 2], "what was not saved is lost");
+    ledger.kill().await.unwrap();
+    assert_eq!(ledger.entries().await.unwrap(), [1, 2], "unsaved changes are lost");
 
     ledger.book(4).await.unwrap();
     ledger.with_persist(Persist::EveryMessage).book(5).await.unwrap();
-    assert_eq!(stored(&storage.states).1, 4, "the one before went along");
+    assert_eq!(stored(&storage.states).1, 4, "the earlier message was stored too");
     ledger.book(6).await.unwrap();
     ledger.book(7).await.unwrap();
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(stored(&storage.states).1, 0, "no more than five are kept");
-    ledger.kill();
+    assert_eq!(stored(&storage.states).1, 0, "at most five messages are stored");
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 2, 4, 5, 6, 7]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_save_that_the_store_refuses_is_tried_again_with_all_of_it() {
+async fn a_refused_late_save_is_retried_with_all_messages() {
     let storage = FaultyStorage::default();
     let every = Options::new().persist(Persist::Every(Duration::from_millis(500)));
     let runtime = Runtime::builder().defaults(every).open_with(storage.clone()).await.unwrap();
@@ -391,12 +398,12 @@ async fn a_late_save_that_the_store_refuses_is_tried_again_with_all_of_it() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(stored(&storage.states).1, 0);
     }
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 2, 3, 2, 3]);
 }
 
 #[tokio::test]
-async fn a_failed_commit_goes_back_to_what_is_stored() {
+async fn a_failed_commit_rolls_back_to_the_stored_state() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
@@ -406,11 +413,12 @@ async fn a_failed_commit_goes_back_to_what_is_stored() {
     let error = ledger.book(3).await.unwrap_err();
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
     assert_eq!(ledger.entries().await.unwrap(), [1, 2]);
-    // It was journaled though it was reported as failed: it may be there.
+    // The commit was done although it was reported as failed, so that the message may be
+    // stored.
     storage.on_next_commit(Fault::RefuseThoughDone);
     ledger.book(4).await.unwrap_err();
     assert_eq!(ledger.entries().await.unwrap(), [1, 2, 4]);
-    // The same where a snapshot was due.
+    // The same if a snapshot is due.
     ledger.book(5).await.unwrap();
     storage.on_next_commit(Fault::Refuse);
     ledger.book(6).await.unwrap_err();
@@ -434,32 +442,32 @@ async fn calls_that_share_commits_are_journaled_in_their_order() {
             call.await.unwrap();
         }
         let live = ledger.entries().await.unwrap();
-        ledger.kill();
+        ledger.kill().await.unwrap();
         assert_eq!(ledger.entries().await.unwrap(), live);
         assert_eq!(live.len(), usize::try_from(round + 1).unwrap() * 50);
     }
-    assert!(storage.writes() < 200, "they did not share any");
+    assert!(storage.writes() < 200, "each call had a commit of its own");
 }
 
 #[tokio::test]
-async fn a_deleted_server_begins_with_no_messages() {
+async fn a_recreated_server_has_no_messages_of_the_deleted_one() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     ledger.book(1).await.unwrap();
     ledger.stop_and_delete().await.unwrap();
     assert_eq!(record::<Ledger>(&storage.states, "a"), None);
-    // The delete, the new life and its messages may share commits.
+    // The delete, the new activation and its messages may share commits.
     storage.on_commit(Fault::Slow(Duration::from_millis(5)));
     let calls = tokio::join!(ledger.book(2), ledger.stop_and_delete(), ledger.book(3));
     assert_eq!((calls.0.unwrap(), calls.2.unwrap()), (2, 3));
     assert_eq!(ledger.book(4).await.unwrap(), 7);
-    ledger.kill();
+    ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [3, 4]);
 }
 
 #[tokio::test]
-async fn a_crash_of_a_temporary_server_takes_its_messages_along() {
+async fn a_crash_of_a_temporary_server_deletes_its_messages() {
     let storage = MemoryStorage::new();
     let runtime = Runtime::builder()
         .defaults(Options::new().restart(Restart::Temporary))
@@ -474,7 +482,7 @@ async fn a_crash_of_a_temporary_server_takes_its_messages_along() {
 }
 
 #[tokio::test]
-async fn a_transferred_server_takes_its_messages_along() {
+async fn a_transfer_moves_the_message_journal() {
     let (here, there) = (MemoryStorage::new(), MemoryStorage::new());
     let runtime = open(&here).await;
     let ledger = runtime.at::<Ledger>("a", ());
@@ -485,9 +493,9 @@ async fn a_transferred_server_takes_its_messages_along() {
     assert_eq!(record::<Ledger>(&here, "a"), None);
     assert_eq!(stored(&there).1, 0, "it was unloaded before");
     assert_eq!(ledger.book(3).await.unwrap(), 6);
-    ledger.kill();
+    ledger.kill().await.unwrap();
 
-    // One that is not in memory goes as it is stored.
+    // A server that is not in memory is transferred as it is stored.
     drop(other);
     assert_eq!(stored(&there).1, 1);
     let other = open(&there).await;
@@ -498,7 +506,7 @@ async fn a_transferred_server_takes_its_messages_along() {
     assert_eq!(runtime.client(&address).entries().await.unwrap(), [1, 2, 3]);
 }
 
-/// Its hooks change it.
+/// A server whose hooks change its state.
 #[derive(Default, Serialize, Deserialize)]
 struct Hooked(Vec<String>);
 
@@ -524,14 +532,14 @@ impl Hooked {
 }
 
 #[tokio::test]
-async fn what_hooks_change_is_stored_with_the_state() {
+async fn changes_made_by_hooks_are_stored_as_snapshots() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let hooked = runtime.at::<Hooked>("a", ());
     let messages = || record::<Hooked>(&storage, "a").unwrap().messages.len();
     hooked.say("one".to_owned()).await.unwrap();
     assert_eq!(messages(), 1);
-    hooked.kill();
+    hooked.kill().await.unwrap();
     assert_eq!(hooked.said().await.unwrap(), ["started", "one", "started"]);
     assert_eq!(messages(), 0, "stored by the activation");
     hooked.say("two".to_owned()).await.unwrap();
@@ -545,7 +553,7 @@ async fn what_hooks_change_is_stored_with_the_state() {
 
 type Heard = (Option<Vec<i64>>, Vec<i64>);
 
-/// Writes down what it hears.
+/// A listener that records the changes that it receives.
 #[derive(Clone, Default)]
 struct Scribe {
     changes: Arc<Mutex<Vec<Heard>>>,
@@ -566,7 +574,7 @@ impl Observer for Scribe {
 }
 
 #[tokio::test]
-async fn those_who_hear_of_changes_hear_of_states() {
+async fn listeners_and_observers_receive_states_and_not_messages() {
     let storage = MemoryStorage::new();
     let scribe = Scribe::default();
     let heard = |builder: Builder| builder.listener(scribe.clone()).observer(scribe.clone());
@@ -574,23 +582,23 @@ async fn those_who_hear_of_changes_hear_of_states() {
     let ledger = runtime.at::<Ledger>("a", ());
     ledger.book(1).await.unwrap();
     ledger.touch().await.unwrap();
-    ledger.kill();
+    ledger.kill().await.unwrap();
     ledger.book(2).await.unwrap();
-    assert_eq!(stored(&storage).1, 3, "the messages are journaled all the same");
+    assert_eq!(stored(&storage).1, 3, "the messages are still journaled");
     let changes = std::mem::take(&mut *scribe.changes.lock().unwrap());
     assert_eq!(
         changes,
         [(None, vec![]), (Some(vec![]), vec![1]), (Some(vec![1]), vec![1, 2])],
-        "and unchanged states are no news"
+        "unchanged states are not reported"
     );
     let records = std::mem::take(&mut *scribe.records.lock().unwrap());
     assert_eq!(records.len(), 3);
     ledger.stop("rest").await.unwrap();
-    assert_eq!(stored(&storage), (records[2].state.clone(), 0), "they hear of whole states");
+    assert_eq!(stored(&storage), (records[2].state.clone(), 0), "observers receive whole states");
 }
 
 #[tokio::test]
-async fn a_listener_or_an_observer_alone_hears_as_much() {
+async fn a_listener_or_an_observer_alone_receives_each_change() {
     let scribe = Scribe::default();
     let builder = Runtime::builder;
     for builder in [builder().listener(scribe.clone()), builder().observer(scribe.clone())] {
@@ -602,7 +610,7 @@ async fn a_listener_or_an_observer_alone_hears_as_much() {
     assert_eq!(scribe.records.lock().unwrap().len(), 2);
 }
 
-/// A message with an argument that can't be encoded.
+/// A message with an argument that cannot be encoded.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Shy(bool);
 
@@ -631,12 +639,12 @@ impl Guest {
 }
 
 #[tokio::test]
-async fn what_has_no_stored_form_is_an_error_and_is_dropped() {
+async fn a_message_or_state_that_cannot_be_encoded_is_an_error_and_is_rolled_back() {
     let runtime = Runtime::in_memory().await.unwrap();
     let guest = runtime.at::<Guest>("a", ());
     let error = guest.take(Shy(true)).await.unwrap_err();
     assert!(matches!(error, CallError::Encode { .. }), "{error}");
-    assert_eq!(guest.len().await.unwrap(), 0, "no handler has run");
+    assert_eq!(guest.len().await.unwrap(), 0, "no handler ran");
     guest.take(Shy(false)).await.unwrap();
     let error = guest.become_shy().await.unwrap_err();
     assert!(matches!(error, CallError::Encode { .. }), "a snapshot was due: {error}");
@@ -645,10 +653,10 @@ async fn what_has_no_stored_form_is_an_error_and_is_dropped() {
     assert_eq!(guest.len().await.unwrap(), 2);
 }
 
-/// Kills, refusals, idle times and new processes in any order: the state is
-/// always what the acknowledged messages make of it.
+/// Kills, refused commits, idle times and new processes in any order: the state is always
+/// the result of the acknowledged messages.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_the_acknowledged_messages_are_there() {
+async fn acknowledged_messages_survive_any_sequence_of_failures() {
     for seed in 0..30_u64 {
         let storage = FaultyStorage::default();
         let builder = || Runtime::builder().check_replay(seed % 2 == 0);
@@ -661,7 +669,7 @@ async fn whatever_happens_the_acknowledged_messages_are_there() {
             chance ^= chance << 17;
             let ledger = runtime.at::<Ledger>("a", ());
             match chance % 16 {
-                0 => ledger.kill(),
+                0 => ledger.kill().await.unwrap(),
                 1 => tokio::time::sleep(Duration::from_secs(61)).await,
                 2 => runtime = builder().open_with(storage.clone()).await.unwrap(),
                 3 => runtime.shutdown(Duration::from_secs(1)).await.unwrap(),

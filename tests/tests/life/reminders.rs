@@ -1,4 +1,4 @@
-//! Durable timers that are unlucky: their neighbours still fire.
+//! Reminders that fail, and their effect on other reminders.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -61,10 +61,10 @@ mod after {
     }
 }
 
-/// A timer whose message a new version no longer knows was tried again and
-/// again, and those behind it never fired.
+/// Regression: a reminder whose message the new version could not decode was retried
+/// again and again, and the reminders after it never fired.
 #[tokio::test(start_paused = true)]
-async fn a_reminder_that_cant_be_read_spoils_no_other() {
+async fn a_reminder_that_cannot_be_decoded_blocks_no_other() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     runtime.at::<before::Shift>("a", ()).set().await.unwrap();
@@ -74,7 +74,7 @@ async fn a_reminder_that_cant_be_read_spoils_no_other() {
     assert_eq!(runtime.at::<after::Shift>("a", ()).rung().await.unwrap(), 1);
 }
 
-/// Has timers of both kinds.
+/// Has timers and reminders.
 #[derive(Default, Serialize, Deserialize)]
 struct Bell {
     rung: u64,
@@ -105,7 +105,8 @@ impl Bell {
     }
 }
 
-/// The clock of a type waited for each of its timers to be handled.
+/// Regression: the reminder scheduler of a type waited until each reminder had been
+/// handled.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reminder_does_not_delay_those_of_other_servers() {
     let runtime = Runtime::builder()
@@ -120,10 +121,10 @@ async fn a_slow_reminder_does_not_delay_those_of_other_servers() {
     assert_eq!(other.rung().await.unwrap(), 1);
 }
 
-/// Makes the next tick panic, whichever state that is rolled back to.
+/// Makes the next tick panic. A static, because the state is rolled back.
 static UNLUCKY: AtomicBool = AtomicBool::new(false);
 
-/// Sets its next tick in each tick, and in each life.
+/// Sets the next reminder at each tick and at each activation.
 #[derive(Default, Serialize, Deserialize)]
 struct Clock {
     ticks: u64,
@@ -148,8 +149,8 @@ impl Clock {
     }
 }
 
-/// The timer whose message panicked is given up; that took the one with it that
-/// `started` had set anew under the same name, and the clock stood still.
+/// A reminder whose message panics is deleted. Regression: this also deleted the reminder
+/// that `started` had set under the same name, so that the clock stopped.
 #[tokio::test(start_paused = true)]
 async fn a_reminder_set_by_started_after_its_crash_is_kept() {
     let runtime =
@@ -160,11 +161,11 @@ async fn a_reminder_set_by_started_after_its_crash_is_kept() {
     assert_eq!(clock.ticks().await.unwrap(), 2);
     UNLUCKY.store(true, Ordering::SeqCst);
     tokio::time::sleep(600 * SECOND).await;
-    assert!(!UNLUCKY.load(Ordering::SeqCst), "it has crashed");
+    assert!(!UNLUCKY.load(Ordering::SeqCst), "the server has crashed");
     assert!(clock.ticks().await.unwrap() > 2);
 }
 
-/// Can be written, and panics when it is read.
+/// Can be encoded, and panics when it is decoded.
 #[derive(Clone, Debug, Serialize)]
 struct Unreadable;
 
@@ -197,10 +198,10 @@ impl Reader {
     }
 }
 
-/// The panic struck outside of any handler: it ended the server's task, and all
-/// that was queued behind the timer was lost.
+/// Regression: this panic occurred outside any handler. It ended the server's task, and
+/// all messages queued behind the reminder were lost.
 #[tokio::test(start_paused = true)]
-async fn a_reminder_that_panics_when_it_is_read_costs_itself_and_no_more() {
+async fn a_reminder_that_panics_while_decoding_loses_only_itself() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Reader>("a", ());
     server.set().await.unwrap();

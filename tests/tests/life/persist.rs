@@ -1,4 +1,4 @@
-//! Persist levels: what each may lose, and what it never does.
+//! Persist levels: the changes that each level may lose, and those that it never loses.
 
 use std::{thread, time::Duration};
 
@@ -40,7 +40,7 @@ async fn on_stop_writes_nothing_before_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn weaker_levels_flush_at_each_orderly_end() {
+async fn weaker_levels_save_at_each_orderly_end() {
     for level in [Persist::OnStop, Persist::Every(1000 * SECOND)] {
         for end in ["stop", "idle", "shutdown"] {
             let storage = FaultyStorage::default();
@@ -62,8 +62,8 @@ async fn weaker_levels_flush_at_each_orderly_end() {
     }
 }
 
-/// A kill at any moment loses at most what the level says, and under
-/// `every_message` nothing.
+/// A kill at any moment loses at most the changes that the level allows, and none under
+/// `every_message`.
 #[tokio::test(start_paused = true)]
 async fn a_kill_loses_at_most_what_the_level_says() {
     let most = Duration::from_millis(500);
@@ -82,7 +82,7 @@ async fn a_kill_loses_at_most_what_the_level_says() {
                 tokio::time::sleep(Duration::from_millis(random % 97)).await;
             }
             let killed = Instant::now();
-            server.kill();
+            server.kill().await.unwrap();
             let kept = server.value().await.unwrap();
             let last = acknowledged.last().unwrap().1;
             let floor = match level {
@@ -99,7 +99,7 @@ async fn a_kill_loses_at_most_what_the_level_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_writes_once_a_period_however_many_the_messages() {
+async fn every_saves_once_per_period_for_any_number_of_messages() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
     for _ in 0..1000 {
@@ -107,15 +107,13 @@ async fn every_writes_once_a_period_however_many_the_messages() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!((9..=11).contains(&storage.writes()), "{}", storage.writes());
-    // The last change is not forgotten when no message comes any more.
+    // The last change is saved although no further message arrives.
     tokio::time::sleep(2 * SECOND).await;
-    server.kill();
+    server.kill().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 1000);
 }
 
-/// A panic under a weaker level goes back to the last saved state, as a kill
-/// does.
-/// Keeps its thread for a while.
+/// A server whose handler blocks its thread longer than the persist period.
 #[derive(Default, Serialize, Deserialize)]
 struct Mill {
     ground: u64,
@@ -135,7 +133,7 @@ impl Mill {
 }
 
 #[tokio::test]
-async fn a_long_queue_does_not_put_a_save_off() {
+async fn a_long_queue_does_not_delay_a_save() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let mill = runtime.at::<Mill>("a", ());
@@ -147,7 +145,7 @@ async fn a_long_queue_does_not_put_a_save_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_goes_back_to_the_last_saved_state() {
+async fn a_panic_rolls_back_to_the_last_saved_state() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::Every(SECOND)).await;
     server.increment().await.unwrap();
@@ -158,7 +156,7 @@ async fn a_panic_goes_back_to_the_last_saved_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_can_ask_for_a_commit_call_by_call() {
+async fn a_client_can_ask_for_a_commit_per_call() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::OnStop).await;
     let careful = server.with_persist(Persist::EveryMessage);
@@ -168,12 +166,12 @@ async fn a_client_can_ask_for_a_commit_call_by_call() {
     assert_eq!(stored(&storage), Some(2));
     server.increment().await.unwrap();
     assert_eq!(stored(&storage), Some(2));
-    assert_eq!(careful.value().await.unwrap(), 3, "a read asks as well");
+    assert_eq!(careful.value().await.unwrap(), 3, "a read also asks for a commit");
     assert_eq!(stored(&storage), Some(3));
     careful.value().await.unwrap();
-    assert_eq!(storage.writes(), 2, "nothing new, nothing written");
+    assert_eq!(storage.writes(), 2, "no changes, no write");
 
-    // And the answer is a receipt: it waits for the commit.
+    // The reply is a receipt: it waits for the commit.
     storage.on_commit(Fault::Slow(SECOND));
     server.increment().await.unwrap();
     let begin = Instant::now();
@@ -182,7 +180,7 @@ async fn a_client_can_ask_for_a_commit_call_by_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_can_let_its_own_changes_wait() {
+async fn a_client_can_ask_for_a_weaker_level_for_its_own_changes() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
     server.value().await.unwrap();
@@ -196,13 +194,16 @@ async fn a_client_can_let_its_own_changes_wait() {
     assert_eq!((storage.writes(), stored(&storage)), (writes + 1, Some(5)));
     careless.increment().await.unwrap();
     server.increment().await.unwrap();
-    assert_eq!((storage.writes(), stored(&storage)), (writes + 2, Some(7)), "both in one");
+    assert_eq!(
+        (storage.writes(), stored(&storage)),
+        (writes + 2, Some(7)),
+        "both changes share one commit"
+    );
 }
 
-/// A late save that the store refuses is tried again, also when only the client's
-/// level let it wait.
+/// A refused late save is retried, also if only the client's persist level delayed it.
 #[tokio::test(start_paused = true)]
-async fn a_late_save_that_is_refused_is_tried_again_and_not_in_a_hurry() {
+async fn a_refused_late_save_is_retried_with_backoff() {
     let storage = FaultyStorage::default();
     let (_runtime, server) = open(&storage, Persist::EveryMessage).await;
     server.value().await.unwrap();
@@ -212,9 +213,9 @@ async fn a_late_save_that_is_refused_is_tried_again_and_not_in_a_hurry() {
     assert_eq!(careless.increment().await.unwrap(), 1);
     tokio::time::sleep(10 * SECOND).await;
     let tries = storage.writes() - writes;
-    assert!((2..=12).contains(&tries), "{tries} tries in ten seconds");
+    assert!((2..=12).contains(&tries), "{tries} attempts in ten seconds");
     storage.on_commit(Fault::None);
     tokio::time::sleep(2 * SECOND).await;
-    server.kill();
+    server.kill().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 1);
 }

@@ -1,4 +1,4 @@
-//! Those around a server: listeners, watchers, agents, other runtimes.
+//! Listeners, event streams, agents, and transfers between runtimes.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Writes down what it hears.
+/// A listener that records what it receives.
 #[derive(Clone, Default)]
 struct Ear {
     heard: Arc<Mutex<Vec<String>>>,
@@ -62,7 +62,7 @@ impl Observer for Ear {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
+async fn a_listener_receives_every_change_in_order_and_each_end() {
     let (ear, storage) = (Ear::default(), FaultyStorage::default());
     let runtime = Runtime::builder()
         .listener::<Counter>(ear.clone())
@@ -77,7 +77,7 @@ async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
     server.increment().await.unwrap();
     assert_eq!(ear.heard(), ["None to 0", "Some(0) to 1", "Some(1) to 2"]);
 
-    // Changes that share a commit are told one by one.
+    // Changes that share a commit are reported one by one.
     storage.on_commit(Fault::Slow(SECOND / 10));
     let calls: Vec<_> = (0..3)
         .map(|_| {
@@ -90,7 +90,7 @@ async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
     }
     assert_eq!(ear.heard(), ["Some(2) to 3", "Some(3) to 4", "Some(4) to 5"]);
 
-    // One that is not committed is none.
+    // A change that is not committed is not reported.
     storage.on_commit(Fault::Refuse);
     server.increment().await.unwrap_err();
     storage.on_commit(Fault::None);
@@ -122,7 +122,7 @@ async fn a_listener_hears_of_every_real_change_in_order_and_of_each_end() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_listener_harms_nobody() {
+async fn a_panic_in_a_listener_affects_no_server() {
     let ear = Ear { panics: true, ..Ear::default() };
     let second = Ear::default();
     let runtime = Runtime::builder()
@@ -138,16 +138,16 @@ async fn a_panic_in_a_listener_harms_nobody() {
     assert_eq!(server.increment().await.unwrap(), 2);
     server.stop("other").await.unwrap();
     assert!(ear.heard().len() > 4);
-    assert_eq!(second.heard().len(), 5, "the next listener hears all the same");
+    assert_eq!(second.heard().len(), 5, "the next listener still receives the change");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_hears_of_all_types() {
+async fn an_observer_receives_events_of_all_types() {
     let ear = Ear::default();
     let runtime = Runtime::builder().observer(ear.clone()).in_memory().await.unwrap();
     runtime.at::<Counter>("a", ()).increment().await.unwrap();
     runtime.at::<Probe>("observed", 1).seed().await.unwrap();
-    runtime.at::<Counter>("a", ()).kill();
+    runtime.at::<Counter>("a", ()).kill().await.unwrap();
     runtime.at::<Counter>("a", ()).stop_and_delete().await.unwrap();
     let heard = ear.heard();
     let about = |kind: &str| -> Vec<&str> {
@@ -162,24 +162,24 @@ async fn an_observer_hears_of_all_types() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_sees_a_servers_life_in_order() {
+async fn an_event_stream_shows_the_events_of_a_server_in_order() {
     let runtime =
         Runtime::builder().defaults(Options::new().idle_timeout(SECOND)).in_memory().await.unwrap();
     let server = runtime.at::<Probe>("watched", 1);
-    let mut watch = server.watch();
+    let mut watch = server.watch().await.unwrap();
     server.seed().await.unwrap();
     server.crash().await.unwrap_err();
     server.crash().await.unwrap_err();
     server.seed().await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
     server.seed().await.unwrap();
-    server.kill();
+    server.kill().await.unwrap();
     server.seed().await.unwrap();
     server.stop("custom").await.unwrap();
     for _ in 0..2 {
         server.crash().await.unwrap_err();
     }
-    server.reset();
+    server.reset().await.unwrap();
     server.stop(StopReason::Normal).await.unwrap();
     drop(server);
     runtime.shutdown(SECOND).await.unwrap();
@@ -210,23 +210,23 @@ async fn a_watcher_sees_a_servers_life_in_order() {
     );
 }
 
-/// A watch that began after the end of its runtime waited for ever.
+/// Regression: an event stream that was opened after the end of its runtime never ended.
 #[tokio::test(start_paused = true)]
-async fn a_watch_of_a_runtime_that_has_ended_ends_at_once() {
+async fn an_event_stream_of_an_ended_runtime_ends_at_once() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
     runtime.shutdown(SECOND).await.unwrap();
-    let mut watch = server.watch();
+    let mut watch = server.watch().await.unwrap();
     let next = tokio::time::timeout(1000 * SECOND, watch.next()).await;
     assert_eq!(next.ok(), Some(None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_is_told_of_a_failure_and_of_what_it_missed() {
+async fn an_event_stream_reports_a_failure_and_missed_events() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Probe>("failing", 1);
-    let mut watch = server.watch();
+    let mut watch = server.watch().await.unwrap();
     for _ in 0..4 {
         server.crash().await.unwrap_err();
     }
@@ -234,10 +234,10 @@ async fn a_watcher_is_told_of_a_failure_and_of_what_it_missed() {
     while last != (Event::Failed { panic: "crash".into() }) {
         last = watch.next().await.unwrap();
     }
-    server.reset();
+    server.reset().await.unwrap();
     for _ in 0..200 {
         server.seed().await.unwrap();
-        server.kill();
+        server.kill().await.unwrap();
     }
     let mut seen = 0;
     for _ in 0..256 {
@@ -258,8 +258,7 @@ struct Nurse {
 #[persistent_server]
 impl Nurse {
     pub fn look_after(&mut self, patient: Address<Counter>, context: &Context<Self>) {
-        let patient = context.client_of(&patient);
-        context.watch::<Counter>(&patient, |event| NurseMessage::Hear {
+        context.watch(&patient, |event| NurseMessage::Hear {
             crashed: matches!(event, Event::Crashed { .. }),
         });
     }
@@ -289,7 +288,7 @@ async fn a_server_can_watch_another() {
 }
 
 #[tokio::test]
-async fn a_poison_message_is_told_apart_from_an_unlucky_one() {
+async fn a_poison_message_is_distinguished_from_a_single_crash() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     let crash = async || match server.crash("boom".into()).await.unwrap_err() {
@@ -297,8 +296,8 @@ async fn a_poison_message_is_told_apart_from_an_unlucky_one() {
         error => panic!("{error}"),
     };
     server.increment().await.unwrap();
-    assert!(!crash().await, "others went well before it");
-    assert!(crash().await, "nothing went well before it");
+    assert!(!crash().await, "other messages succeeded before it");
+    assert!(crash().await, "no message succeeded before it");
     assert!(crash().await);
     server.increment().await.unwrap();
     assert!(!crash().await);
@@ -314,7 +313,7 @@ impl AgentState for Cart {
     const NAME: &'static str = "cart";
 }
 
-/// A plain number.
+/// A number without methods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Number(u64);
 
@@ -323,7 +322,7 @@ impl AgentState for Number {
 }
 
 #[tokio::test]
-async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
+async fn agents_are_shared_and_survive_kills_and_panics() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let cart = runtime.at::<Agent<Cart>>("ada", Cart::default());
@@ -339,7 +338,7 @@ async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(cart.get_with(|cart| cart.items.len()).await.unwrap(), 10);
-    cart.kill();
+    cart.kill().await.unwrap();
     assert_eq!(cart.get().await.unwrap().items.len(), 10);
     let error = cart
         .update(|cart| {
@@ -360,13 +359,13 @@ async fn agents_are_shared_survive_a_kill_and_lose_only_the_call_that_panics() {
     let writes = storage.writes();
     cart.get_with(|cart| cart.items.len()).await.unwrap();
     cart.update(|_| ()).await.unwrap();
-    assert_eq!(storage.writes(), writes, "reads and non-changes write nothing");
-    // Agents of several types live side by side.
+    assert_eq!(storage.writes(), writes, "reads and unchanged states write nothing");
+    // Agents of several types can have the same key.
     assert_eq!(runtime.at::<Agent<Number>>("ada", Number(7)).get().await.unwrap(), Number(7));
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_lists_live_and_stored_ones_once_each_in_order() {
+async fn servers_lists_live_and_stored_servers_once_and_in_order() {
     let runtime = Runtime::builder()
         .configure::<Counter>(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
         .in_memory()
@@ -381,7 +380,7 @@ async fn servers_lists_live_and_stored_ones_once_each_in_order() {
             tokio::time::sleep(2 * SECOND).await;
         }
     }
-    // The first ones are stored, the rest is in memory only.
+    // The first servers are stored, the others are in memory only.
     let count = runtime.count::<Counter>().await.unwrap();
     assert_eq!((count.live, count.stored), (399, 601));
     runtime.at::<Counter>("0007", ()).value().await.unwrap();
@@ -409,7 +408,7 @@ fn id() -> ServerId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transferred_server_is_there_and_no_longer_here() {
+async fn a_transferred_server_exists_only_in_its_new_runtime() {
     let (here, source, there, target) = pair().await;
     let client = here.at::<Counter>("a", ());
     client.increment().await.unwrap();
@@ -419,17 +418,21 @@ async fn a_transferred_server_is_there_and_no_longer_here() {
     assert_eq!(there.count::<Counter>().await.unwrap().live, 1, "active there");
     assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
     assert_eq!(client.increment().await.unwrap(), 3, "old clients are forwarded");
-    assert_eq!(here.at::<Counter>("a", ()).increment().await.unwrap(), 4, "and new ones");
-    // There and back again.
+    assert_eq!(
+        here.at::<Counter>("a", ()).increment().await.unwrap(),
+        4,
+        "new clients are forwarded"
+    );
+    // Transfers the server there and back again.
     there.transfer(&client.address(), &here).await.unwrap();
     assert_eq!(client.increment().await.unwrap(), 5);
     assert!(target.states.get(&id()).is_none());
     assert_eq!(there.at::<Counter>("a", ()).increment().await.unwrap(), 6);
 }
 
-/// Its namesake's calls are forwarded, and it is not.
+/// Calls of the client that was transferred are forwarded, calls to the namesake are not.
 #[tokio::test(start_paused = true)]
-async fn a_server_can_come_where_its_namesake_has_gone_from() {
+async fn a_server_can_be_transferred_to_where_its_namesake_left() {
     let (here, _, there, _) = pair().await;
     let elsewhere = Runtime::in_memory().await.unwrap();
     let client = here.at::<Counter>("a", ());
@@ -441,12 +444,12 @@ async fn a_server_can_come_where_its_namesake_has_gone_from() {
     }
     elsewhere.transfer(&namesake.address(), &here).await.unwrap();
     assert_eq!(namesake.value().await.unwrap(), 5);
-    assert_eq!(client.value().await.unwrap(), 5, "it lives here now");
+    assert_eq!(client.value().await.unwrap(), 5, "the server is here now");
     assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_keeps_options_kept_values_and_reminders() {
+async fn a_transfer_keeps_options_resources_and_reminders() {
     let (here, _, there, _) = pair().await;
     let client = here
         .at::<Traveller>("a", ())
@@ -458,12 +461,16 @@ async fn a_transfer_keeps_options_kept_values_and_reminders() {
     let there_client = there.at::<Traveller>("a", ());
     assert_eq!(there_client.luggage().await.unwrap().as_deref(), Some("map"));
     tokio::time::sleep(11 * SECOND).await;
-    assert_eq!(there.count::<Traveller>().await.unwrap().live, 0, "the idle timeout came along");
+    assert_eq!(
+        there.count::<Traveller>().await.unwrap().live,
+        0,
+        "the idle timeout was transferred"
+    );
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!(there_client.reminded().await.unwrap(), 1);
 }
 
-/// Packs what is not stored.
+/// Holds a resource, which is in memory only.
 #[derive(Default, Serialize, Deserialize)]
 struct Traveller {
     reminded: u32,
@@ -494,11 +501,11 @@ impl Traveller {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
+async fn a_transfer_under_traffic_fails_no_accepted_message() {
     let (here, source, there, _) = pair().await;
     let server = here.at::<Counter>("a", ()).with_timeout(60 * SECOND);
     let address = server.address();
-    // There is nothing to transfer before.
+    // A server that was never activated has nothing to transfer.
     assert_eq!(server.increment().await.unwrap(), 1);
     let calls: Vec<_> = (1..3000)
         .map(|_| {
@@ -522,14 +529,14 @@ async fn a_transfer_under_traffic_fails_nothing_that_was_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
+async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses_changes() {
     let (here, _, there, _) = pair().await;
     let server = here.at::<Counter>("a", ());
     for round in 1..=20 {
         assert_eq!(server.increment().await.unwrap(), round);
         let crash = tokio::spawn({
             let server = server.clone();
-            async move { server.crash("before the move".into()).await }
+            async move { server.crash("before the transfer".into()).await }
         });
         let (from, to) = if round % 2 == 1 { (&here, &there) } else { (&there, &here) };
         from.transfer(&server.address(), to).await.unwrap();
@@ -538,10 +545,10 @@ async fn a_transfer_directly_after_a_crash_neither_deadlocks_nor_loses() {
     }
 }
 
-/// A transfer whose last save was refused moved the state before it and said
-/// `Ok`: nine acknowledged changes were gone.
+/// Regression: a transfer whose last save was refused moved the state before it and
+/// returned `Ok`, so that nine acknowledged changes were lost.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_cant_save_what_waits_says_so() {
+async fn a_transfer_that_cannot_save_unsaved_changes_fails() {
     let storage = FaultyStorage::default();
     let here = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop))
@@ -561,7 +568,7 @@ async fn a_transfer_that_cant_save_what_waits_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
+async fn a_refused_transfer_leaves_the_server_in_place() {
     let (here, source, there, target) = pair().await;
     let server: CounterClient = here.at::<Counter>("a", ());
     let address = server.address();
@@ -579,7 +586,7 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
     target.on_load(Fault::None);
     assert_eq!(server.increment().await.unwrap(), 2);
 
-    // A target that answers too late is given up, and takes nothing later.
+    // A target that answers too late is abandoned, and must not accept the server later.
     let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
     let (waited, deleted, moved) = tokio::join!(
         busy.value_after(50 * SECOND),
@@ -595,7 +602,7 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
 
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
-    busy.stop("it is stored all the same").await.unwrap();
+    busy.stop("the server is stored anyway").await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
     busy.stop_and_delete().await.unwrap();
@@ -608,9 +615,10 @@ async fn a_transfer_that_cant_be_leaves_the_server_where_it_is() {
     assert_eq!(server.increment().await.unwrap(), 5);
 }
 
-/// Who has begun to store it decides: given up then, it would live twice.
+/// Once the target has started to store the server, the transfer must not be cancelled:
+/// the server would exist twice.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_is_being_stored_is_waited_for() {
+async fn a_transfer_that_is_being_stored_is_not_cancelled() {
     let (here, source, there, target) = pair().await;
     let counter = here.at::<Counter>("a", ());
     counter.increment().await.unwrap();
@@ -647,10 +655,10 @@ impl Costly {
     }
 }
 
-/// A read never touches the state's stored form, so its cost can't depend on
-/// the state's size; nor does any message touch another server's.
+/// A read never encodes the state, so that its cost cannot depend on the size of the
+/// state. No message accesses another server.
 #[tokio::test]
-async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() {
+async fn the_cost_of_a_read_depends_on_neither_its_state_nor_other_servers() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     for n in 0..1000 {
@@ -666,9 +674,9 @@ async fn the_cost_of_a_read_does_not_depend_on_the_state_nor_on_other_servers() 
     assert_eq!(ENCODED.load(Ordering::SeqCst), encoded + 1, "a write encodes its own state once");
 }
 
-/// Generic code can name any server.
+/// Generic code can call the controls of any server.
 #[tokio::test]
-async fn controls_work_for_any_server() {
+async fn controls_are_available_in_generic_code() {
     async fn delete<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
         runtime.client(address).stop_and_delete().await
     }
@@ -679,10 +687,10 @@ async fn controls_work_for_any_server() {
     assert_eq!(server.value().await.unwrap(), 0);
 }
 
-/// A transfer back that was put off waited in the mailbox, and took the only place
-/// there from the message that it was put off for: neither ever came through.
+/// Regression: a postponed transfer back waited in the mailbox and occupied its only
+/// place, which the message before it needed. Neither was ever handled.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_back_that_is_put_off_leaves_room_for_what_it_waits_for() {
+async fn a_postponed_transfer_back_leaves_capacity_for_the_messages_before_it() {
     let open = async || {
         let storage = FaultyStorage::default();
         storage.on_commit(Fault::Slow(SECOND / 100));
@@ -701,8 +709,8 @@ async fn a_transfer_back_that_is_put_off_leaves_room_for_what_it_waits_for() {
     assert_eq!(here.find::<Counter>("a").await.unwrap().value().await.unwrap(), 2);
 }
 
-/// A server that is to come back `here` in half a second, when it has handled what
-/// was forwarded; a bump waits for it here.
+/// Returns a server that comes back `here` in half a second, after it has handled the
+/// forwarded messages. Meanwhile a bump waits for it here.
 async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), CallError>>) {
     let (here, _, there, _) = pair().await;
     let counter = here.at::<Counter>("a", ());
@@ -727,9 +735,9 @@ async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kill_where_a_server_comes_back_to_harms_nobody() {
+async fn a_kill_at_the_target_of_a_transfer_back_loses_nothing() {
     let (here, there, counter, back) = returning().await;
-    counter.kill();
+    counter.kill().await.unwrap();
     back.await.unwrap().unwrap();
     assert_eq!(counter.value().await.unwrap(), 4);
     assert_eq!(here.count::<Counter>().await.unwrap().live, 1);
@@ -737,7 +745,7 @@ async fn a_kill_where_a_server_comes_back_to_harms_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
+async fn a_server_stays_if_the_target_of_its_transfer_back_ends() {
     for orderly in [true, false] {
         let (here, there, counter, back) = returning().await;
         if orderly {
@@ -755,9 +763,9 @@ async fn a_server_stays_if_the_runtime_that_it_comes_back_to_ends() {
     }
 }
 
-/// Else it would be stored where nothing runs any more.
+/// Otherwise the server would be stored in a runtime that no longer runs.
 #[tokio::test(start_paused = true)]
-async fn a_server_stays_if_the_runtime_ends_that_it_is_on_its_way_to() {
+async fn a_server_stays_if_the_target_of_its_transfer_ends() {
     let (here, source, there, target) = pair().await;
     let counter = here.at::<Counter>("a", ());
     let address = counter.address();
@@ -778,7 +786,7 @@ async fn a_server_stays_if_the_runtime_ends_that_it_is_on_its_way_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
+async fn a_server_can_be_transferred_from_a_runtime_that_is_shutting_down() {
     let (here, there, counter, back) = returning().await;
     there.shutdown(10 * SECOND).await.unwrap();
     back.await.unwrap().unwrap();
@@ -786,9 +794,10 @@ async fn a_server_comes_back_from_a_runtime_that_is_shut_down() {
     here.shutdown(SECOND).await.unwrap();
 }
 
-/// A copy that could not be deleted kept its server from ever coming back.
+/// Regression: a copy that could not be deleted prevented its server from ever coming
+/// back.
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_cant_be_deleted_is_told_of_and_gives_way_to_its_server() {
+async fn a_copy_that_cannot_be_deleted_is_reported_and_replaced_by_its_server() {
     let (here, source, there, _) = pair().await;
     let counter = here.at::<Counter>("a", ());
     counter.increment().await.unwrap();
@@ -796,10 +805,10 @@ async fn a_copy_that_cant_be_deleted_is_told_of_and_gives_way_to_its_server() {
     let error = here.transfer(&counter.address(), &there).await.unwrap_err();
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
     assert_eq!(there.find::<Counter>("a").await.unwrap().increment().await.unwrap(), 2);
-    assert_eq!(counter.increment().await.unwrap(), 3, "it has moved");
+    assert_eq!(counter.increment().await.unwrap(), 3, "the server was transferred");
     assert!(source.states.get(&id()).is_some(), "a copy is left");
     there.transfer(&counter.address(), &here).await.unwrap();
-    counter.kill();
+    counter.kill().await.unwrap();
     assert_eq!(counter.increment().await.unwrap(), 4);
     assert_eq!(there.count::<Counter>().await.unwrap().stored, 0);
 }

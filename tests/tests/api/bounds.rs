@@ -1,5 +1,5 @@
-//! What belongs to others stays outside: panics of a storage, destructors of
-//! answers, runtimes that are gone, more files than a process may open.
+//! Isolation from foreign code and limits: panics in a storage, destructors of replies,
+//! dropped runtimes, and the limit of open files per process.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A storage whose methods themselves panic once, not the futures they return.
+/// A storage whose methods panic once themselves, as opposed to their futures.
 #[derive(Clone, Default)]
 struct Jumpy {
     states: MemoryStorage,
@@ -56,9 +56,10 @@ impl Storage for Jumpy {
     forward_storage!(self.states, except load, due, close);
 }
 
-/// The panic ended the task that loads, and later calls waited for it.
+/// Regression: the panic ended the task that loads the state, and later calls waited for
+/// that task.
 #[tokio::test(start_paused = true)]
-async fn a_load_that_panics_is_an_error_of_its_call_alone() {
+async fn a_load_that_panics_fails_its_own_call_only() {
     let storage = Jumpy::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Counter>("a", ());
@@ -89,36 +90,37 @@ impl Bell {
     }
 }
 
-/// The panic ended the task that looks for due timers: none fired any more.
+/// Regression: the panic ended the reminder scheduler, so that no reminder fired any
+/// more.
 #[tokio::test(start_paused = true)]
-async fn a_due_that_panics_does_not_end_the_timers() {
+async fn a_due_query_that_panics_does_not_end_the_reminder_scheduler() {
     let storage = Jumpy::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Bell>("a", ());
     server.remind().await.unwrap();
     storage.at_due.store(true, Ordering::SeqCst);
     tokio::time::sleep(1000 * SECOND).await;
-    assert!(!storage.at_due.load(Ordering::SeqCst), "it has panicked");
+    assert!(!storage.at_due.load(Ordering::SeqCst), "the task panicked");
     server.remind().await.unwrap();
     tokio::time::sleep(1000 * SECOND).await;
     assert_eq!(server.rung().await.unwrap(), 2);
 }
 
-/// The panic left the destructor of the runtime, which aborts the process if
-/// another panic is under way.
+/// Regression: the panic left the destructor of the runtime, which aborts the process if
+/// another panic is unwinding.
 #[tokio::test(start_paused = true)]
-async fn a_close_that_panics_does_not_leave_the_drop_of_its_runtime() {
+async fn a_close_that_panics_does_not_unwind_out_of_the_runtimes_drop() {
     let storage = Jumpy::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     storage.at_close.store(true, Ordering::SeqCst);
     drop(runtime);
     tokio::time::sleep(SECOND).await;
-    assert!(!storage.at_close.load(Ordering::SeqCst), "it has panicked");
+    assert!(!storage.at_close.load(Ordering::SeqCst), "the task panicked");
 }
 
 static LAST_CALL: Mutex<Option<MusingClient>> = Mutex::new(None);
 
-/// An answer whose destructor calls the server that it came from.
+/// A reply whose destructor calls the server that sent it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Thought;
 
@@ -126,7 +128,7 @@ impl Drop for Thought {
     fn drop(&mut self) {
         let client = LAST_CALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = client {
-            client.reset();
+            futures::executor::block_on(client.reset()).unwrap();
         }
     }
 }
@@ -150,10 +152,11 @@ impl Musing {
     }
 }
 
-/// An answer that nobody waits for any more is dropped by the server's task. If
-/// that held the server's lock, a destructor that needs it would wait for itself.
+/// A reply that no caller awaits any more is dropped by the server's task. If it were
+/// dropped under the server's lock, its destructor, which calls that server, would
+/// deadlock.
 #[test]
-fn an_answer_that_nobody_waits_for_is_not_dropped_under_a_lock() {
+fn a_reply_without_a_caller_is_not_dropped_under_a_lock() {
     assert!(finishes(true, || async {
         let storage = FaultyStorage::default();
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -161,17 +164,17 @@ fn an_answer_that_nobody_waits_for_is_not_dropped_under_a_lock() {
         server.add().await.unwrap();
         *LAST_CALL.lock().unwrap() = Some(server.clone());
         tokio::time::timeout(SECOND, server.muse(3 * SECOND)).await.unwrap_err();
-        // The answer comes while the next life still loads.
+        // The reply arrives while the next activation is still loading.
         storage.on_load(Fault::Slow(4 * SECOND));
-        server.kill();
+        server.kill().await.unwrap();
         runtime.start::<Musing>("a", ()).await.unwrap();
     }));
 }
 
-/// Clients, watches and crashes hold on to a runtime; none may do so in a circle,
-/// or what is dropped would stay in memory with its storage.
+/// Clients, event streams and crashes hold references to a runtime. A cycle of references
+/// would keep a dropped runtime and its storage in memory.
 #[tokio::test(start_paused = true)]
-async fn a_dropped_runtime_is_gone_with_its_last_client() {
+async fn a_dropped_runtime_is_freed_with_its_last_client() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let mut clients = Vec::new();
@@ -180,7 +183,7 @@ async fn a_dropped_runtime_is_gone_with_its_last_client() {
         client.increment().await.unwrap();
         clients.push(client);
     }
-    let watch = clients[0].watch();
+    let watch = clients[0].watch().await.unwrap();
     clients[1].crash("before the end".into()).await.unwrap_err();
     drop(runtime);
     tokio::time::sleep(100 * SECOND).await;
@@ -189,10 +192,10 @@ async fn a_dropped_runtime_is_gone_with_its_last_client() {
     assert_eq!(storage.clones(), 1);
 }
 
-/// A transfer that was given up left its target in the server that stayed, and
-/// with it the target's whole runtime in memory.
+/// Regression: a cancelled transfer left its target in the server that stayed, and with
+/// it kept the target's runtime in memory.
 #[tokio::test(start_paused = true)]
-async fn a_transfer_that_is_given_up_does_not_keep_its_target() {
+async fn a_cancelled_transfer_does_not_keep_its_target_in_memory() {
     let storage = FaultyStorage::default();
     let here = Runtime::in_memory().await.unwrap();
     let there = Runtime::builder().open_with(storage.clone()).await.unwrap();
@@ -208,7 +211,7 @@ async fn a_transfer_that_is_given_up_does_not_keep_its_target() {
     tokio::time::timeout(SECOND / 10, transfer).await.unwrap_err();
     drop(there);
     assert_eq!(busy.await.unwrap().unwrap(), 2);
-    // Moved or not, as the race went.
+    // The race decides whether the server was transferred.
     server.value().await.ok();
     drop((here, server));
     tokio::time::sleep(100 * SECOND).await;
@@ -228,10 +231,10 @@ impl Latecomer {
     }
 }
 
-/// A handler that asked for a client after the end of its runtime registered
-/// a cell again, which kept the runtime that it belonged to.
+/// Regression: a handler that asked for a client after the end of its runtime registered
+/// a new cell, which kept the runtime in memory.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_outlives_its_runtime_does_not_keep_it() {
+async fn a_handler_that_outlives_its_runtime_does_not_keep_it_in_memory() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Latecomer>("a", ());
@@ -249,10 +252,10 @@ async fn a_handler_that_outlives_its_runtime_does_not_keep_it() {
     assert_eq!(storage.clones(), 1);
 }
 
-/// A herd of first messages, as after a deployment, may need neither more files
-/// than a process may open nor more time than a caller has.
+/// Thousands of first messages at once, as after a deployment, must need neither more
+/// open files than a process may have nor more time than the call deadline.
 #[tokio::test]
-async fn thousands_of_servers_can_wake_at_once_on_sqlite() {
+async fn thousands_of_servers_can_activate_at_once_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");
     for life in 1..=2 {

@@ -1,0 +1,13 @@
+//! Tests of the programming interface: calls, options, contexts and journaled messages.
+
+mod backpressure;
+mod bounds;
+mod calls;
+mod concurrency;
+mod configuration;
+mod context;
+mod inline;
+mod messages;
+mod readme;
+mod reliability;
+mod replay;

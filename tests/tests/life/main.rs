@@ -1,0 +1,8 @@
+//! Tests of the life of a server: activation, crash, passivation, stop and transfer.
+
+mod lifecycle;
+mod listeners_and_transfer;
+mod persist;
+mod recovery;
+mod reminders;
+mod shutdown;

@@ -1,0 +1,4 @@
+//! Tests of the storages and of their file format.
+
+mod fixtures;
+mod storage;
