@@ -1,4 +1,177 @@
-#![doc = include_str!("../../README.md")]
+//! Erlang-style GenServers that keep their state across panics, process death and power loss.
+//!
+//! A *server* is a plain struct with an impl block under [`#[persistent_server]`](persistent_server).
+//! Each server is addressed by its type and a key, handles one message at a time, and stores its
+//! state through a [`Storage`]: a SQLite file by default. Idle servers leave memory and return at
+//! the next call.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use persistent_runtime::{Runtime, persistent_server};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Player {
+//!     name: String,
+//!     score: u64,
+//! }
+//!
+//! #[persistent_server(idle_timeout = "60s")]
+//! impl Player {
+//!     #[init]
+//!     fn new(name: String) -> Self {
+//!         Self { name, score: 0 }
+//!     }
+//!
+//!     pub fn add(&mut self, points: u64) -> u64 {
+//!         self.score += points;
+//!         self.score
+//!     }
+//!
+//!     pub fn greeting(&self) -> String {
+//!         format!("{} has {} points", self.name, self.score)
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let runtime = Runtime::open("players.db").await?;
+//!     let vorpal = runtime.at::<Player>("vorpal", "Vorpal".to_owned());
+//!     vorpal.add(5).await?; // on disk when this returns
+//!     println!("{}", vorpal.greeting().await?);
+//!     runtime.shutdown(Duration::from_secs(5)).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Writing a server
+//!
+//! The documentation of [`#[persistent_server]`](persistent_server) lists everything that an impl
+//! block can contain. In short:
+//!
+//! | in the impl block | meaning |
+//! | --- | --- |
+//! | `pub fn` with `&self` or `&mut self`, sync or async | a call: an async method of the client |
+//! | `#[cast]` on such a method | fire and forget: the client waits only until the message is queued |
+//! | `#[info]` on a method | a message from the server's own timers and streams; not part of the client |
+//! | `#[init]`, `#[started]`, `#[terminate]` | hooks for the first life, each activation and each orderly end |
+//! | `#[save]`, `#[restore]` | a stored form other than the state itself |
+//! | `#[migrate]`, `#[migrate_message]` | readers of states and messages that an older version stored |
+//! | a parameter [`Reply<T>`](Reply) | the handler answers later, with [`Reply::send`] |
+//! | a parameter [`&Context<Self>`](Context) | stops, timers, streams, reminders, resources, time and randomness |
+//!
+//! Arguments and results are [`Payload`]s: owned types with `Serialize` and `Deserialize`. For
+//! `impl Player` the attribute adds `PlayerClient` and the enum `PlayerMessage` to your namespace,
+//! and nothing else.
+//!
+//! # Reaching a server
+//!
+//! | function | first message | I/O |
+//! | --- | --- | --- |
+//! | [`Runtime::at`] | creates the server if nothing is stored | none |
+//! | [`Runtime::start`] | creates the server if nothing is stored, before it returns | loads or creates |
+//! | [`Runtime::find`] | never creates; [`CallError::NotFound`] | loads |
+//! | [`Runtime::client`] | as the [`Address`] says | none |
+//!
+//! The controls of a client (`stop`, `kill`, `reset`, `watch`, `with_timeout`, …) are methods of the
+//! trait [`Client`], so that your own methods can have any name. [`Runtime::keys`] lists the keys of
+//! a type, [`Runtime::count`] counts them, and [`Runtime::transfer`] moves a server to another
+//! runtime. A [`Listener`] receives the changes and ends of one type, an [`Observer`] those of all
+//! types, and an [`EventStream`] the events of one server. An [`Agent`] is a ready-made server: a
+//! persistent value with `get`, `set` and closures.
+//!
+//! # When a change is durable
+//!
+//! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: a stop, the
+//! idle unload, a shutdown.
+//!
+//! | level | a change is committed | a panic or a kill loses at most |
+//! | --- | --- | --- |
+//! | `every_message` (default) | before its reply leaves | nothing that was acknowledged |
+//! | `every("500ms")` | within 500 ms | the changes of the last 500 ms |
+//! | `on_stop` | at an orderly end | all changes since the last orderly end |
+//!
+//! A reply to a read depends on the same commits: it leaves only when the state that it saw is as
+//! durable as the level asks. [`Client::with_persist`] sets the level of a client's own messages.
+//!
+//! # Restart policies
+//!
+//! [`Restart`] decides what happens to the stored state:
+//!
+//! | policy | normal stop | other stop | crash of a handler | process killed | idle unload | runtime opens |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | temporary | deleted | deleted | deleted | kept | kept | – |
+//! | transient (default) | deleted | kept | kept; continues at the next message | kept | kept | – |
+//! | permanent | kept | kept | kept; continues at once | kept | kept | revived, if its type is [registered](Builder::register) |
+//!
+//! A server that crashes more often than `max_restarts` allows fails: callers receive
+//! [`CallError::RestartLimit`] until [`Client::reset`]. [`Backoff`] delays each restart.
+//!
+//! # Options
+//!
+//! [`Options`] come in layers. The nearest layer wins, option by option: the default, the attribute,
+//! [`Builder::defaults`] or a [`Config`]'s `defaults`, [`Builder::configure`] or a `Config`'s
+//! `servers`, [environment variables](Builder::environment), [`Client::with_options`]. A [`Config`]
+//! is read with serde from any format:
+//!
+//! ```toml
+//! [defaults]
+//! idle_timeout = "10m"
+//!
+//! [servers.Player]
+//! max_restarts = { count = 3, within = "5s" }
+//! persist = { every = "500ms" }
+//! ```
+//!
+//! # Large states
+//!
+//! By default a change stores the state, so it costs time in proportion to the state. A server with
+//! `journal = messages` stores the message instead, and a snapshot of the state with every 1000th
+//! message and at each orderly end:
+//!
+//! ```
+//! use std::time::SystemTime;
+//!
+//! use persistent_runtime::{Context, persistent_server};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Ledger {
+//!     entries: Vec<(SystemTime, i64)>,
+//! }
+//!
+//! #[persistent_server(journal = messages(snapshot_every = 1000))]
+//! impl Ledger {
+//!     pub fn book(&mut self, amount: i64, context: &Context<Self>) {
+//!         self.entries.push((context.now(), amount));
+//!     }
+//! }
+//! ```
+//!
+//! After a kill the runtime replays the messages since the last snapshot. So a `&mut self` method
+//! of such a server is not `async`, must be deterministic, and takes time and randomness from
+//! [`Context::now`] and [`Context::random`], which are recorded. [`Builder::check_replay`] finds
+//! handlers that are not deterministic, in tests.
+//!
+//! # Cancel safety
+//!
+//! Dropping the future of a call before its message is queued sends nothing. After that, as after a
+//! [`CallError::Timeout`], the message still runs to its end; only its reply is lost.
+//!
+//! # Feature flags
+//!
+//! - `macros` (default): the [`#[persistent_server]`](persistent_server) attribute.
+//! - `sqlite` (default): [`SqliteStorage`] and [`Runtime::open`]. Compiles SQLite, so it needs a C
+//!   compiler.
+//! - `conformance`: the test suite for your own implementation of [`Storage`].
+//!
+//! # How it works
+//!
+#![doc = include_str!("../architecture.svg")]
+//!
+//! The repository explains the design in `docs/design.md` and maps each promise to its tests in
+//! `docs/reliability.md`.
 
 extern crate self as persistent_runtime;
 
@@ -57,3 +230,8 @@ pub mod __private;
 #[cfg(shuttle)]
 #[doc(hidden)]
 pub use support::sync::shuttle as __shuttle;
+
+/// Compiles the programs in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
