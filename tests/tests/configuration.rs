@@ -246,7 +246,7 @@ async fn a_variable_that_is_no_option_or_has_no_value_of_it_is_refused_by_its_na
         ("APP_IDLE_TIMEOUT", "", "a duration"),
         ("APP_IDLE_TIMEOUT", "60", "a duration"),
         ("APP_MAILBOX", "many", "many"),
-        ("APP_MAILBOX", "0", "at least 1"),
+        ("APP_MAILBOX", "0", "between 1 and "),
         ("APP_RESTART", "always", "`permanent`"),
         ("APP_PERSIST", "every", "newtype"),
         ("APP_PERSIST", "often=1s", "`every`"),
