@@ -163,3 +163,56 @@ impl PartialEq for Entry {
 }
 
 impl Eq for Entry {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Returns a true deadline for as many expiries as given, and counts them.
+    struct Target {
+        busy: usize,
+        expired: AtomicUsize,
+    }
+
+    impl Target {
+        fn new(busy: usize) -> Arc<Self> {
+            Arc::new(Self { busy, expired: AtomicUsize::new(0) })
+        }
+    }
+
+    impl Expire for Target {
+        fn expire(self: Arc<Self>, now: CompactInstant) -> Option<CompactInstant> {
+            (self.expired.fetch_add(1, Ordering::Relaxed) < self.busy).then_some(now)
+        }
+    }
+
+    #[test]
+    fn only_due_entries_of_living_targets_expire_and_a_busy_target_is_scheduled_again() {
+        let queue = ExpiryQueue::new();
+        let [idle, busy, later, dropped] = [0, 2, 0, 0].map(Target::new);
+        let now = queue.now();
+        let hour = now.checked_add(Duration::from_secs(3600)).unwrap();
+        for (deadline, target) in [(hour, &later), (now, &idle), (now, &busy), (now, &dropped)] {
+            let target: Weak<Target> = Arc::downgrade(target);
+            queue.schedule(deadline, target);
+        }
+        drop(dropped);
+        for _ in 0..4 {
+            queue.expire_due();
+        }
+        let expired = [idle, busy, later].map(|target| target.expired.load(Ordering::Relaxed));
+        assert_eq!(expired, [1, 3, 0]);
+        assert_eq!(queue.heap.lock().len(), 1, "the entry of the later target");
+    }
+
+    #[test]
+    fn a_compact_instant_has_half_the_size_and_the_same_value() {
+        assert_eq!(size_of::<Option<CompactInstant>>(), size_of::<Instant>() / 2);
+        let queue = ExpiryQueue::new();
+        let instant = queue.base + Duration::from_nanos(1_234_567_890);
+        assert_eq!(queue.expand(queue.compact(instant)), Some(instant));
+        assert_eq!(queue.compact(queue.base).checked_add(Duration::MAX), None);
+    }
+}

@@ -206,7 +206,8 @@ async fn find_creates_nothing_and_at_creates_with_the_first_message() {
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let error = runtime.find::<Counter>("a").await.unwrap_err();
     assert!(matches!(error, CallError::NotFound { .. }), "{error}");
-    assert_eq!(error.to_string(), r#"Counter "a" does not exist"#);
+    let text = r#"Counter "a" does not exist; start it, or use a client with init arguments"#;
+    assert_eq!(error.to_string(), text);
     assert_eq!(storage.writes(), 0);
 
     let loads = storage.loads();

@@ -247,7 +247,7 @@ async fn an_invalid_environment_variable_is_refused_with_its_name() {
         ("APP_IDLE_TIMEOUT", "", "a duration"),
         ("APP_IDLE_TIMEOUT", "60", "a duration"),
         ("APP_MAILBOX", "many", "many"),
-        ("APP_MAILBOX", "0", "at least 1"),
+        ("APP_MAILBOX", "0", "between 1 and "),
         ("APP_RESTART", "always", "`permanent`"),
         ("APP_PERSIST", "every", "newtype"),
         ("APP_PERSIST", "often=1s", "`every`"),

@@ -221,7 +221,7 @@ async fn messages_of_an_earlier_version_are_refused_without_a_migration() {
     assert!(matches!(&error, CallError::Replay { version: 1, number: 1, of: 4, source, .. }
         if matches!(**source, ReplayError::Version { stored: 1, current: 2, .. })));
     let text = error.to_string();
-    for part in ["4 journaled messages of Score \"a\"", "version 1", "migrate_message(from = 1)"] {
+    for part in ["message 1 of 4 of Score \"a\"", "version 1", "migrate_message(from = 1)"] {
         assert!(text.contains(part), "{text}");
     }
     drop(runtime);

@@ -20,10 +20,11 @@ async fn a_panic_costs_one_message_and_its_caller_gets_the_text() {
     server.increment().await.unwrap();
     let error = server.crash("the text of it".into()).await.unwrap_err();
     assert!(matches!(&error, CallError::Crashed { panic, .. } if panic == "the text of it"));
-    assert_eq!(error.to_string(), r#"Counter "a" panicked: the text of it"#);
+    let text = r#"Counter "a" panicked, and the changes of the message were dropped: "#;
+    assert_eq!(error.to_string(), format!("{text}the text of it"));
     assert_eq!(server.value().await.unwrap(), 1);
     let error = server.crash_oddly().await.unwrap_err();
-    assert_eq!(error.to_string(), r#"Counter "a" panicked: panic without a message"#);
+    assert_eq!(error.to_string(), format!("{text}panic without a message"));
     assert_eq!(server.increment().await.unwrap(), 2);
 }
 
@@ -161,8 +162,8 @@ async fn a_refused_write_is_an_error_and_rolls_back_the_state() {
         server.increment().await.unwrap();
         storage.on_commit(fault);
         let error = server.increment().await.unwrap_err();
-        assert!(matches!(error, CallError::Storage { .. }), "{error}");
-        assert!(std::error::Error::source(&error).is_some());
+        let CallError::Storage { source, .. } = &error else { panic!("{error}") };
+        assert!(error.to_string().ends_with(&format!(": {source}")), "{error}");
         assert_eq!(server.value().await.unwrap(), 1, "the state in memory equals the stored one");
         storage.on_commit(Fault::None);
         assert_eq!(server.increment().await.unwrap(), 2, "once the storage works again");
@@ -292,8 +293,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     put(1, 1, bytes).await;
     for _ in 0..5 {
         let error = server.count().await.unwrap_err().to_string();
-        for word in
-            [r#"Inventory "ada""#, "version 1", "`items[1].name`", "the record is unchanged"]
+        for word in [r#"Inventory "ada""#, "version 1", "`items[1].name`", "bytes were not changed"]
         {
             assert!(error.contains(word), "{word} is missing: {error}");
         }
@@ -301,10 +301,10 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     assert_eq!(&storage.get(&id).unwrap().state.bytes()[..], bytes);
 
     for (version, format, state, word) in [
-        (1, 1, &b"\x81\xa5items\x90\x00\x00"[..], "2 bytes are left over"),
-        (1, 1, b"", "at `.`"),
-        (1, 1, b"\xc1\xff\x00", "at `"),
-        (2, 1, b"\x81\xa5items\x90", "newer than this program's 1"),
+        (1, 1, &b"\x81\xa5items\x90\x00\x00"[..], "2 bytes follow after the value"),
+        (1, 1, b"", "(version 1): IO error"),
+        (1, 1, b"\xc1\xff\x00", "(version 1): "),
+        (2, 1, b"\x81\xa5items\x90", "newer than version 1 of this program"),
         (0, 1, b"\x81\xa5items\x90", "#[migrate(from = 0)]"),
         (1, 9, b"\x81\xa5items\x90", "encoding 9"),
     ] {
@@ -639,10 +639,9 @@ async fn a_panic_in_a_hook_counts_as_a_crash() {
     server.kill().await.unwrap();
     let error = server.set_fragile(false).await.unwrap_err();
     assert!(matches!(error, CallError::Crashed { .. }), "{error}");
-    assert_eq!(
-        error.to_string(),
-        r#"Fragile "a" panicked at its first message: too fragile to start"#
-    );
+    let text = error.to_string();
+    assert!(text.starts_with(r#"Fragile "a" panicked at its first message"#), "{text}");
+    assert!(text.ends_with(": too fragile to start"), "{text}");
 }
 
 /// Panics in `started` of a later activation.

@@ -1,8 +1,9 @@
-//! As much of tokio as the runtime uses, on shuttle's scheduler. Time stands still
-//! until a test moves it, so a deadline passes at whatever moment the scheduler
-//! gives to the task that does so, and nothing that hangs is ended by one.
+//! The parts of tokio that the runtime uses, on shuttle's scheduler.
+//!
+//! Time only advances by [`advance`]. A deadline therefore passes at any point at which the
+//! scheduler runs the task that calls it, and a hang is never hidden by a timeout.
 
-#![expect(clippy::unused_self, reason = "tokio's methods have it")]
+#![expect(clippy::unused_self, reason = "tokio's methods have a receiver")]
 
 use std::{
     cell::RefCell,
@@ -21,28 +22,29 @@ use ::shuttle::sync::{
 use super::os::ignore_poison;
 
 thread_local! {
-    /// Shuttle runs all tasks of an execution on the thread of its test. Never
-    /// borrowed across a scheduling point.
+    /// Shared by all tasks of an execution, which shuttle runs on the thread of the test. Must
+    /// not be borrowed across a scheduling point.
     static WORLD: RefCell<World> = RefCell::default();
 }
 
 #[derive(Default)]
 struct World {
     now: Duration,
-    /// By deadline, in the order in which they were set.
+    /// By deadline and then in the order in which they were set.
     timers: BTreeMap<(Duration, u64), Waker>,
     timers_set: u64,
+    /// The number of spawned tasks that have not ended.
     tasks: usize,
-    /// Waits for the last task to end.
+    /// The waker of [`run`], to be called when the last task ends.
     waiting: Option<Waker>,
 }
 
-fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(look)
+fn world<T>(access: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(access)
 }
 
-/// Runs `scenario` in a world of its own, and then until the last task that the
-/// runtime has spawned is over: one that never ends is a deadlock.
+/// Runs `scenario` with its own time and timers, and then until all tasks that the runtime has
+/// spawned have ended. A task that never ends is reported as a deadlock.
 pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     drop(world(mem::take));
     ::shuttle::future::block_on(async {
@@ -58,12 +60,12 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     })
 }
 
-/// Starts a task that [`run`] waits for.
+/// Spawns a task that [`run`] waits for.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     drop(runtime::Handle::current().spawn(work));
 }
 
-/// Moves time, and wakes whom it wakes.
+/// Advances time, and wakes the tasks whose timers are due.
 pub fn advance(by: Duration) {
     preempt();
     let due = world(|world| {
@@ -74,12 +76,12 @@ pub fn advance(by: Duration) {
     due.into_values().for_each(Waker::wake);
 }
 
-/// Lets the scheduler go on with another task.
+/// Adds a scheduling point, at which another task may run.
 pub fn preempt() {
     AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
-/// Tokio's own, with a place to be preempted before each step.
+/// Tokio's [`Notify`](tokio::sync::Notify), with a scheduling point before each operation.
 #[derive(Default)]
 pub(crate) struct Notify(tokio::sync::Notify);
 
@@ -143,7 +145,7 @@ pub(crate) mod runtime {
 
     use super::{preempt, world};
 
-    /// There is one runtime, everywhere.
+    /// A handle to the only runtime, which all threads are in.
     pub struct Handle(());
 
     impl Handle {
@@ -151,7 +153,7 @@ pub(crate) mod runtime {
             Self(())
         }
 
-        /// What tells tokio's timers where they are.
+        /// Does nothing: timers need no context here.
         pub fn enter(&self) -> impl Drop + use<> {
             struct Entered;
             impl Drop for Entered {
@@ -175,7 +177,7 @@ pub(crate) mod runtime {
         }
     }
 
-    /// A task that is not over.
+    /// Counts a task until it is dropped.
     struct Counted;
 
     impl Counted {
@@ -218,7 +220,7 @@ pub(crate) mod task {
         Handle::current().spawn(async { work() })
     }
 
-    /// Tasks that end with it.
+    /// A set of tasks, which are aborted when it is dropped.
     pub struct JoinSet<T>(Vec<JoinHandle<T>>);
 
     impl<T: Send + 'static> JoinSet<T> {
@@ -299,7 +301,7 @@ pub(crate) mod time {
 
     use super::world;
 
-    /// Since the beginning of the world.
+    /// The time since the start of [`run`](super::run).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub struct Instant(Duration);
 
@@ -345,7 +347,7 @@ pub(crate) mod time {
 
     pub struct Sleep {
         deadline: Instant,
-        /// Among the timers, once it is polled.
+        /// The key in the map of timers, once polled.
         place: Option<(Duration, u64)>,
     }
 
@@ -420,7 +422,8 @@ pub(crate) mod time {
     }
 
     impl Interval {
-        /// Ticks are never missed by much: they are counted from the last one.
+        /// Does nothing: each period begins at the previous tick, so no burst of ticks can
+        /// occur.
         pub fn set_missed_tick_behavior(&mut self, _: MissedTickBehavior) {}
 
         pub async fn tick(&mut self) {
