@@ -232,7 +232,7 @@ impl Cell {
             inline::run_task(task, outgoing, reply)
         } else {
             task.push(outgoing, reply);
-            self.registry.spawn(task.run(None));
+            self.registry.spawn(task.run(Some(Step::HandleFront)));
             SendOutcome::Queued
         })
     }

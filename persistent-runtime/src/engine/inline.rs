@@ -30,7 +30,7 @@ use crate::{
         erased::Method,
         instance::Instance,
         mailbox::Lend,
-        task::{Executed, Task},
+        task::{Executed, Step, Task},
     },
     error::CallError,
     support::{
@@ -157,7 +157,7 @@ pub(crate) fn run_task(
     let inline_run = if registry.services().is_tokio_gone() { None } else { InlineRun::begin() };
     let Some(_inline_run) = inline_run else {
         task.push(outgoing, reply);
-        registry.spawn(task.run(None));
+        registry.spawn(task.run(Some(Step::HandleFront)));
         return SendOutcome::Queued;
     };
     match outgoing {
@@ -172,7 +172,7 @@ pub(crate) fn run_task(
         outgoing => task.push(outgoing, reply),
     }
     task.yield_before_next();
-    let mut running = Box::pin(task.run(None));
+    let mut running = Box::pin(task.run(Some(Step::HandleFront)));
     let poll = {
         // The task's timers belong to the runtime, wherever the caller is.
         let _entered = registry.services().tokio().enter();

@@ -98,11 +98,11 @@ async fn a_replay_that_diverges_is_an_error_and_changes_nothing() {
     drop(runtime);
     for (mood, text) in [
         (1, "panicked: in a bad mood"),
-        (2, "each time and random number again"),
-        (3, "had not asked for"),
-        (4, "had not asked for"),
-        (5, "durable timer"),
-        (6, "had not asked for"),
+        (2, "did not read each time and random number"),
+        (3, "had not read before"),
+        (4, "had not read before"),
+        (5, "changed a reminder"),
+        (6, "had not read before"),
     ] {
         MOOD.set(mood);
         let runtime = open(&storage).await;
@@ -619,9 +619,9 @@ async fn the_replay_check_finds_a_nondeterministic_handler_and_discards_its_chan
         suspect.with_persist(Persist::EveryMessage).seen().await.unwrap();
         let words = ["a", "b", "c", "d", "e", "f", "g", "h"].map(str::to_owned).to_vec();
         for (caught, method) in [
-            (suspect.takes_the_time().await, "TakesTheTime"),
-            (suspect.goes_through_a_set(words).await, "GoesThroughASet"),
-            (suspect.panics_the_second_time().await, "PanicsTheSecondTime"),
+            (suspect.takes_the_time().await, "takes_the_time"),
+            (suspect.goes_through_a_set(words).await, "goes_through_a_set"),
+            (suspect.panics_the_second_time().await, "panics_the_second_time"),
         ] {
             let error = caught.unwrap_err();
             assert!(

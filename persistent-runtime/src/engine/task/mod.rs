@@ -191,6 +191,7 @@ impl Task {
         let mut first = first;
         loop {
             let step = match first.take() {
+                Some(Step::HandleFront) => self.route(),
                 Some(step) => step,
                 None => poll_fn(|cx| self.poll_next(cx)).await,
             };
