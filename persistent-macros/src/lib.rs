@@ -7,13 +7,16 @@ mod expand;
 mod model;
 mod options;
 mod parse;
+mod syntax;
 #[cfg(test)]
 mod tests;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 
-use crate::{errors::Errors, model::Server, options::Options, parse::Block};
+use crate::{
+    check::check, errors::Errors, expand::expand, model::Server, options::Options, parse::Block,
+};
 
 /// Makes a persistent server of a type: put it on one inherent impl block.
 ///
@@ -161,11 +164,11 @@ pub fn persistent_server(
     server(arguments.into(), &input.into()).into()
 }
 
-/// The user's block, what is generated from it, and what is wrong with it.
-/// A mistake keeps no more from being generated than what it stands in.
+/// Returns the user's block, the generated items and the errors. A function with
+/// an error is left out of the generated items, and the others are kept.
 fn server(arguments: TokenStream, input: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let Some(Block { item, functions }) = Block::parse(input) else {
+    let Some(block) = Block::parse(input) else {
         errors.push(syn::Error::new(
             Span::call_site(),
             "`#[persistent_server]` goes on an inherent impl block: `impl Player { … }`",
@@ -173,7 +176,9 @@ fn server(arguments: TokenStream, input: &TokenStream) -> TokenStream {
         return quote!(#input #errors);
     };
     let options = Options::parse(arguments, &mut errors);
-    let server = Server::read(&item, &functions, options, &mut errors);
-    let generated = server.as_ref().map(expand::expand);
+    let generated = Server::read(&block, options, &mut errors)
+        .and_then(|server| check(server, &mut errors))
+        .map(|server| expand(&server));
+    let item = &block.item;
     quote!(#item #generated #errors)
 }

@@ -11,7 +11,7 @@ use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::{File, ImplItem, Item, ItemImpl, LitStr};
 
-use crate::{errors::Errors, model::Server, options::Options, parse::Block, server};
+use crate::{check::check, errors::Errors, model::Server, options::Options, parse::Block, server};
 
 /// The attribute's arguments of the first block in `source`, and the block.
 fn annotated(source: &str) -> (TokenStream, TokenStream) {
@@ -76,7 +76,9 @@ fn errors_of(arguments: TokenStream, block: &TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let block = Block::parse(block).unwrap();
     let options = Options::parse(arguments, &mut errors);
-    Server::read(&block.item, &block.functions, options, &mut errors);
+    if let Some(server) = Server::read(&block, options, &mut errors) {
+        check(server, &mut errors);
+    }
     errors.messages()
 }
 
@@ -108,9 +110,9 @@ fn of_all_receivers_only_references_make_a_message() {
     for (receiver, reads) in receivers {
         let mut errors = Errors::default();
         let block = Block::parse(&quote!(impl Player { pub fn method(#receiver) {} })).unwrap();
-        let server =
-            Server::read(&block.item, &block.functions, Options::default(), &mut errors).unwrap();
-        assert_eq!(server.methods.first().map(|method| method.reads), reads, "{receiver}");
+        let server = Server::read(&block, Options::default(), &mut errors).unwrap();
+        let server = check(server, &mut errors).unwrap();
+        assert_eq!(server.methods.first().map(|method| method.call.reads()), reads, "{receiver}");
         assert_eq!(errors.messages().len(), usize::from(reads.is_none()), "{receiver}");
     }
 }
@@ -224,11 +226,11 @@ fn every_option_can_be_set_and_none_need_be() {
         &mut errors,
     );
     assert_eq!(errors.messages(), [""; 0]);
-    assert_eq!(options.root.to_token_stream().to_string(), "crate :: runtime");
+    assert_eq!(options.runtime.to_token_stream().to_string(), "crate :: runtime");
     assert_eq!(options.version, Some(7));
     let options = Options::parse(TokenStream::new(), &mut errors);
     assert_eq!(errors.messages(), [""; 0]);
-    assert!(options.root.is_none() && options.idle_timeout.is_none());
+    assert!(options.runtime.is_none() && options.idle_timeout.is_none());
 }
 
 #[test]
@@ -261,8 +263,8 @@ fn a_reply_is_told_by_its_name_and_its_one_argument() {
         let block =
             Block::parse(&quote!(impl Player { pub fn ask(&self, _reply: #ty) {} })).unwrap();
         let mut errors = Errors::default();
-        let server =
-            Server::read(&block.item, &block.functions, Options::default(), &mut errors).unwrap();
+        let server = Server::read(&block, Options::default(), &mut errors).unwrap();
+        let server = check(server, &mut errors).unwrap();
         assert_eq!(server.methods[0].call.deferred().is_some(), deferred, "{ty}");
         assert_eq!(server.methods[0].call.fields().count(), usize::from(!deferred), "{ty}");
     }

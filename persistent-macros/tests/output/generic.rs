@@ -5,7 +5,7 @@ where
     pub fn push(&mut self, items: [T; N]) {}
     pub fn swap(&mut self, other: Self) -> [u8; Self::SIZE] {}
 }
-#[doc = "The messages of a `Stack`: one variant a method."]
+#[doc = "The messages of a `Stack`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -38,7 +38,7 @@ where
     #[serde(skip)]
     __Unused(::persistent_runtime::__private::Unused<(T,)>),
 }
-#[doc = "A client of one `Stack`; cheap to clone."]
+#[doc = "A client of one `Stack`. Cloning is cheap."]
 pub struct StackClient<T: Payload, const N: usize>
 where
     Vec<T>: Debug,
@@ -52,7 +52,7 @@ where
     #[doc = "Calls `Stack::push`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn push(
         &self,
         items: [T; N],
@@ -62,7 +62,7 @@ where
     #[doc = "Calls `Stack::swap`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn swap(
         &self,
         other: Stack<T, N>,

@@ -22,7 +22,7 @@ impl sports::Team {
     async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }
 #[cfg(unix)]
-#[doc = "The messages of a `Team`: one variant a method."]
+#[doc = "The messages of a `Team`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     crate :: runtime :: __private :: serde :: Serialize,
@@ -41,7 +41,7 @@ pub enum TeamMessage {
     },
 }
 #[cfg(unix)]
-#[doc = "A client of one `Team`; cheap to clone."]
+#[doc = "A client of one `Team`. Cloning is cheap."]
 pub struct TeamClient {
     handle: crate::runtime::__private::Handle<sports::Team>,
 }

@@ -11,7 +11,7 @@ impl Ledger {
         None
     }
 }
-#[doc = "The messages of a `Ledger`: one variant a method."]
+#[doc = "The messages of a `Ledger`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -31,7 +31,7 @@ pub enum LedgerMessage {
     #[doc = "Calls `Ledger::print`."]
     Print,
 }
-#[doc = "A client of one `Ledger`; cheap to clone."]
+#[doc = "A client of one `Ledger`. Cloning is cheap."]
 pub struct LedgerClient {
     handle: ::persistent_runtime::__private::Handle<Ledger>,
 }
@@ -39,7 +39,7 @@ impl LedgerClient {
     #[doc = "Calls `Ledger::book`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn book(
         &self,
         amount: i64,
@@ -50,7 +50,7 @@ impl LedgerClient {
     #[doc = "Calls `Ledger::print`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn print(&self) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
         self.handle.call(LedgerMessage::Print {}).await
     }

@@ -18,7 +18,7 @@ impl Player {
     }
     fn helper(&self) {}
 }
-#[doc = "The messages of a `Player`: one variant a method."]
+#[doc = "The messages of a `Player`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -63,7 +63,7 @@ pub enum PlayerMessage {
         item: Item,
     },
 }
-#[doc = "A client of one `Player`; cheap to clone."]
+#[doc = "A client of one `Player`. Cloning is cheap."]
 pub struct PlayerClient {
     handle: ::persistent_runtime::__private::Handle<Player>,
 }
@@ -73,7 +73,7 @@ impl PlayerClient {
     #[doc = " A paragraph more."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn add(
         &self,
         points: u64,
@@ -84,7 +84,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::rival`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn rival(
         &self,
     ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
@@ -95,7 +95,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::set`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if the message cannot be queued."]
     pub async fn set(
         &self,
         r#type: Kind,
@@ -106,7 +106,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::trade`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn trade(
         &self,
         item: Item,
