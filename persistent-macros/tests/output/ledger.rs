@@ -1,3 +1,11 @@
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
 impl Ledger {
     pub fn book(&mut self, amount: i64, context: &Context<Self>) -> u64 {
         self.entries.push((context.now(), amount));
