@@ -395,7 +395,8 @@ fn split(arguments: TokenStream) -> Vec<TokenStream> {
 
 fn unknown(name: &str) -> String {
     let hint = did_you_mean(name, OPTIONS.map(|(option, _)| option));
-    format!("unknown option `{name}`{hint}; the options are {}", known())
+    let end = if hint.is_empty() { "; the" } else { " The" };
+    format!("unknown option `{name}`{hint}{end} options are {}", known())
 }
 
 fn known() -> String {

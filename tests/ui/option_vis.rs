@@ -25,12 +25,6 @@ struct Cup;
 #[persistent_server(vis = pub(crate) enum)]
 impl Cup {}
 
-#[derive(Default, Serialize, Deserialize)]
-pub struct Match;
-
-#[persistent_server(vis = pub(crate))]
-impl Match {}
-
 mod inner {
     #[derive(Default, serde::Serialize, serde::Deserialize)]
     pub(super) struct Club;

@@ -1,13 +1,13 @@
 //! How a state comes to be and how it is stored: `init`, `encode`, `decode` and
 //! the migrations.
 
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::{
     Names, invoke, output,
-    tokens::{at_call_site, with_span},
+    tokens::{at_call_site, user_span, with_span},
 };
 use crate::{
     model::{Migration, Override, Subject},
@@ -58,11 +58,11 @@ pub(super) fn encode(names: &Names) -> TokenStream {
     let encode = quote!(#runtime::__private::encode);
     let body = match (&server.save, &server.restore) {
         (Override::Default, Override::Default) => {
-            quote_spanned!(self_ty.span()=> #encode::<#self_ty>(self, buffer))
+            quote_spanned!(user_span(self_ty)=> #encode::<#self_ty>(self, buffer))
         }
         (Override::Function(save), Override::Function(restore)) => {
             let (value, saved) = (invoke(save, names), output(save.sig));
-            let written = saved.span().resolved_at(Span::call_site());
+            let written = user_span(&saved);
             // A form that borrows from the state differs from the type that
             // `#[restore]` takes. Any other form must be that type: naming it here
             // makes rustc check that.
@@ -93,7 +93,7 @@ pub(super) fn decode(names: &Names) -> TokenStream {
     let decode = quote!(#runtime::__private::decode);
     let own = match (&server.save, &server.restore) {
         (Override::Default, Override::Default) => {
-            quote_spanned!(self_ty.span()=> #decode::<#self_ty>(bytes))
+            quote_spanned!(user_span(self_ty)=> #decode::<#self_ty>(bytes))
         }
         (Override::Function(_), Override::Function(restore)) => {
             let (ident, ty) = restore.stored();

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::Ident;
+use syn::{Ident, spanned::Spanned};
 
 use crate::model::Server;
 
@@ -13,6 +13,13 @@ pub(super) fn at_call_site(ident: &Ident) -> Ident {
     let mut ident = ident.clone();
     ident.set_span(ident.span().resolved_at(Span::call_site()));
     ident
+}
+
+/// Returns the location of the user's tokens, resolved at the call site. `self`
+/// and local variables with this span resolve to those of the generated function,
+/// also if a macro passed the tokens in.
+pub(super) fn user_span(tokens: &impl Spanned) -> Span {
+    tokens.span().resolved_at(Span::call_site())
 }
 
 /// Replaces `Self` by the server's type, for use outside of the impl block.
