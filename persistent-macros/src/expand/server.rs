@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 
-use super::{Names, conditions, invoke, state, tokens::at_call_site, variant};
+use super::{
+    Names, conditions, invoke, state,
+    tokens::{at_call_site, user_span},
+    variant,
+};
 use crate::{
     model::{Call, Method},
     options::{IdleTimeout, Journal, Options, Persist},
@@ -14,11 +18,16 @@ use crate::{
 };
 
 pub(super) fn server_impl(names: &Names) -> TokenStream {
-    let Names { server, runtime, message, client, params, arguments, bounds, .. } = names;
+    let Names { server, runtime, vis, message, client, params, arguments, bounds, .. } = names;
     let self_ty = server.self_ty;
     let name = match &server.options.name {
         Some(name) => name.to_token_stream(),
         None => server.ident.unraw().to_string().to_token_stream(),
+    };
+    // rustc reports here that a type is less visible than the server.
+    let types = quote_spanned! {user_span(vis)=>
+        type Message = #message #arguments;
+        type Client = #client #arguments;
     };
     let version = Literal::u32_unsuffixed(server.version());
     let journal = journal(&server.options, runtime);
@@ -35,8 +44,7 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
     quote! {
         #[automatically_derived]
         impl #params #runtime::Server for #self_ty #bounds {
-            type Message = #message #arguments;
-            type Client = #client #arguments;
+            #types
             type Init = #init_ty;
 
             const NAME: &'static str = #name;
