@@ -1,125 +1,180 @@
-//! The rules, one function a rule; each mistake stands under its own token.
+//! The rules for a server, one function per rule. Each error underlines the
+//! tokens that have to change.
 
-use std::mem::{discriminant, replace};
+use std::mem::{discriminant, take};
 
-use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{
-    FnArg, GenericParam, ItemImpl, Pat, PatType, Receiver, ReceiverKind, ReturnType, Safety,
-    Signature, Type,
-};
+use syn::{FnArg, GenericParam, Pat, PatType, ReturnType, Safety, Signature, Type};
 
 use crate::{
     errors::Errors,
-    model::{
-        Call, Delivery, Migrated, Parameter, Server, bare, borrowed, cfgs, is_unit, last_segment,
-        reads,
-    },
-    parse::Function,
+    model::{Call, Delivery, Method, Migration, Override, Parameter, Server, Subject},
+    options::Journal,
+    syntax::{as_reference, bare, borrows, by_reference, cfgs, is_unit, last_segment, reads},
 };
 
-/// What ends a message about a method that can't be called at a distance.
-const REMEDY: &str = "; `#[skip]` takes the method out, and so does dropping `pub`";
+/// The end of an error about a method that cannot have a message.
+const REMEDY: &str = "; to exclude the method, add `#[skip]` or remove `pub`";
 
-pub(crate) fn check_block(item: &ItemImpl, errors: &mut Errors) {
-    if let Some((path, _)) = &item.trait_ {
-        errors.at(path, "`#[persistent_server]` goes on an inherent impl block, not on a trait's");
+/// Reports every broken rule. Returns the server without the functions that
+/// break one, or `None` if the block cannot be a server at all.
+pub(crate) fn check<'a>(mut server: Server<'a>, errors: &mut Errors) -> Option<Server<'a>> {
+    if !errors.passes(|errors| check_block(&server, errors)) {
+        return None;
     }
-    if last_segment(&item.self_ty).is_none() {
-        errors.at(&item.self_ty, "a server is a type with a name, such as `Player` or `Stack<T>`");
+    let journaled = matches!(server.options.journal, Journal::Messages { .. });
+    server.methods.retain(|method| {
+        errors.passes(|errors| {
+            check_method(method, errors);
+            if journaled {
+                check_replayed(method.call.sig, errors);
+            }
+        })
+    });
+    check_distinct_messages(&mut server.methods, errors);
+    server.init = checked(server.init, check_init, errors);
+    server.save = checked(server.save, check_save, errors);
+    server.restore = checked(server.restore, check_restore, errors);
+    check_pair(&server, errors);
+    server.started.take_if(|hook| !errors.passes(|errors| check_started(hook, errors)));
+    server.terminate.take_if(|hook| !errors.passes(|errors| check_terminate(hook, errors)));
+    check_migrations(&mut server, errors);
+    Some(server)
+}
+
+fn checked<'a>(
+    function: Override<'a>,
+    rule: impl FnOnce(&Call, &mut Errors),
+    errors: &mut Errors,
+) -> Override<'a> {
+    match function {
+        Override::Function(call) => {
+            if errors.passes(|errors| rule(&call, errors)) {
+                Override::Function(call)
+            } else {
+                Override::Invalid(call)
+            }
+        }
+        other => other,
     }
-    for parameter in &item.generics.params {
+}
+
+fn check_block(server: &Server, errors: &mut Errors) {
+    if let Some((path, _)) = &server.item.trait_ {
+        errors
+            .at(path, "`#[persistent_server]` goes on an inherent impl block, not on a trait impl");
+    }
+    for parameter in &server.generics.params {
         if let GenericParam::Lifetime(lifetime) = parameter {
-            errors.at(lifetime, "a server owns its state: its type can't have a lifetime");
+            errors
+                .at(lifetime, "a server owns its state: its type cannot have a lifetime parameter");
         }
     }
 }
 
-pub(crate) fn check_method(function: &Function, delivery: Delivery, errors: &mut Errors) {
-    let sig = &function.sig;
+fn check_method(method: &Method, errors: &mut Errors) {
+    let (sig, delivery) = (method.call.sig, method.delivery);
     let remedy = if delivery == Delivery::Info { "" } else { REMEDY };
     check_plain(sig, remedy, errors);
     check_receiver(sig, remedy, errors);
-    check_parameters(sig, Takes::Message(delivery), errors);
+    check_parameters(sig, Accepts::Message(delivery), errors);
     let no_result = match delivery {
-        Delivery::Call if Call::of(sig).deferred().is_some() => "the reply is the result",
+        Delivery::Call if method.call.deferred().is_some() => "the `Reply` carries the result",
         Delivery::Call => return check_result(sig, errors),
-        Delivery::Cast => "nobody waits for the result of a `#[cast]` method",
-        Delivery::Info => "nobody waits for the result of an `#[info]` method",
+        Delivery::Cast => "no caller waits for the result of a `#[cast]` method",
+        Delivery::Info => "no caller waits for the result of an `#[info]` method",
     };
     check_no_result(sig, no_result, errors);
 }
 
-/// A method whose messages are journaled: it runs again when the state is
-/// loaded.
-pub(crate) fn check_replayed(sig: &Signature, errors: &mut Errors) {
+fn check_replayed(sig: &Signature, errors: &mut Errors) {
     if let Some(token) = &sig.asyncness
         && !reads(sig)
     {
         errors.at(
             token,
-            "with `journal = messages` a method that takes `&mut self` runs again when the state \
-             is loaded, and can't wait then: drop `async`, wait in an `async` method with `&self` \
-             or in a task, and send what comes of it as a message",
+            "with `journal = messages`, a method that takes `&mut self` runs again when the state \
+             is loaded and cannot wait then: remove `async`, wait in an `async` method with \
+             `&self` or in a task, and send the outcome as a message",
         );
     }
 }
 
-pub(crate) fn check_init(function: &Function, errors: &mut Errors) {
-    let sig = &function.sig;
-    check_plain(sig, "", errors);
-    check_no_receiver(sig, errors);
-    check_parameters(sig, Takes::Arguments, errors);
-    if is_unit(&sig.output) {
-        errors.at(&sig.ident, "`#[init]` makes the state: return `Self` or `Result<Self, E>`");
+/// Removes methods whose message another method has already. rustc itself
+/// reports two methods of one name.
+fn check_distinct_messages(methods: &mut Vec<Method>, errors: &mut Errors) {
+    let conditional = |method: &Method| cfgs(method.call.attrs).next().is_some();
+    for method in take(methods) {
+        let other = methods.iter().find(|other| other.variant == method.variant);
+        if let Some(other) = other
+            && !(conditional(other) && conditional(&method))
+        {
+            let (name, ident) = (&other.call.sig.ident, &method.call.sig.ident);
+            if name != ident {
+                errors.at(
+                    ident,
+                    format!(
+                        "`{name}` and `{ident}` both generate the message `{}`: rename one",
+                        method.variant
+                    ),
+                );
+            }
+            continue;
+        }
+        methods.push(method);
     }
-    check_unconditional(function, "init", errors);
 }
 
-pub(crate) fn check_save(function: &Function, errors: &mut Errors) {
-    let sig = &function.sig;
+fn check_init(call: &Call, errors: &mut Errors) {
+    let sig = call.sig;
     check_plain(sig, "", errors);
-    check_sync(sig, "`#[save]` runs while a state is written", errors);
+    check_no_receiver(sig, errors);
+    check_parameters(sig, Accepts::Arguments, errors);
+    check_returns_state(sig, "init", errors);
+    check_unconditional(call, "init", errors);
+}
+
+fn check_save(call: &Call, errors: &mut Errors) {
+    let sig = call.sig;
+    check_plain(sig, "", errors);
+    check_sync(sig, "`#[save]` runs while a state is encoded", errors);
     match sig.receiver() {
         Some(receiver) if by_reference(receiver) && reads(sig) => {}
         Some(receiver) => errors.at(receiver, "`#[save]` only reads the state: take `&self`"),
         None => errors.at(&sig.ident, "`#[save]` reads the state: take `&self`"),
     }
     for input in sig.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_))) {
-        errors.at(input, "`#[save]` takes nothing but `&self`");
+        errors.at(input, "`#[save]` takes only `&self`");
     }
     match &sig.output {
         ReturnType::Type(_, ty) if !is_unit(&sig.output) => {
             if let Type::ImplTrait(_) = bare(ty) {
-                errors.at(ty, "`#[restore]` must name what is stored: return a concrete type");
+                errors.at(ty, "`#[restore]` must name this type: return a concrete type");
             }
         }
-        _ => errors.at(&sig.ident, "`#[save]` returns what is stored of the state"),
+        _ => errors.at(&sig.ident, "`#[save]` must return the stored form of the state"),
     }
-    check_unconditional(function, "save", errors);
+    check_unconditional(call, "save", errors);
 }
 
-pub(crate) fn check_restore(function: &Function, errors: &mut Errors) {
-    let sig = &function.sig;
+fn check_restore(call: &Call, errors: &mut Errors) {
+    let sig = call.sig;
     check_plain(sig, "", errors);
     check_no_receiver(sig, errors);
-    check_sync(sig, "`#[restore]` runs while a state is read", errors);
-    if errors.none_from(|errors| check_parameters(sig, Takes::Stored, errors))
-        && Call::of(sig).fields().count() != 1
+    check_sync(sig, "`#[restore]` runs while a state is decoded", errors);
+    if errors.passes(|errors| check_parameters(sig, Accepts::Stored, errors))
+        && call.fields().count() != 1
     {
         errors.at(
             &sig.ident,
-            "`#[restore]` takes what `#[save]` returns, and `&Context<Self>` if need be",
+            "`#[restore]` takes what `#[save]` returns, and optionally `&Context<Self>`",
         );
     }
-    if is_unit(&sig.output) {
-        errors.at(&sig.ident, "`#[restore]` makes the state: return `Self` or `Result<Self, E>`");
-    }
-    check_unconditional(function, "restore", errors);
+    check_returns_state(sig, "restore", errors);
+    check_unconditional(call, "restore", errors);
 }
 
-/// What is stored must be read again.
-pub(crate) fn check_pair(server: &Server, errors: &mut Errors) {
+fn check_pair(server: &Server, errors: &mut Errors) {
     match (server.save.call(), server.restore.call()) {
         (Some(save), None) => errors.at(
             &save.sig.ident,
@@ -133,51 +188,80 @@ pub(crate) fn check_pair(server: &Server, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn check_started(function: &Function, errors: &mut Errors) {
-    let sig = &function.sig;
+fn check_started(hook: &Call, errors: &mut Errors) {
+    let sig = hook.sig;
     check_plain(sig, "", errors);
     check_receiver(sig, "", errors);
-    check_parameters(sig, Takes::Context, errors);
-    check_no_result(sig, "nobody waits for the result of `#[started]`", errors);
+    check_parameters(sig, Accepts::Context, errors);
+    check_no_result(sig, "nothing uses the result of `#[started]`", errors);
 }
 
-pub(crate) fn check_terminate(function: &Function, errors: &mut Errors) {
-    let sig = &function.sig;
+fn check_terminate(hook: &Call, errors: &mut Errors) {
+    let sig = hook.sig;
     check_plain(sig, "", errors);
     check_receiver(sig, "", errors);
-    check_parameters(sig, Takes::Reason, errors);
-    check_no_result(sig, "nobody waits for the result of `#[terminate]`", errors);
+    check_parameters(sig, Accepts::Reason, errors);
+    check_no_result(sig, "nothing uses the result of `#[terminate]`", errors);
 }
 
-pub(crate) fn check_migrate(
-    function: &Function,
-    what: Migrated,
-    self_ty: &Type,
-    errors: &mut Errors,
-) {
-    let (sig, helper) = (&function.sig, what.helper());
-    let old = match what {
-        Migrated::State => "state",
-        Migrated::Message => "message",
+/// Removes migrations that break a rule.
+fn check_migrations(server: &mut Server, errors: &mut Errors) {
+    let (current, self_ty) = (server.version(), server.self_ty);
+    for migration in take(&mut server.migrations) {
+        let Migration { subject, from, .. } = &migration;
+        match from.base10_parse::<u32>() {
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+            Ok(version) if version >= current => {
+                errors.at(
+                    from,
+                    format!(
+                        "a migration starts from an earlier version, and this block has version \
+                         {current}: write `#[persistent_server(version = …)]` or change `from`"
+                    ),
+                );
+                continue;
+            }
+            Ok(_) => {}
+        }
+        let same = |other: &Migration| other.from.base10_digits() == from.base10_digits();
+        if server.migrations_of(*subject).any(same) {
+            errors.at(from, format!("duplicate migration from version {from}"));
+        } else if errors.passes(|errors| check_migration(&migration, self_ty, errors)) {
+            server.migrations.push(migration);
+        }
+    }
+}
+
+fn check_migration(migration: &Migration, self_ty: &Type, errors: &mut Errors) {
+    let Migration { subject, call, .. } = migration;
+    let (sig, helper) = (call.sig, subject.helper());
+    let old = match subject {
+        Subject::State => "state",
+        Subject::Message => "message",
     };
     check_plain(sig, "", errors);
     check_no_receiver(sig, errors);
-    check_sync(sig, &format!("`#[{helper}]` runs while a state is read"), errors);
-    if errors.none_from(|errors| check_parameters(sig, Takes::Stored, errors))
-        && (sig.inputs.len(), Call::of(sig).fields().count()) != (1, 1)
+    check_sync(sig, &format!("`#[{helper}]` runs while a state is decoded"), errors);
+    if errors.passes(|errors| check_parameters(sig, Accepts::Stored, errors))
+        && (sig.inputs.len(), call.fields().count()) != (1, 1)
     {
         errors.at(&sig.ident, format!("`#[{helper}]` takes one parameter, the old {old}"));
     }
-    if what == Migrated::Message {
-        if is_unit(&sig.output) {
-            errors.at(
-                &sig.ident,
-                "`#[migrate_message]` returns the message that takes the old one's place, or an \
-                 `Option` of it",
-            );
-        }
-        return;
+    match subject {
+        Subject::State => check_returns_self(sig, self_ty, errors),
+        Subject::Message if is_unit(&sig.output) => errors.at(
+            &sig.ident,
+            "`#[migrate_message]` returns the message that replaces the old one, or an `Option` \
+             of it",
+        ),
+        Subject::Message => {}
     }
+}
+
+fn check_returns_self(sig: &Signature, self_ty: &Type, errors: &mut Errors) {
     let state = |ty: &Type| {
         last_segment(ty).is_some_and(|ident| ident == "Self")
             || ty.to_token_stream().to_string() == self_ty.to_token_stream().to_string()
@@ -189,12 +273,21 @@ pub(crate) fn check_migrate(
     }
 }
 
+fn check_returns_state(sig: &Signature, helper: &str, errors: &mut Errors) {
+    if is_unit(&sig.output) {
+        errors.at(
+            &sig.ident,
+            format!("`#[{helper}]` creates the state: return `Self` or `Result<Self, E>`"),
+        );
+    }
+}
+
 fn check_plain(sig: &Signature, remedy: &str, errors: &mut Errors) {
     if let Safety::Unsafe(token) = &sig.safety {
-        errors.at(token, format!("a server can't call an `unsafe fn`{remedy}"));
+        errors.at(token, format!("a server cannot call an `unsafe fn`{remedy}"));
     }
     if let Some(abi) = &sig.abi {
-        errors.at(abi, format!("a server calls plain Rust functions only{remedy}"));
+        errors.at(abi, format!("a server calls only functions with the Rust ABI{remedy}"));
     }
     if let Some(variadic) = &sig.variadic {
         errors.at(variadic, format!("a message has a fixed number of fields{remedy}"));
@@ -202,7 +295,7 @@ fn check_plain(sig: &Signature, remedy: &str, errors: &mut Errors) {
     if !sig.generics.params.is_empty() {
         errors.at(
             &sig.generics,
-            format!("a server can't choose generic parameters: write concrete types{remedy}"),
+            format!("a server cannot choose generic parameters: use concrete types{remedy}"),
         );
     }
 }
@@ -220,74 +313,71 @@ fn check_receiver(sig: &Signature, remedy: &str, errors: &mut Errors) {
     }
 }
 
-/// Whether it is `&self` or `&mut self` in one form or another.
-fn by_reference(receiver: &Receiver) -> bool {
-    match &receiver.kind {
-        ReceiverKind::Reference(..) => true,
-        ReceiverKind::Typed(_, ty) => borrowed(ty)
-            .and_then(|reference| last_segment(&reference.elem))
-            .is_some_and(|ident| ident == "Self"),
-        _ => false,
-    }
-}
-
 fn check_no_receiver(sig: &Signature, errors: &mut Errors) {
     if let Some(receiver) = sig.receiver() {
-        errors.at(receiver, "there is no state yet: this hook makes it, without `self`");
+        errors.at(receiver, "there is no state before this hook returns: remove `self`");
     }
 }
 
 fn check_sync(sig: &Signature, reason: &str, errors: &mut Errors) {
     if let Some(token) = &sig.asyncness {
-        errors.at(token, format!("{reason} and can't wait: drop `async`"));
+        errors.at(token, format!("{reason} and cannot wait: remove `async`"));
     }
 }
 
-fn check_unconditional(function: &Function, hook: &str, errors: &mut Errors) {
-    for cfg in cfgs(&function.attrs) {
-        errors.at(cfg, format!("`#[{hook}]` can't hang on a `#[cfg]`: put it inside the function"));
+fn check_unconditional(call: &Call, helper: &str, errors: &mut Errors) {
+    for cfg in cfgs(call.attrs) {
+        errors.at(
+            cfg,
+            format!(
+                "`#[{helper}]` cannot be conditional (`#[cfg]`): move the condition into the \
+                 function"
+            ),
+        );
     }
 }
 
-/// What a function may take besides the context.
+/// The parameters that a function may have besides `&Context<Self>`.
 #[derive(Clone, Copy)]
-enum Takes {
-    /// The fields of a message, and the caller if one waits.
+enum Accepts {
+    /// The fields of a message, and a `Reply` if a caller waits.
     Message(Delivery),
-    /// What a client begins a first life with.
+    /// The init arguments.
     Arguments,
-    /// Nothing.
+    /// None.
     Context,
     /// The reason of a stop.
     Reason,
-    /// What was stored.
+    /// The stored form of a state or message.
     Stored,
 }
 
-fn check_parameters(sig: &Signature, takes: Takes, errors: &mut Errors) {
+fn check_parameters(sig: &Signature, accepts: Accepts, errors: &mut Errors) {
     let mut seen = Vec::new();
     for input in &sig.inputs {
         let FnArg::Typed(parameter) = input else { continue };
         for cfg in cfgs(&parameter.attrs) {
-            errors.at(cfg, "a parameter can't hang on a `#[cfg]`: write the method twice");
+            errors.at(
+                cfg,
+                "a parameter cannot be conditional (`#[cfg]`): write one method per condition",
+            );
         }
         let ty = &parameter.ty;
         let kind = Parameter::of(input);
-        match (takes, &kind) {
-            (_, Some(Parameter::Context)) => check_lent(ty, "&Context<Self>", errors),
-            (Takes::Reason, Some(Parameter::Reason)) => check_lent(ty, "&StopReason", errors),
-            (Takes::Context, _) => {
-                errors.at(ty, "`#[started]` takes nothing but `&Context<Self>`");
+        match (accepts, &kind) {
+            (_, Some(Parameter::Context)) => check_shared(ty, "&Context<Self>", errors),
+            (Accepts::Reason, Some(Parameter::Reason)) => check_shared(ty, "&StopReason", errors),
+            (Accepts::Context, _) => {
+                errors.at(ty, "`#[started]` takes only `&Context<Self>`");
                 continue;
             }
-            (Takes::Reason, _) => {
-                errors
-                    .at(ty, "`#[terminate]` takes nothing but `&StopReason` and `&Context<Self>`");
+            (Accepts::Reason, _) => {
+                errors.at(ty, "`#[terminate]` takes only `&StopReason` and `&Context<Self>`");
                 continue;
             }
-            (_, Some(Parameter::Reply(result))) => check_reply(ty, result, takes, errors),
-            (Takes::Message(_) | Takes::Arguments | Takes::Stored, _) => {
-                let stored = matches!(takes, Takes::Stored);
+            (_, Some(Parameter::Reply(result))) => check_reply(ty, result, accepts, errors),
+            (Accepts::Message(_) | Accepts::Arguments | Accepts::Stored, _) => {
+                let stored = matches!(accepts, Accepts::Stored);
                 check_name(&parameter.pat, stored, errors);
                 check_owned(parameter, stored, errors);
                 continue;
@@ -295,28 +385,29 @@ fn check_parameters(sig: &Signature, takes: Takes, errors: &mut Errors) {
         }
         let kind = kind.as_ref().map(discriminant);
         if seen.contains(&kind) {
-            errors.at(ty, "this parameter is here twice");
+            errors.at(ty, "duplicate parameter");
         }
         seen.push(kind);
     }
 }
 
-/// The context and the reason are the runtime's.
-fn check_lent(ty: &Type, form: &str, errors: &mut Errors) {
-    if borrowed(ty).is_some_and(|reference| reference.mutability.is_some()) {
+fn check_shared(ty: &Type, form: &str, errors: &mut Errors) {
+    if as_reference(ty).is_some_and(|reference| reference.mutability.is_some()) {
         errors.at(ty, format!("take `{form}`"));
     }
 }
 
 /// Input: `Reply<Result>`
-fn check_reply(ty: &Type, result: &Type, takes: Takes, errors: &mut Errors) {
-    let reason = match takes {
-        Takes::Message(Delivery::Call) => return check_answer(result, errors),
-        Takes::Message(Delivery::Cast) => {
-            "nobody waits for a `#[cast]` method: drop the `Reply`, or the `#[cast]`"
+fn check_reply(ty: &Type, result: &Type, accepts: Accepts, errors: &mut Errors) {
+    let reason = match accepts {
+        Accepts::Message(Delivery::Call) => return check_owned_result(result, errors),
+        Accepts::Message(Delivery::Cast) => {
+            "no caller waits for a `#[cast]` method: remove the `Reply` or the `#[cast]`"
         }
-        Takes::Message(Delivery::Info) => "nobody waits for an `#[info]` method: drop the `Reply`",
-        _ => "nobody waits for this hook: drop the `Reply`",
+        Accepts::Message(Delivery::Info) => {
+            "no caller waits for an `#[info]` method: remove the `Reply`"
+        }
+        _ => "no caller waits for this hook: remove the `Reply`",
     };
     errors.at(ty, reason);
 }
@@ -324,22 +415,22 @@ fn check_reply(ty: &Type, result: &Type, takes: Takes, errors: &mut Errors) {
 fn check_name(pat: &Pat, stored: bool, errors: &mut Errors) {
     match pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {}
-        _ if stored => errors.at(pat, "give the parameter a name, and take it apart inside"),
-        _ => errors.at(pat, "give the parameter a name: it becomes a field of the message"),
+        _ if stored => errors.at(pat, "name the parameter, and destructure it in the body"),
+        _ => errors.at(pat, "name the parameter: it becomes a field of the message"),
     }
 }
 
 fn check_owned(parameter: &PatType, stored: bool, errors: &mut Errors) {
-    let (concrete, owns) = if stored {
-        ("what is stored has a concrete type", "what is read back owns its parts")
+    let (concrete, owned) = if stored {
+        ("a stored form has a concrete type", "a stored form owns its parts")
     } else {
         ("a message has concrete fields", "a message owns its fields")
     };
     let ty = bare(&parameter.ty);
     if let Type::ImplTrait(_) = ty {
         errors.at(ty, format!("{concrete}: name the type"));
-    } else if let Some(reference) = borrowed(ty) {
-        let owned = match bare(&reference.elem) {
+    } else if let Some(reference) = as_reference(ty) {
+        let instead = match bare(&reference.elem) {
             Type::Slice(slice) => format!("`Vec<{}>`", source(&slice.elem)),
             elem if last_segment(elem).is_some_and(|ident| ident == "str") => "`String`".to_owned(),
             elem @ (Type::Path(_) | Type::Array(_) | Type::Tuple(_)) => {
@@ -347,25 +438,24 @@ fn check_owned(parameter: &PatType, stored: bool, errors: &mut Errors) {
             }
             _ => "an owned type".to_owned(),
         };
-        errors.at(ty, format!("{owns}: take {owned}"));
+        errors.at(ty, format!("{owned}: take {instead}"));
     } else if borrows(ty.to_token_stream()) {
-        errors.at(ty, format!("{owns}: take a type without borrowed parts"));
+        errors.at(ty, format!("{owned}: take a type without borrowed parts"));
     }
 }
 
 fn check_result(sig: &Signature, errors: &mut Errors) {
     if let ReturnType::Type(_, ty) = &sig.output {
-        check_answer(ty, errors);
+        check_owned_result(ty, errors);
     }
 }
 
-/// What a caller is answered with.
-fn check_answer(ty: &Type, errors: &mut Errors) {
+fn check_owned_result(ty: &Type, errors: &mut Errors) {
     let ty = bare(ty);
     if let Type::ImplTrait(_) = ty {
-        errors.at(ty, format!("a reply has a concrete type: name it{REMEDY}"));
+        errors.at(ty, format!("a result has a concrete type: name it{REMEDY}"));
     } else if borrows(ty.to_token_stream()) {
-        errors.at(ty, format!("a reply leaves the server: make it an owned type{REMEDY}"));
+        errors.at(ty, format!("a result leaves the server: make it an owned type{REMEDY}"));
     }
 }
 
@@ -375,24 +465,7 @@ fn check_no_result(sig: &Signature, reason: &str, errors: &mut Errors) {
     }
 }
 
-/// Whether a type borrows somewhere inside, as far as its tokens tell.
-pub(crate) fn borrows(ty: TokenStream) -> bool {
-    let mut after_quote = false;
-    ty.into_iter().any(|tree| {
-        let lifetime = replace(
-            &mut after_quote,
-            matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == '\''),
-        );
-        match tree {
-            TokenTree::Punct(punct) => punct.as_char() == '&',
-            TokenTree::Ident(ident) => lifetime && ident != "static",
-            TokenTree::Group(group) => borrows(group.stream()),
-            TokenTree::Literal(_) => false,
-        }
-    })
-}
-
-/// A type as the user would write it.
+/// Returns a type as the user would write it.
 fn source(ty: &Type) -> String {
     let tokens = ty.to_token_stream().to_string();
     [" <", "< ", " >", " ::", ":: "]

@@ -1,11 +1,11 @@
-//! The sink of everything that is wrong with an annotated block.
+//! The errors found in an annotated block.
 
 use std::fmt::Display;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 
-/// Every mistake found so far, each under its own token.
+/// All errors found so far, each with the tokens that it underlines.
 #[derive(Default)]
 pub(crate) struct Errors(Vec<syn::Error>);
 
@@ -14,15 +14,15 @@ impl Errors {
         self.0.push(error);
     }
 
-    /// A mistake under all of `tokens`.
+    /// Reports an error that underlines all of `tokens`.
     pub(crate) fn at(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.push(syn::Error::new_spanned(tokens, message));
     }
 
-    /// Runs `checks`; true if they found nothing.
-    pub(crate) fn none_from(&mut self, checks: impl FnOnce(&mut Self)) -> bool {
+    /// Runs `check`. Returns true if it reports no error.
+    pub(crate) fn passes(&mut self, check: impl FnOnce(&mut Self)) -> bool {
         let before = self.0.len();
-        checks(self);
+        check(self);
         self.0.len() == before
     }
 

@@ -1,20 +1,23 @@
-//! What is to be generated, in the user's own tokens.
+//! The model of a server: the role of each function, in the user's own tokens.
+//!
+//! Reading reports helper attributes that are misused or contradict each other.
+//! The rules for the functions themselves are in `check`.
 
 use syn::{
-    Attribute, FnArg, GenericArgument, Generics, Ident, ItemImpl, LitInt, Pat, PathArguments,
-    ReceiverKind, ReturnType, Signature, Token, Type, TypeReference, Visibility, ext::IdentExt,
-    parse::ParseStream,
+    Attribute, FnArg, Generics, Ident, ItemImpl, LitInt, Pat, Signature, Token, Type, Visibility,
+    ext::IdentExt, parse::ParseStream,
 };
 
 use crate::{
-    check,
     errors::Errors,
-    options::{Journal, Options},
-    parse::Function,
+    options::Options,
+    parse::{Block, Function},
+    syntax::{as_reference, cfgs, last_segment, reads, reply_result},
 };
 
-/// A block that is a server.
+/// An annotated block as a server.
 pub(crate) struct Server<'a> {
+    pub(crate) item: &'a ItemImpl,
     pub(crate) self_ty: &'a Type,
     /// The last segment of `self_ty`.
     pub(crate) ident: &'a Ident,
@@ -22,49 +25,44 @@ pub(crate) struct Server<'a> {
     pub(crate) cfgs: Vec<&'a Attribute>,
     pub(crate) options: Options,
     pub(crate) methods: Vec<Method<'a>>,
-    pub(crate) init: Maker<'a>,
-    pub(crate) save: Maker<'a>,
-    pub(crate) restore: Maker<'a>,
-    pub(crate) started: Option<Hook<'a>>,
-    pub(crate) terminate: Option<Hook<'a>>,
-    /// Of states, and of journaled messages.
+    pub(crate) init: Override<'a>,
+    pub(crate) save: Override<'a>,
+    pub(crate) restore: Override<'a>,
+    pub(crate) started: Option<Call<'a>>,
+    pub(crate) terminate: Option<Call<'a>>,
     pub(crate) migrations: Vec<Migration<'a>>,
-    pub(crate) message_migrations: Vec<Migration<'a>>,
 }
 
-/// A method with a message that keeps the rules.
+/// A method with a message.
 pub(crate) struct Method<'a> {
     pub(crate) call: Call<'a>,
+    /// The name of its variant in the message enum.
     pub(crate) variant: String,
-    pub(crate) attrs: &'a [Attribute],
-    pub(crate) reads: bool,
     pub(crate) delivery: Delivery,
 }
 
-impl Method<'_> {
-    pub(crate) fn is_async(&self) -> bool {
-        self.call.sig.asyncness.is_some()
-    }
-}
-
-/// Who sends a method's message.
+/// The sender of a message, and whether it waits.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Delivery {
-    /// Clients, who wait for the result.
+    /// A client, which waits for the result.
     Call,
-    /// Clients, who don't wait.
+    /// A client, which does not wait.
     Cast,
-    /// The server's own timers and streams.
+    /// One of the server's own sources.
     Info,
 }
 
-/// A function to call, with what it takes besides `self`, in its order.
+/// A function of the block that generated code calls.
 pub(crate) struct Call<'a> {
     pub(crate) sig: &'a Signature,
+    pub(crate) attrs: &'a [Attribute],
+    /// The parameters after `self`, in source order. A parameter of a form
+    /// that `check` refuses is not included.
     pub(crate) parameters: Vec<Parameter<'a>>,
 }
 
 pub(crate) enum Parameter<'a> {
+    /// A field of the message, or an argument of a hook.
     Field(&'a Ident, &'a Type),
     Context,
     Reason,
@@ -72,50 +70,43 @@ pub(crate) enum Parameter<'a> {
     Reply(&'a Type),
 }
 
-/// A function that makes what has a default: the state of a first life, what
-/// is stored of a state, a state of what is stored.
-pub(crate) enum Maker<'a> {
+/// A function that replaces a default of the runtime.
+pub(crate) enum Override<'a> {
     Default,
     Function(Call<'a>),
-    /// A function that breaks a rule. It has been reported; nothing that its
-    /// absence would entail should be.
-    Broken(Call<'a>),
+    /// A function that breaks a rule. The error has been reported. Neither the
+    /// default nor the function is used, as both could cause further errors.
+    Invalid(Call<'a>),
 }
 
-pub(crate) struct Hook<'a> {
-    pub(crate) call: Call<'a>,
-    pub(crate) attrs: &'a [Attribute],
-}
-
-/// `#[migrate(from = N)] fn(old: Old) -> Self`, and the same of a message
+/// `#[migrate(from = N)] fn(old: Old) -> Self`, or `#[migrate_message]`
 pub(crate) struct Migration<'a> {
+    pub(crate) subject: Subject,
     pub(crate) from: LitInt,
-    pub(crate) sig: &'a Signature,
-    pub(crate) old: &'a Type,
-    pub(crate) attrs: &'a [Attribute],
+    pub(crate) call: Call<'a>,
 }
 
-/// What the helper attributes and the signature make of a function.
+/// The kind of value that a migration converts.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Subject {
+    State,
+    Message,
+}
+
+/// The role of a function, given by its helper attributes and signature.
 enum Role {
-    Free,
+    /// Not called by generated code.
+    Plain,
     Method(Delivery),
     Init,
     Save,
     Restore,
     Started,
     Terminate,
-    Migrate(Migrated, LitInt),
+    Migrate(Subject, LitInt),
 }
 
-/// What a migration makes something new of.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Migrated {
-    State,
-    Message,
-}
-
-impl Migrated {
-    /// The helper attribute that says so.
+impl Subject {
     pub(crate) fn helper(self) -> &'static str {
         match self {
             Self::State => "migrate",
@@ -125,35 +116,31 @@ impl Migrated {
 }
 
 impl<'a> Server<'a> {
-    /// None if the block can't be a server at all.
-    pub(crate) fn read(
-        item: &'a ItemImpl,
-        functions: &'a [Function],
-        options: Options,
-        errors: &mut Errors,
-    ) -> Option<Self> {
-        if !errors.none_from(|errors| check::check_block(item, errors)) {
+    /// Returns `None` if the type has no name to derive others from.
+    pub(crate) fn read(block: &'a Block, options: Options, errors: &mut Errors) -> Option<Self> {
+        let item = &block.item;
+        let Some(ident) = last_segment(&item.self_ty) else {
+            errors.at(&item.self_ty, "a server is a named type, such as `Player` or `Stack<T>`");
             return None;
-        }
+        };
         let mut server = Self {
+            item,
             self_ty: &item.self_ty,
-            ident: last_segment(&item.self_ty)?,
+            ident,
             generics: &item.generics,
             cfgs: cfgs(&item.attrs).collect(),
             options,
             methods: Vec::new(),
-            init: Maker::Default,
-            save: Maker::Default,
-            restore: Maker::Default,
+            init: Override::Default,
+            save: Override::Default,
+            restore: Override::Default,
             started: None,
             terminate: None,
             migrations: Vec::new(),
-            message_migrations: Vec::new(),
         };
-        for function in functions {
+        for function in &block.functions {
             server.add(function, errors);
         }
-        check::check_pair(&server, errors);
         Some(server)
     }
 
@@ -161,118 +148,35 @@ impl<'a> Server<'a> {
         self.options.version.unwrap_or(1)
     }
 
+    pub(crate) fn migrations_of(&self, subject: Subject) -> impl Iterator<Item = &Migration<'a>> {
+        self.migrations.iter().filter(move |migration| migration.subject == subject)
+    }
+
     fn add(&mut self, function: &'a Function, errors: &mut Errors) {
-        match Role::of(function, errors) {
-            Role::Free => {}
-            Role::Method(delivery) => self.add_method(function, delivery, errors),
-            Role::Init => {
-                if self.init.is_set() {
-                    errors.at(&function.sig.ident, "there is an `#[init]` function already");
-                } else {
-                    self.init = Maker::of(function, check::check_init, errors);
-                }
-            }
-            Role::Save => {
-                if self.save.is_set() {
-                    errors.at(&function.sig.ident, "there is a `#[save]` function already");
-                } else {
-                    self.save = Maker::of(function, check::check_save, errors);
-                }
-            }
-            Role::Restore => {
-                if self.restore.is_set() {
-                    errors.at(&function.sig.ident, "there is a `#[restore]` function already");
-                } else {
-                    self.restore = Maker::of(function, check::check_restore, errors);
-                }
-            }
-            Role::Started => {
-                if self.started.is_some() {
-                    errors.at(&function.sig.ident, "there is a `#[started]` hook already");
-                } else if errors.none_from(|errors| check::check_started(function, errors)) {
-                    self.started = Some(Hook::of(function));
-                }
-            }
-            Role::Terminate => {
-                if self.terminate.is_some() {
-                    errors.at(&function.sig.ident, "there is a `#[terminate]` hook already");
-                } else if errors.none_from(|errors| check::check_terminate(function, errors)) {
-                    self.terminate = Some(Hook::of(function));
-                }
-            }
-            Role::Migrate(what, from) => self.add_migration(function, what, from, errors),
-        }
-    }
-
-    fn add_method(&mut self, function: &'a Function, delivery: Delivery, errors: &mut Errors) {
-        let replayed = matches!(self.options.journal, Journal::Messages { .. });
-        if !errors.none_from(|errors| {
-            check::check_method(function, delivery, errors);
-            if replayed {
-                check::check_replayed(&function.sig, errors);
-            }
-        }) {
-            return;
-        }
+        let call = Call::of(function);
         let ident = &function.sig.ident;
-        let variant = variant(&ident.unraw().to_string());
-        let conditional = |attrs| cfgs(attrs).next().is_some();
-        if let Some(other) = self.methods.iter().find(|other| other.variant == variant)
-            && !(conditional(other.attrs) && conditional(&function.attrs))
-        {
-            // Of two equal names rustc says so itself.
-            let name = &other.call.sig.ident;
-            if name != ident {
-                errors.at(
-                    ident,
-                    format!("`{name}` and `{ident}` both make the message `{variant}`: rename one"),
-                );
+        match Role::of(function, errors) {
+            Role::Plain => {}
+            Role::Method(delivery) => {
+                let variant = variant(&ident.unraw().to_string());
+                self.methods.push(Method { call, variant, delivery });
             }
-            return;
+            Role::Init => self.init.set(call, "init", errors),
+            Role::Save => self.save.set(call, "save", errors),
+            Role::Restore => self.restore.set(call, "restore", errors),
+            Role::Started => set_hook(&mut self.started, call, "started", errors),
+            Role::Terminate => set_hook(&mut self.terminate, call, "terminate", errors),
+            Role::Migrate(subject, from) => {
+                self.migrations.push(Migration { subject, from, call });
+            }
         }
-        self.methods.push(Method {
-            call: Call::of(&function.sig),
-            variant,
-            attrs: &function.attrs,
-            reads: reads(&function.sig),
-            delivery,
-        });
     }
+}
 
-    fn add_migration(
-        &mut self,
-        function: &'a Function,
-        what: Migrated,
-        from: LitInt,
-        errors: &mut Errors,
-    ) {
-        let current = self.version();
-        match from.base10_parse::<u32>() {
-            Err(error) => return errors.push(error),
-            Ok(version) if version >= current => {
-                return errors.at(
-                    from,
-                    format!(
-                        "the block has version {current}, and a migration comes from an earlier \
-                         one: write `#[persistent_server(version = …)]` or another `from`"
-                    ),
-                );
-            }
-            Ok(_) => {}
-        }
-        let migrations = match what {
-            Migrated::State => &mut self.migrations,
-            Migrated::Message => &mut self.message_migrations,
-        };
-        if migrations.iter().any(|other| other.from.base10_digits() == from.base10_digits()) {
-            return errors.at(&from, format!("there is a migration from {from} already"));
-        }
-        if errors.none_from(|errors| check::check_migrate(function, what, self.self_ty, errors))
-            && let [Parameter::Field(_, old)] = Call::of(&function.sig).parameters[..]
-        {
-            let (sig, attrs) = (&function.sig, &function.attrs[..]);
-            migrations.push(Migration { from, sig, old, attrs });
-        }
+fn set_hook<'a>(hook: &mut Option<Call<'a>>, call: Call<'a>, name: &str, errors: &mut Errors) {
+    match hook {
+        Some(_) => errors.at(&call.sig.ident, format!("duplicate `#[{name}]` hook")),
+        None => *hook = Some(call),
     }
 }
 
@@ -281,21 +185,21 @@ impl Role {
         let callable =
             matches!(function.vis, Visibility::Public(_)) && function.sig.receiver().is_some();
         let Some((helper, more)) = function.helpers.split_first() else {
-            return if callable { Self::Method(Delivery::Call) } else { Self::Free };
+            return if callable { Self::Method(Delivery::Call) } else { Self::Plain };
         };
         let Some(name) = helper.path().get_ident().map(ToString::to_string) else {
-            unreachable!("a helper attribute is one word");
+            unreachable!("a helper attribute is one identifier");
         };
         for other in more {
-            errors.at(other, format!("`#[{name}]` has settled what this function is: drop this"));
+            errors.at(other, format!("conflicts with `#[{name}]`: remove one of them"));
         }
-        let migrated = [Migrated::State, Migrated::Message];
-        if let Some(what) = migrated.into_iter().find(|what| what.helper() == name) {
-            return match helper.parse_args_with(from) {
-                Ok(from) => Self::Migrate(what, from),
+        let subjects = [Subject::State, Subject::Message];
+        if let Some(subject) = subjects.into_iter().find(|subject| subject.helper() == name) {
+            return match helper.parse_args_with(parse_from) {
+                Ok(from) => Self::Migrate(subject, from),
                 Err(_) => {
                     errors.at(helper, format!("write `#[{name}(from = 1)]`"));
-                    Self::Free
+                    Self::Plain
                 }
             };
         }
@@ -310,23 +214,23 @@ impl Role {
             "restore" => Self::Restore,
             "info" => Self::Method(Delivery::Info),
             "cast" if callable => Self::Method(Delivery::Cast),
-            "skip" if callable => Self::Free,
+            "skip" if callable => Self::Plain,
             _ => {
                 errors.at(
                     helper,
                     format!(
-                        "`#[{name}]` goes on a callable method, a `pub fn` with `&self` or \
-                         `&mut self`; this one is none"
+                        "`#[{name}]` goes on a callable method: a `pub fn` with `&self` or \
+                         `&mut self`"
                     ),
                 );
-                Self::Free
+                Self::Plain
             }
         }
     }
 }
 
 /// Input: `from = 1`
-fn from(input: ParseStream) -> syn::Result<LitInt> {
+fn parse_from(input: ParseStream) -> syn::Result<LitInt> {
     let name: Ident = input.parse()?;
     if name != "from" {
         return Err(syn::Error::new(name.span(), "expected `from`"));
@@ -335,9 +239,20 @@ fn from(input: ParseStream) -> syn::Result<LitInt> {
     input.parse()
 }
 
+impl Method<'_> {
+    pub(crate) fn is_async(&self) -> bool {
+        self.call.sig.asyncness.is_some()
+    }
+}
+
 impl<'a> Call<'a> {
-    pub(crate) fn of(sig: &'a Signature) -> Self {
-        Self { sig, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+    fn of(function: &'a Function) -> Self {
+        let Function { sig, attrs, .. } = function;
+        Self { sig, attrs, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+    }
+
+    pub(crate) fn reads(&self) -> bool {
+        reads(self.sig)
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a Ident, &'a Type)> {
@@ -347,7 +262,12 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// What the caller is sent later, if the method takes a `Reply`.
+    /// Returns the field of a `#[restore]` function or a migration.
+    pub(crate) fn stored(&self) -> (&'a Ident, &'a Type) {
+        self.fields().next().expect("`check` requires the stored form as a parameter")
+    }
+
+    /// Returns the type of the result if the method takes a `Reply`.
     pub(crate) fn deferred(&self) -> Option<&'a Type> {
         self.parameters.iter().find_map(|parameter| match parameter {
             Parameter::Reply(ty) => Some(*ty),
@@ -356,46 +276,30 @@ impl<'a> Call<'a> {
     }
 }
 
-impl<'a> Maker<'a> {
-    fn of(
-        function: &'a Function,
-        check: impl FnOnce(&Function, &mut Errors),
-        errors: &mut Errors,
-    ) -> Self {
-        let call = Call::of(&function.sig);
-        if errors.none_from(|errors| check(function, errors)) {
-            Self::Function(call)
-        } else {
-            Self::Broken(call)
+impl<'a> Override<'a> {
+    fn set(&mut self, call: Call<'a>, name: &str, errors: &mut Errors) {
+        match self {
+            Self::Default => *self = Self::Function(call),
+            _ => errors.at(&call.sig.ident, format!("duplicate `#[{name}]` function")),
         }
-    }
-
-    fn is_set(&self) -> bool {
-        self.call().is_some()
     }
 
     pub(crate) fn call(&self) -> Option<&Call<'a>> {
         match self {
             Self::Default => None,
-            Self::Function(call) | Self::Broken(call) => Some(call),
+            Self::Function(call) | Self::Invalid(call) => Some(call),
         }
-    }
-}
-
-impl<'a> Hook<'a> {
-    fn of(function: &'a Function) -> Self {
-        Self { call: Call::of(&function.sig), attrs: &function.attrs }
     }
 }
 
 impl<'a> Parameter<'a> {
-    /// None for `self` and for what no rule lets pass.
+    /// Returns `None` for `self` and for a form that `check` refuses.
     pub(crate) fn of(input: &'a FnArg) -> Option<Self> {
         let FnArg::Typed(parameter) = input else { return None };
-        if let Some(ty) = replied(&parameter.ty) {
+        if let Some(ty) = reply_result(&parameter.ty) {
             return Some(Self::Reply(ty));
         }
-        match (borrowed(&parameter.ty), &*parameter.pat) {
+        match (as_reference(&parameter.ty), &*parameter.pat) {
             (Some(reference), _) => {
                 let name = last_segment(&reference.elem)?;
                 match name.to_string().as_str() {
@@ -410,20 +314,12 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// Whether a method takes `&self`.
-pub(crate) fn reads(sig: &Signature) -> bool {
-    match sig.receiver().map(|receiver| &receiver.kind) {
-        Some(ReceiverKind::Reference(_, _, mutability)) => mutability.is_none(),
-        Some(ReceiverKind::Typed(_, ty)) => borrowed(ty).is_some_and(|ty| ty.mutability.is_none()),
-        _ => false,
-    }
-}
-
-/// `add_points` and `addPoints` to `AddPoints`; leading underscores stay.
+/// Converts `add_points` and `addPoints` to `AddPoints`. Keeps leading
+/// underscores.
 fn variant(method: &str) -> String {
-    let rest = method.trim_start_matches('_');
-    let mut variant = method[..method.len() - rest.len()].to_owned();
-    for word in rest.split('_') {
+    let words = method.trim_start_matches('_');
+    let mut variant = method[..method.len() - words.len()].to_owned();
+    for word in words.split('_') {
         let mut chars = word.chars();
         variant.extend(chars.next().into_iter().flat_map(char::to_uppercase));
         variant.push_str(chars.as_str());
@@ -432,50 +328,4 @@ fn variant(method: &str) -> String {
         variant.push('_');
     }
     variant
-}
-
-/// A type without the invisible groups and parentheses around it.
-pub(crate) fn bare(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => bare(&group.elem),
-        Type::Paren(paren) => bare(&paren.elem),
-        _ => ty,
-    }
-}
-
-pub(crate) fn borrowed(ty: &Type) -> Option<&TypeReference> {
-    match bare(ty) {
-        Type::Reference(reference) => Some(reference),
-        _ => None,
-    }
-}
-
-/// The last segment of a type that is a plain path.
-pub(crate) fn last_segment(ty: &Type) -> Option<&Ident> {
-    match bare(ty) {
-        Type::Path(ty) if ty.qself.is_none() => Some(&ty.path.segments.last()?.ident),
-        _ => None,
-    }
-}
-
-/// The `T` of a `Reply<T>`.
-fn replied(ty: &Type) -> Option<&Type> {
-    let Type::Path(ty) = bare(ty) else { return None };
-    let segment = ty.path.segments.last()?;
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
-    match (segment.ident == "Reply", arguments.args.first(), arguments.args.len()) {
-        (true, Some(GenericArgument::Type(ty)), 1) => Some(ty),
-        _ => None,
-    }
-}
-
-pub(crate) fn is_unit(output: &ReturnType) -> bool {
-    match output {
-        ReturnType::Default => true,
-        ReturnType::Type(_, ty) => matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty()),
-    }
-}
-
-pub(crate) fn cfgs(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
 }

@@ -1,11 +1,11 @@
-//! The attribute's arguments.
+//! The arguments of the attribute.
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Ident, Lit, LitInt, LitStr, Path, Result, Token,
+    Ident, Lit, LitInt, LitStr, Path, Result, Token, Visibility,
     ext::IdentExt,
     parenthesized,
     parse::{Parse, ParseStream, Parser},
@@ -18,8 +18,8 @@ const BACKOFF_FACTOR: f64 = 2.0;
 const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
-/// Each option, and how to write it.
-const OPTIONS: [(&str, &str); 11] = [
+/// The name of each option, and its form as error messages show it.
+const OPTIONS: [(&str, &str); 12] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
@@ -33,29 +33,33 @@ const OPTIONS: [(&str, &str); 11] = [
         "journal",
         "`journal = state`, `journal = messages` or `journal = messages(snapshot_every = 1000)`",
     ),
+    ("vis", "`vis = pub(crate)`, `vis = pub(super)` or another visibility"),
     ("crate", "`crate = ::persistent_runtime`"),
 ];
 
-/// What the attribute sets; the rest is left open.
+/// The options that the attribute sets. An option that is not set here can be
+/// set at run time.
 #[derive(Default)]
 pub(crate) struct Options {
-    /// A literal, or the path of a constant.
+    /// A string literal, or the path of a constant.
     pub(crate) name: Option<TokenStream>,
     pub(crate) version: Option<u32>,
-    /// The variant of `Restart`.
+    /// A variant of `Restart`.
     pub(crate) restart: Option<Ident>,
     pub(crate) max_restarts: Option<(u32, Duration)>,
     pub(crate) backoff: Option<Backoff>,
-    pub(crate) idle_timeout: Option<Idle>,
+    pub(crate) idle_timeout: Option<IdleTimeout>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) persist: Option<Persist>,
     pub(crate) journal: Journal,
-    /// The runtime's path.
-    pub(crate) root: Option<Path>,
+    /// The visibility of the generated types.
+    pub(crate) vis: Option<Visibility>,
+    /// The path of the runtime crate.
+    pub(crate) runtime: Option<Path>,
 }
 
-pub(crate) enum Idle {
+pub(crate) enum IdleTimeout {
     Never,
     After(Duration),
 }
@@ -99,7 +103,7 @@ impl Options {
                 continue;
             };
             if seen.contains(&name) {
-                errors.at(&name, format!("`{name}` is set twice"));
+                errors.at(&name, format!("duplicate option `{name}`"));
             } else if (|input: ParseStream| options.set(&name, input, errors))
                 .parse2(value)
                 .is_err()
@@ -111,8 +115,9 @@ impl Options {
         options
     }
 
-    /// Reads what follows `name`. A wrong form is the result's error; a value
-    /// that breaks a rule goes to `errors` under its own token.
+    /// Reads the tokens after `name`. Returns an error if their form is wrong. A
+    /// value that breaks a rule is reported to `errors` instead, which
+    /// underlines the value.
     fn set(&mut self, name: &Ident, input: ParseStream, errors: &mut Errors) -> Result<()> {
         match name.to_string().as_str() {
             "name" => {
@@ -123,7 +128,7 @@ impl Options {
                     Some(input.call(Path::parse_mod_style)?.into_token_stream())
                 }
             }
-            // A wrong version must not make the migrations wrong as well.
+            // An invalid version must not cause errors about migrations.
             "version" => {
                 self.version = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
             }
@@ -133,10 +138,10 @@ impl Options {
             "idle_timeout" => {
                 input.parse::<Token![=]>()?;
                 self.idle_timeout = if input.peek(LitStr) {
-                    duration(&input.parse()?, errors).map(Idle::After)
+                    duration(&input.parse()?, errors).map(IdleTimeout::After)
                 } else {
                     input.parse::<keyword::never>()?;
-                    Some(Idle::Never)
+                    Some(IdleTimeout::Never)
                 }
             }
             "mailbox" => self.mailbox = at_least_one(&value(input)?, errors),
@@ -144,16 +149,23 @@ impl Options {
                 let literal = value(input)?;
                 self.call_timeout = duration(&literal, errors);
                 if self.call_timeout == Some(Duration::ZERO) {
-                    errors.at(literal, "a call needs some time: more than zero");
+                    errors.at(literal, "`call_timeout` must be greater than zero");
                 }
             }
             "persist" => self.persist = persist(input, errors)?,
             "journal" => self.journal = journal(input, errors)?,
+            "vis" => {
+                input.parse::<Token![=]>()?;
+                if input.is_empty() {
+                    return Err(input.error("expected a visibility"));
+                }
+                self.vis = Some(input.parse()?);
+            }
             "crate" => {
                 input.parse::<Token![=]>()?;
-                self.root = root(input.call(Path::parse_mod_style)?, errors);
+                self.runtime = runtime(input.call(Path::parse_mod_style)?, errors);
             }
-            _ => unreachable!("an option that is not in the table"),
+            _ => unreachable!("the option is in the table"),
         }
         Ok(())
     }
@@ -172,7 +184,7 @@ fn value<T: Parse>(input: ParseStream) -> Result<T> {
 
 fn name_of(literal: &LitStr, errors: &mut Errors) -> Option<TokenStream> {
     if literal.value().is_empty() {
-        errors.at(literal, "the stored name can't be empty");
+        errors.at(literal, "the stored name cannot be empty");
         return None;
     }
     Some(literal.into_token_stream())
@@ -183,7 +195,7 @@ where
     N: std::str::FromStr<Err: std::fmt::Display> + Default + PartialEq,
 {
     match literal.base10_parse::<N>() {
-        Ok(number) if number == N::default() => errors.at(literal, "this must be at least 1"),
+        Ok(number) if number == N::default() => errors.at(literal, "must be at least 1"),
         Ok(number) => return Some(number),
         Err(error) => errors.push(error),
     }
@@ -220,7 +232,11 @@ fn persist(input: ParseStream, errors: &mut Errors) -> Result<Option<Persist>> {
             let literal = content.parse()?;
             let period = duration(&literal, errors);
             if period == Some(Duration::ZERO) {
-                errors.at(literal, "a period must be longer than zero; `every_message` commits each change at once");
+                errors.at(
+                    literal,
+                    "the period must be greater than zero; to commit each change at once, use \
+                     `every_message`",
+                );
             }
             period.map(Persist::Every)
         }
@@ -256,7 +272,7 @@ fn journal(input: ParseStream, errors: &mut Errors) -> Result<Journal> {
         }
         other => {
             let hint = did_you_mean(other, ["state", "messages"]);
-            errors.at(&what, format!("what is journaled is the `state` or the `messages`{hint}"));
+            errors.at(&what, format!("`journal` is `state` or `messages`{hint}"));
             input.parse::<TokenStream>()?;
             Journal::State
         }
@@ -273,7 +289,7 @@ fn max_restarts(input: ParseStream, errors: &mut Errors) -> Result<Option<(u32, 
     let span = value(&content)?;
     let within = duration(&span, errors);
     if within == Some(Duration::ZERO) {
-        errors.at(span, "crashes are counted within some time: more than zero");
+        errors.at(span, "`within` must be greater than zero");
     }
     content.parse::<Option<Token![,]>>()?;
     content.is_empty().then_some(()).ok_or_else(|| content.error("unexpected"))?;
@@ -298,7 +314,7 @@ fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
             "max" if max.is_none() => max = Some(value::<LitStr>(&content)?),
             "factor" if factor.is_none() => factor = Some(value::<Lit>(&content)?),
             "jitter" if jitter.is_none() => jitter = Some(value::<Lit>(&content)?),
-            _ => return Err(content.error("no field of `backoff`")),
+            _ => return Err(content.error("not a field of `backoff`")),
         }
         if !content.is_empty() {
             content.parse::<Token![,]>()?;
@@ -308,11 +324,11 @@ fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
     let min = duration(&shortest, errors);
     let max = max.map_or(Some(BACKOFF_MAX), |literal| duration(&literal, errors));
     let factor = factor.map_or(Some(BACKOFF_FACTOR), |literal| {
-        let rule = "`factor` is a number of at least 1, as in `factor = 2.0`";
+        let rule = "`factor` is a number of at least 1, e.g. `factor = 2.0`";
         number(&literal, 1.0..=f64::MAX, rule, errors)
     });
     let jitter = jitter.map_or(Some(BACKOFF_JITTER), |literal| {
-        let rule = "`jitter` is a number from 0 to 1, as in `jitter = 0.1`";
+        let rule = "`jitter` is a number from 0 to 1, e.g. `jitter = 0.1`";
         number(&literal, 0.0..=1.0, rule, errors)
     });
     let (Some(min), Some(max), Some(factor), Some(jitter)) = (min, max, factor, jitter) else {
@@ -320,7 +336,7 @@ fn backoff(input: ParseStream, errors: &mut Errors) -> Result<Option<Backoff>> {
     };
     if min > max {
         let max = humantime::format_duration(max);
-        errors.at(shortest, format!("`min` is longer than `max`, which is {max} here"));
+        errors.at(shortest, format!("`min` must not be greater than `max`, which is {max}"));
         return Ok(None);
     }
     Ok(Some(Backoff { min, max, factor, jitter }))
@@ -347,13 +363,14 @@ fn number(
 fn duration(literal: &LitStr, errors: &mut Errors) -> Option<Duration> {
     humantime::parse_duration(&literal.value())
         .map_err(|error| {
-            errors.at(literal, format!("{error}; write a duration as in \"5s\" or \"1m 30s\""));
+            errors.at(literal, format!("{error}; write a duration such as \"5s\" or \"1m 30s\""));
         })
         .ok()
 }
 
-/// The runtime's path must mean the same in every module.
-fn root(path: Path, errors: &mut Errors) -> Option<Path> {
+/// Requires an absolute path, as generated code is resolved in the user's module
+/// and serde's attributes take the path as a string.
+fn runtime(path: Path, errors: &mut Errors) -> Option<Path> {
     if path.leading_colon.is_some() || path.segments.first()?.ident == "crate" {
         return Some(path);
     }
@@ -363,8 +380,8 @@ fn root(path: Path, errors: &mut Errors) -> Option<Path> {
     None
 }
 
-/// The arguments between the commas, each to be parsed apart from the others'
-/// mistakes.
+/// Splits the arguments at their commas, so that an error in one does not hide
+/// errors in the others.
 fn split(arguments: TokenStream) -> Vec<TokenStream> {
     let is_comma = |tree: &TokenTree| matches!(tree, TokenTree::Punct(p) if p.as_char() == ',');
     arguments
@@ -378,7 +395,8 @@ fn split(arguments: TokenStream) -> Vec<TokenStream> {
 
 fn unknown(name: &str) -> String {
     let hint = did_you_mean(name, OPTIONS.map(|(option, _)| option));
-    format!("there is no option `{name}`{hint}; the options are {}", known())
+    let end = if hint.is_empty() { "; the" } else { " The" };
+    format!("unknown option `{name}`{hint}{end} options are {}", known())
 }
 
 fn known() -> String {
@@ -394,7 +412,7 @@ fn did_you_mean<const N: usize>(written: &str, known: [&str; N]) -> String {
         .map_or_else(String::new, |(_, candidate)| format!(", did you mean `{candidate}`?"))
 }
 
-/// Levenshtein's edit distance.
+/// Returns the Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

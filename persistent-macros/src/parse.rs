@@ -1,4 +1,5 @@
-//! The annotated block as the user wrote it, method bodies unparsed.
+//! The annotated block as the user wrote it, with unparsed method bodies, so
+//! that a half-typed body does not keep the other methods from expanding.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -7,7 +8,7 @@ use syn::{
     parse::{Parse, ParseStream, Parser, discouraged::Speculative},
 };
 
-/// The attributes that mean something inside an annotated block.
+/// The helper attributes: they are read and removed.
 const HELPERS: [&str; 10] = [
     "init",
     "started",
@@ -23,18 +24,17 @@ const HELPERS: [&str; 10] = [
 
 /// An annotated impl block.
 pub(crate) struct Block {
-    /// The block to hand back to rustc: all the user's own tokens but for the
-    /// helper attributes, each item verbatim.
+    /// The block to emit: the user's tokens without the helper attributes, each
+    /// item verbatim.
     pub(crate) item: ItemImpl,
-    /// Its functions, in source order.
+    /// The functions, in source order.
     pub(crate) functions: Vec<Function>,
 }
 
-/// A function of the block, without its body.
+/// A function of the block.
 pub(crate) struct Function {
-    /// The attributes that stay.
+    /// All attributes but the helpers.
     pub(crate) attrs: Vec<Attribute>,
-    /// The attributes that are stripped.
     pub(crate) helpers: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
@@ -42,7 +42,7 @@ pub(crate) struct Function {
 }
 
 impl Block {
-    /// Input: any item. None unless it is an impl block.
+    /// Returns `None` if `input` is not an impl block.
     pub(crate) fn parse(input: &TokenStream) -> Option<Self> {
         let mut tokens: Vec<TokenTree> = input.clone().into_iter().collect();
         let Some(TokenTree::Group(body)) = tokens.pop() else { return None };
@@ -72,8 +72,8 @@ impl Block {
     }
 }
 
-/// One item of an impl block up to its `;` or body. What rustc can't parse
-/// either ends up here too: rustc has reported it already.
+/// Returns one item of an impl block, up to its `;` or body. This includes
+/// items with syntax errors, which rustc reports itself.
 fn verbatim(input: ParseStream) -> Result<TokenStream> {
     let mut tokens = TokenStream::new();
     while !input.is_empty() {
@@ -100,7 +100,7 @@ impl Parse for Function {
         let (vis, sig) = (input.parse()?, input.parse()?);
         let body: Group = input.parse()?;
         if body.delimiter() != Delimiter::Brace {
-            return Err(syn::Error::new(body.span(), "expected a function's body"));
+            return Err(syn::Error::new(body.span(), "expected a function body"));
         }
         Ok(Self { attrs, helpers, vis, sig, body })
     }

@@ -1,4 +1,4 @@
-//! Golden expansions, and what is hard to see in them.
+//! Expected expansions, and tests of the details that they do not show.
 
 use std::{
     env, fs,
@@ -11,9 +11,9 @@ use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::{File, ImplItem, Item, ItemImpl, LitStr};
 
-use crate::{errors::Errors, model::Server, options::Options, parse::Block, server};
+use crate::{check::check, errors::Errors, model::Server, options::Options, parse::Block, server};
 
-/// The attribute's arguments of the first block in `source`, and the block.
+/// Returns the arguments of the attribute on the block in `source`, and the block.
 fn annotated(source: &str) -> (TokenStream, TokenStream) {
     let mut block: ItemImpl = syn::parse_str(source).unwrap();
     let attribute = block.attrs.remove(0);
@@ -38,18 +38,31 @@ fn formatted(tokens: &TokenStream) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Compares with `tests/output`; `UPDATE_GOLDEN=1` writes it anew.
+/// The first lines of each file in `tests/output`.
+const HEAD: &str = "\
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
+";
+
+/// Compares the expansion of a file in `tests/input` with `tests/output`.
+/// `UPDATE_GOLDEN=1` overwrites the latter.
 fn golden(name: &str) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let source = fs::read_to_string(tests.join(format!("input/{name}.rs"))).unwrap();
     let (arguments, block) = annotated(&source);
-    let expansion = formatted(&server(arguments, &block));
+    let expansion = HEAD.to_owned() + &formatted(&server(arguments, &block));
     let path = tests.join(format!("output/{name}.rs"));
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &expansion).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap();
-    assert!(expansion == expected, "run again with UPDATE_GOLDEN=1 and read the difference");
+    assert!(expansion == expected, "run the tests with UPDATE_GOLDEN=1 and review the difference");
 }
 
 #[test]
@@ -58,12 +71,12 @@ fn a_player_expands_as_documented() {
 }
 
 #[test]
-fn hooks_and_options_expand_as_documented() {
+fn hooks_options_and_async_methods_expand_as_documented() {
     golden("hooks");
 }
 
 #[test]
-fn a_server_that_journals_its_messages_expands_as_documented() {
+fn a_server_with_journaled_messages_expands_as_documented() {
     golden("ledger");
 }
 
@@ -76,11 +89,13 @@ fn errors_of(arguments: TokenStream, block: &TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let block = Block::parse(block).unwrap();
     let options = Options::parse(arguments, &mut errors);
-    Server::read(&block.item, &block.functions, options, &mut errors);
+    if let Some(server) = Server::read(&block, options, &mut errors) {
+        check(server, &mut errors);
+    }
     errors.messages()
 }
 
-/// The variants of the generated enum.
+/// Returns the names of the variants of the generated enum.
 fn variants(block: &TokenStream) -> Vec<String> {
     let file: File = syn::parse2(server(TokenStream::new(), block)).unwrap();
     let variants = file.items.into_iter().find_map(|item| match item {
@@ -90,9 +105,9 @@ fn variants(block: &TokenStream) -> Vec<String> {
     variants.unwrap().into_iter().map(|variant| variant.ident.to_string()).collect()
 }
 
-/// In syn 3 the `mut` of `&mut self` is not where that of `mut self` is.
+/// syn 3 keeps the `mut` of `&mut self` in another place than that of `mut self`.
 #[test]
-fn of_all_receivers_only_references_make_a_message() {
+fn only_methods_with_a_reference_receiver_have_a_message() {
     let receivers: [(TokenStream, Option<bool>); 10] = [
         (quote!(&self), Some(true)),
         (quote!(&mut self), Some(false)),
@@ -108,15 +123,15 @@ fn of_all_receivers_only_references_make_a_message() {
     for (receiver, reads) in receivers {
         let mut errors = Errors::default();
         let block = Block::parse(&quote!(impl Player { pub fn method(#receiver) {} })).unwrap();
-        let server =
-            Server::read(&block.item, &block.functions, Options::default(), &mut errors).unwrap();
-        assert_eq!(server.methods.first().map(|method| method.reads), reads, "{receiver}");
+        let server = Server::read(&block, Options::default(), &mut errors).unwrap();
+        let server = check(server, &mut errors).unwrap();
+        assert_eq!(server.methods.first().map(|method| method.call.reads()), reads, "{receiver}");
         assert_eq!(errors.messages().len(), usize::from(reads.is_none()), "{receiver}");
     }
 }
 
 #[test]
-fn every_mistake_is_reported_at_once() {
+fn all_errors_are_reported_at_once() {
     let errors = errors_of(
         quote!(mailbox = 0, restrat = permanent),
         &quote! {
@@ -132,7 +147,7 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
-fn a_method_with_a_mistake_leaves_the_others() {
+fn an_error_in_one_method_keeps_the_others() {
     let block = quote! {
         impl Player {
             pub fn rename(&mut self, name: &str) {}
@@ -143,7 +158,7 @@ fn a_method_with_a_mistake_leaves_the_others() {
 }
 
 #[test]
-fn a_half_typed_body_leaves_the_others_and_itself() {
+fn a_half_typed_body_keeps_all_methods() {
     let block = quote! {
         impl Player {
             pub fn rename(&mut self) { self.name. }
@@ -158,7 +173,7 @@ fn a_half_typed_body_leaves_the_others_and_itself() {
 }
 
 #[test]
-fn the_users_block_stays_but_for_the_helper_attributes() {
+fn the_block_is_emitted_without_the_helper_attributes() {
     let written = quote! {
         /// A player.
         #[allow(unused)]
@@ -178,7 +193,7 @@ fn the_users_block_stays_but_for_the_helper_attributes() {
 }
 
 #[test]
-fn a_method_makes_a_message_of_its_own_name() {
+fn a_message_is_named_after_its_method() {
     for (method, expected) in [
         ("add", "Add"),
         ("add_points", "AddPoints"),
@@ -199,7 +214,7 @@ fn a_method_makes_a_message_of_its_own_name() {
 }
 
 #[test]
-fn methods_of_one_name_may_exclude_each_other() {
+fn conditional_methods_can_have_the_same_name() {
     let block = quote! {
         impl Player {
             #[cfg(unix)]
@@ -213,22 +228,45 @@ fn methods_of_one_name_may_exclude_each_other() {
 }
 
 #[test]
-fn every_option_can_be_set_and_none_need_be() {
+fn all_options_can_be_set_and_none_is_required() {
     let mut errors = Errors::default();
     let options = Options::parse(
         quote! {
             name = "p", version = 7, restart = permanent, max_restarts(0, within = "1m",),
             backoff(factor = 3, min = "1ms", max = "1s"), idle_timeout = "1h 30m", mailbox = 1,
-            call_timeout = "1ms", persist = every("1s"), crate = crate::runtime,
+            call_timeout = "1ms", persist = every("1s"), vis = pub(super), crate = crate::runtime,
         },
         &mut errors,
     );
     assert_eq!(errors.messages(), [""; 0]);
-    assert_eq!(options.root.to_token_stream().to_string(), "crate :: runtime");
+    assert_eq!(options.runtime.to_token_stream().to_string(), "crate :: runtime");
+    assert_eq!(options.vis.to_token_stream().to_string(), "pub (super)");
     assert_eq!(options.version, Some(7));
     let options = Options::parse(TokenStream::new(), &mut errors);
     assert_eq!(errors.messages(), [""; 0]);
-    assert!(options.root.is_none() && options.idle_timeout.is_none());
+    assert!(options.runtime.is_none() && options.idle_timeout.is_none());
+}
+
+#[test]
+fn the_visibility_of_the_generated_types_can_be_set() {
+    for (arguments, expected) in [
+        (quote!(), "pub "),
+        (quote!(vis = pub), "pub "),
+        (quote!(vis = pub(crate)), "pub (crate) "),
+        (quote!(vis = pub(in crate::league)), "pub (in crate :: league) "),
+    ] {
+        let output = server(arguments, &quote!(impl Player {})).to_string();
+        for item in ["enum PlayerMessage", "struct PlayerClient"] {
+            assert!(output.contains(&format!("{expected}{item}")), "{output}");
+        }
+    }
+}
+
+#[test]
+fn a_block_without_async_methods_has_no_handle_async() {
+    let block = quote!(impl Player { pub fn score(&self) -> u64 { 0 } });
+    let output = server(TokenStream::new(), &block).to_string();
+    assert!(output.contains("fn handle (") && !output.contains("handle_async"), "{output}");
 }
 
 #[test]
@@ -248,7 +286,7 @@ fn an_info_has_a_message_and_no_client_method() {
 }
 
 #[test]
-fn a_reply_is_told_by_its_name_and_its_one_argument() {
+fn a_reply_is_recognized_by_its_name_and_its_one_argument() {
     for (ty, deferred) in [
         (quote!(Reply<u64>), true),
         (quote!((persistent_runtime::Reply<Vec<u64>>)), true),
@@ -261,21 +299,21 @@ fn a_reply_is_told_by_its_name_and_its_one_argument() {
         let block =
             Block::parse(&quote!(impl Player { pub fn ask(&self, _reply: #ty) {} })).unwrap();
         let mut errors = Errors::default();
-        let server =
-            Server::read(&block.item, &block.functions, Options::default(), &mut errors).unwrap();
+        let server = Server::read(&block, Options::default(), &mut errors).unwrap();
+        let server = check(server, &mut errors).unwrap();
         assert_eq!(server.methods[0].call.deferred().is_some(), deferred, "{ty}");
         assert_eq!(server.methods[0].call.fields().count(), usize::from(!deferred), "{ty}");
     }
 }
 
-/// What is told of the annotated blocks in `source`.
-fn told(source: &TokenStream) -> Vec<String> {
+/// Returns the errors that the attribute reports for all annotated blocks in `source`.
+fn reported(source: &TokenStream) -> Vec<String> {
     let trees: Vec<_> = source.clone().into_iter().collect();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (at, tree) in trees.iter().enumerate() {
         let TokenTree::Group(group) = tree else { continue };
         if group.delimiter() == Delimiter::Brace {
-            told.extend(self::told(&group.stream()));
+            reported.extend(self::reported(&group.stream()));
         }
         let mut attribute = group.stream().into_iter();
         if attribute.next().is_none_or(|tree| tree.to_string() != "persistent_server") {
@@ -285,30 +323,30 @@ fn told(source: &TokenStream) -> Vec<String> {
             Some(TokenTree::Group(group)) => group.stream(),
             _ => TokenStream::new(),
         };
-        let rest = &trees[at + 1..];
+        let following = &trees[at + 1..];
         let is_end = |tree: &TokenTree| match tree {
             TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
             TokenTree::Punct(punct) => punct.as_char() == ';',
             _ => false,
         };
-        let end = rest.iter().position(is_end).unwrap();
-        let block = rest[..=end].iter().cloned().collect();
+        let end = following.iter().position(is_end).unwrap();
+        let block = following[..=end].iter().cloned().collect();
         let output: Vec<_> = server(arguments, &block).into_iter().collect();
-        told.extend(output.windows(3).filter_map(|trees| match trees {
+        reported.extend(output.windows(3).filter_map(|trees| match trees {
             [TokenTree::Ident(name), _, TokenTree::Group(text)] if name == "compile_error" => {
                 Some(syn::parse2::<LitStr>(text.stream()).unwrap().value())
             }
             _ => None,
         }));
     }
-    told
+    reported
 }
 
-/// Those tests show also where a message stands. This one takes a moment.
+/// Runs much faster than the UI tests, which also check the spans of the errors.
 #[test]
-fn mistakes_are_told_word_for_word_as_the_ui_tests_have_it() {
-    // Nothing of these stands in the block's tokens alone.
-    const OF_THE_COMPILER: [&str; 2] =
+fn errors_have_the_text_that_the_ui_tests_expect() {
+    // rustc reports these: the tokens of the block do not show them.
+    const OF_RUSTC: [&str; 2] =
         ["future cannot be sent between threads safely", "unexpected token: `}`"];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/ui");
     let mut messages = 0;
@@ -317,21 +355,21 @@ fn mistakes_are_told_word_for_word_as_the_ui_tests_have_it() {
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
-        let mut told = told(&fs::read_to_string(&path).unwrap().parse().unwrap());
-        told.sort();
+        let mut reported = reported(&fs::read_to_string(&path).unwrap().parse().unwrap());
+        reported.sort();
         let shown = fs::read_to_string(path.with_extension("stderr")).unwrap();
         let mut shown: Vec<_> =
             shown.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
-        shown.retain(|line| !OF_THE_COMPILER.contains(line));
+        shown.retain(|line| !OF_RUSTC.contains(line));
         shown.sort_unstable();
-        assert_eq!(told, shown, "{}", path.display());
-        messages += told.len();
+        assert_eq!(reported, shown, "{}", path.display());
+        messages += reported.len();
     }
     assert!(messages > 100, "{messages}");
 }
 
 #[test]
-fn what_lives_for_ever_is_owned() {
+fn a_type_with_a_static_lifetime_counts_as_owned() {
     let block = quote! {
         impl Player {
             pub fn rename(&mut self, name: Cow<'static, str>) -> Cow<'static, str> { name }
@@ -340,9 +378,9 @@ fn what_lives_for_ever_is_owned() {
     assert_eq!(errors_of(TokenStream::new(), &block), [""; 0]);
 }
 
-/// Else the state would be blamed for a serde that it need not have.
+/// Otherwise rustc would require serde of a state that does not need it.
 #[test]
-fn a_broken_or_lonely_save_entails_no_second_error() {
+fn an_invalid_or_unpaired_save_causes_one_error() {
     for block in [
         quote!(impl Player { #[save] fn save(&self) -> u64 { 0 } }),
         quote!(impl Player { #[restore] fn restore(saved: u64) -> Self { Self } }),
@@ -363,7 +401,7 @@ fn a_broken_or_lonely_save_entails_no_second_error() {
 }
 
 #[test]
-fn a_broken_init_entails_no_second_error() {
+fn an_invalid_init_keeps_the_type_of_the_init_arguments() {
     let output = server(
         TokenStream::new(),
         &quote!(impl Player { #[init] fn new(name: String, title: &str) -> Self { todo!() } }),

@@ -1,5 +1,9 @@
 //! Servers, a storage with faults and a simulated disk for the integration tests.
 
+/// Runs the examples in the documentation of the attribute.
+#[cfg(doctest)]
+#[doc = include_str!("../../persistent-macros/src/persistent_server.md")]
+mod attribute {}
 mod counter;
 mod faulty;
 mod finishes;

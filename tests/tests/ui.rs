@@ -1,12 +1,12 @@
-//! What the attribute says to mistakes, word for word, and the shapes of code
-//! that it must take.
+//! The compile errors of the attribute, word for word, and the forms of code that
+//! it must accept.
 
 #[test]
-fn mistakes_stand_under_the_users_own_tokens() {
+fn errors_underline_the_users_own_tokens() {
     trybuild::TestCases::new().compile_fail("ui/*.rs");
 }
 
 #[test]
-fn every_shape_of_server_compiles() {
+fn every_form_of_server_compiles() {
     trybuild::TestCases::new().pass("ui/pass/*.rs");
 }

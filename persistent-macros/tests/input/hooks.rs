@@ -8,6 +8,7 @@
     mailbox = 16,
     call_timeout = "1s 500ms",
     persist = every("500ms"),
+    vis = pub(crate),
     crate = crate::runtime
 )]
 #[cfg(unix)]
@@ -31,7 +32,7 @@ impl sports::Team {
     fn started(&mut self) {}
 
     #[terminate]
-    async fn ended(&mut self, context: &Context<Self>, reason: &StopReason) {}
+    async fn ended(&self, context: &Context<Self>, reason: &StopReason) {}
 
     #[migrate(from = 1)]
     fn from_first(old: FirstTeam) -> Self {

@@ -1,3 +1,11 @@
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
 impl<T: Payload, const N: usize> Stack<T, N>
 where
     Vec<T>: Debug,
@@ -5,7 +13,7 @@ where
     pub fn push(&mut self, items: [T; N]) {}
     pub fn swap(&mut self, other: Self) -> [u8; Self::SIZE] {}
 }
-#[doc = "The messages of a `Stack`: one variant a method."]
+#[doc = "The messages of a `Stack`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -38,7 +46,7 @@ where
     #[serde(skip)]
     __Unused(::persistent_runtime::__private::Unused<(T,)>),
 }
-#[doc = "A client of one `Stack`; cheap to clone."]
+#[doc = "A client of one `Stack`. Cloning is cheap."]
 pub struct StackClient<T: Payload, const N: usize>
 where
     Vec<T>: Debug,
@@ -52,7 +60,7 @@ where
     #[doc = "Calls `Stack::push`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn push(
         &self,
         items: [T; N],
@@ -62,7 +70,7 @@ where
     #[doc = "Calls `Stack::swap`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn swap(
         &self,
         other: Stack<T, N>,

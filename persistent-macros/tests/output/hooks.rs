@@ -1,3 +1,11 @@
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
 #[cfg(unix)]
 impl sports::Team {
     async fn found(name: String, size: u8, context: &Context<Self>) -> Result<Self, Error> {
@@ -10,7 +18,7 @@ impl sports::Team {
         Self::read(roster)
     }
     fn started(&mut self) {}
-    async fn ended(&mut self, context: &Context<Self>, reason: &StopReason) {}
+    async fn ended(&self, context: &Context<Self>, reason: &StopReason) {}
     fn from_first(old: FirstTeam) -> Self {
         old.into()
     }
@@ -22,14 +30,14 @@ impl sports::Team {
     async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }
 #[cfg(unix)]
-#[doc = "The messages of a `Team`: one variant a method."]
+#[doc = "The messages of a `Team`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     crate :: runtime :: __private :: serde :: Serialize,
     crate :: runtime :: __private :: serde :: Deserialize,
 )]
 #[serde(crate = "crate::runtime::__private::serde")]
-pub enum TeamMessage {
+pub(crate) enum TeamMessage {
     #[doc = " Every minute."]
     Tick {
         #[doc = "The argument `minute`."]
@@ -41,8 +49,8 @@ pub enum TeamMessage {
     },
 }
 #[cfg(unix)]
-#[doc = "A client of one `Team`; cheap to clone."]
-pub struct TeamClient {
+#[doc = "A client of one `Team`. Cloning is cheap."]
+pub(crate) struct TeamClient {
     handle: crate::runtime::__private::Handle<sports::Team>,
 }
 #[cfg(unix)]
@@ -108,7 +116,7 @@ impl crate::runtime::Server for sports::Team {
     async fn started(&mut self, context: &crate::runtime::Context<Self>) {
         Self::started(self)
     }
-    const TERMINATE: crate::runtime::__private::Hook = crate::runtime::__private::Hook::Writes;
+    const TERMINATE: crate::runtime::__private::Hook = crate::runtime::__private::Hook::Reads;
     async fn terminate(
         &mut self,
         reason: &crate::runtime::StopReason,

@@ -1,3 +1,11 @@
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
 impl Ledger {
     pub fn book(&mut self, amount: i64, context: &Context<Self>) -> u64 {
         self.entries.push((context.now(), amount));
@@ -11,7 +19,7 @@ impl Ledger {
         None
     }
 }
-#[doc = "The messages of a `Ledger`: one variant a method."]
+#[doc = "The messages of a `Ledger`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -31,7 +39,7 @@ pub enum LedgerMessage {
     #[doc = "Calls `Ledger::print`."]
     Print,
 }
-#[doc = "A client of one `Ledger`; cheap to clone."]
+#[doc = "A client of one `Ledger`. Cloning is cheap."]
 pub struct LedgerClient {
     handle: ::persistent_runtime::__private::Handle<Ledger>,
 }
@@ -39,7 +47,7 @@ impl LedgerClient {
     #[doc = "Calls `Ledger::book`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn book(
         &self,
         amount: i64,
@@ -50,7 +58,7 @@ impl LedgerClient {
     #[doc = "Calls `Ledger::print`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn print(&self) -> ::core::result::Result<(), ::persistent_runtime::CallError> {
         self.handle.call(LedgerMessage::Print {}).await
     }

@@ -1,3 +1,11 @@
+// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
+//
+// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
+// spaces of the tokens. They are there for the compile errors: serde's derive needs the
+// bounds of a field's type in several places and would report a missing one in each.
+// These functions require each bound once, and the type in the string has the span of
+// the user's type, so that the error underlines it.
+
 impl Player {
     #[doc = " Adds `points` and returns the new score."]
     #[doc = ""]
@@ -18,7 +26,7 @@ impl Player {
     }
     fn helper(&self) {}
 }
-#[doc = "The messages of a `Player`: one variant a method."]
+#[doc = "The messages of a `Player`, one variant per method."]
 #[derive(
     :: core :: fmt :: Debug,
     :: persistent_runtime :: __private :: serde :: Serialize,
@@ -63,7 +71,7 @@ pub enum PlayerMessage {
         item: Item,
     },
 }
-#[doc = "A client of one `Player`; cheap to clone."]
+#[doc = "A client of one `Player`. Cloning is cheap."]
 pub struct PlayerClient {
     handle: ::persistent_runtime::__private::Handle<Player>,
 }
@@ -73,7 +81,7 @@ impl PlayerClient {
     #[doc = " A paragraph more."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn add(
         &self,
         points: u64,
@@ -84,7 +92,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::rival`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn rival(
         &self,
     ) -> ::core::result::Result<Option<Player>, ::persistent_runtime::CallError> {
@@ -95,7 +103,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::set`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if the message cannot be queued."]
     pub async fn set(
         &self,
         r#type: Kind,
@@ -106,7 +114,7 @@ impl PlayerClient {
     #[doc = "Calls `Player::trade`."]
     #[doc = ""]
     #[doc = "# Errors"]
-    #[doc = "A [`CallError`](::persistent_runtime::CallError) if the message got no answer."]
+    #[doc = "Returns a [`CallError`](::persistent_runtime::CallError) if no reply arrives."]
     pub async fn trade(
         &self,
         item: Item,

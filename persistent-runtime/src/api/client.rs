@@ -14,7 +14,6 @@ use crate::{
     },
     error::{CallError, OptionsError},
     observe::event::EventStream,
-    payload::Payload,
     stop_reason::StopReason,
 };
 
@@ -45,7 +44,7 @@ impl<S: Server> Handle<S> {
     ///
     /// # Errors
     /// Any [`CallError`].
-    pub async fn call<R: Payload>(&self, message: S::Message) -> Result<R, CallError> {
+    pub async fn call<R: Send + 'static>(&self, message: S::Message) -> Result<R, CallError> {
         let method = S::method(&message);
         let (mut message, mut result) = (Some(message), None::<R>);
         match self.core.send(&mut message, method, &mut result) {

@@ -115,7 +115,7 @@ pub trait Server: Sized + Send + 'static {
 
 impl ReplySlot<'_> {
     /// Takes the caller away, to be answered by the returned reply.
-    pub fn defer<S: Server, R: Payload>(self, context: &Context<S>) -> Reply<R> {
+    pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
         Reply::new(self.take_sender(), context.deferred_replies())
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::task::coop::consume_budget;
 
-use crate::{error::CallError, id::ServerId, payload::Payload, support::sync::Mutex};
+use crate::{error::CallError, id::ServerId, support::sync::Mutex};
 
 /// Creates a slot for one result of type `R`.
 pub(crate) fn channel<R: Send + 'static>() -> (ReplySender, ReplyReceiver) {
@@ -236,7 +236,7 @@ impl<'a> ReplySlot<'a> {
 
     /// Sets the result. A caller that waits for another type gets
     /// [`CallError::NoReply`](crate::CallError::NoReply); generated code never mixes them up.
-    pub fn set<R: Payload>(self, value: R) {
+    pub fn set<R: Send + 'static>(self, value: R) {
         match self.0 {
             To::Sender(Some(sender)) => sender.set_result(value),
             To::Sender(None) => {}
@@ -320,7 +320,7 @@ pub struct Reply<T> {
     value: PhantomData<fn(T)>,
 }
 
-impl<T: Payload> Reply<T> {
+impl<T: Send + 'static> Reply<T> {
     pub(crate) fn new(sender: Option<ReplySender>, server: Weak<dyn DeferredReplies>) -> Self {
         Self { sender: Mutex::new(sender), server, value: PhantomData }
     }

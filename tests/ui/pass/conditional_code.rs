@@ -24,6 +24,9 @@ impl Player {
     fn tick(&mut self, missing: Missing) {}
 
     #[cfg(any())]
+    pub async fn wait(&mut self, missing: Missing) {}
+
+    #[cfg(any())]
     pub fn later(&mut self, reply: Reply<Missing>) {}
 
     #[cfg(any())]

@@ -2,16 +2,16 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use persistent_runtime::{Runtime, Value, persistent_server};
+use persistent_runtime::{Runtime, Payload, persistent_server};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
-struct Stack<T: Value> {
+struct Stack<T: Payload> {
     items: Vec<T>,
 }
 
-impl<T: Value> Default for Stack<T> {
+impl<T: Payload> Default for Stack<T> {
     fn default() -> Self {
         Self { items: Vec::new() }
     }
@@ -20,7 +20,7 @@ impl<T: Value> Default for Stack<T> {
 #[persistent_server]
 impl<T> Stack<T>
 where
-    T: Value + Debug,
+    T: Payload + Debug,
 {
     pub fn push(&mut self, item: T) {
         self.items.push(item);

@@ -2,20 +2,20 @@
 #![forbid(unsafe_code)]
 #![deny(warnings, missing_docs)]
 
-use persistent_runtime::{Context, Value, persistent_server};
+use persistent_runtime::{Context, Payload, persistent_server};
 use serde::{Deserialize, Serialize};
 
 /// A stack.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct Stack<T: Value> {
+pub struct Stack<T: Payload> {
     items: Vec<T>,
 }
 
 /// The messages of a stack of version 1.
 #[derive(Deserialize)]
 #[serde(bound = "")]
-pub enum First<T: Value> {
+pub enum First<T: Payload> {
     /// Now called otherwise.
     Add {
         /// What.
@@ -24,7 +24,7 @@ pub enum First<T: Value> {
 }
 
 #[persistent_server(name = "stack", version = 3, journal = messages(snapshot_every = 10,))]
-impl<T: Value + std::fmt::Debug + Clone + Sync> Stack<T> {
+impl<T: Payload + std::fmt::Debug + Clone + Sync> Stack<T> {
     #[init]
     fn new() -> Self {
         Self { items: Vec::new() }

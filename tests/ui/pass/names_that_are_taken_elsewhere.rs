@@ -20,6 +20,14 @@ impl Odd {
         message + context + reply
     }
 
+    pub async fn handle_async(&self, message: u64, context: u64, reply: u64) -> u64 {
+        message * context * reply
+    }
+
+    pub async fn method(&self, method: u64) -> u64 {
+        method
+    }
+
     pub fn from_handle(&self) -> u64 {
         self.0
     }
@@ -67,6 +75,8 @@ async fn main() {
     let runtime = Runtime::in_memory().await.unwrap();
     let odd = runtime.at::<Odd>("a", ());
     assert_eq!(odd.handle(1, 2, 3).await.unwrap(), 6);
+    assert_eq!(odd.handle_async(1, 2, 4).await.unwrap(), 8);
+    assert_eq!(odd.method(7).await.unwrap(), 7);
     assert_eq!(odd.defer(1, 2).await.unwrap(), 3);
     assert_eq!(odd.address().await.unwrap(), "Abbey Road");
     assert_eq!(odd.r#type(5).await.unwrap(), 5);

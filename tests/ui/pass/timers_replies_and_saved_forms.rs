@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use persistent_runtime::{Client, Context, Reply, Runtime, Value, persistent_server};
+use persistent_runtime::{Client, Context, Reply, Runtime, Payload, persistent_server};
 use serde::{Deserialize, Serialize};
 
 /// Has no serde of its own.
@@ -18,7 +18,7 @@ struct Tick(u64);
 #[persistent_server(name = "queue", version = 2, persist = every("1ms"))]
 impl<T> Queue<T>
 where
-    T: Value + Debug + Clone + Sync,
+    T: Payload + Debug + Clone + Sync,
 {
     #[init]
     fn new(context: &Context<Self>) -> Self {

@@ -1,0 +1,161 @@
+//! How a state comes to be and how it is stored: `init`, `encode`, `decode` and
+//! the migrations.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::{
+    Names, invoke, output,
+    tokens::{at_call_site, user_span, with_span},
+};
+use crate::{
+    model::{Migration, Override, Subject},
+    syntax::{borrows, cfgs},
+};
+
+/// Returns the type `Init` and the function `init`.
+pub(super) fn init(names: &Names) -> (TokenStream, TokenStream) {
+    let Names { server, runtime, context, .. } = names;
+    let self_ty = server.self_ty;
+    let (call, state) = match &server.init {
+        Override::Default => {
+            let default = quote_spanned!(self_ty.span()=> #runtime::__private::default_state);
+            (None, quote!(::core::result::Result::Ok(#default::<#self_ty>())))
+        }
+        Override::Function(call) => {
+            let (value, output) = (invoke(call, names), output(call.sig));
+            (
+                Some(call),
+                quote!(<#output as #runtime::__private::InitOutput<Self>>::into_state(#value)),
+            )
+        }
+        Override::Invalid(call) => (Some(call), quote!(::core::unimplemented!())),
+    };
+    let fields: Vec<_> = call.iter().flat_map(|call| call.fields()).collect();
+    let (ty, pattern) = match fields[..] {
+        [(ident, ty)] => (ty.to_token_stream(), at_call_site(ident).to_token_stream()),
+        _ => {
+            let types = fields.iter().map(|(_, ty)| ty);
+            let idents = fields.iter().map(|(ident, _)| at_call_site(ident));
+            (quote!((#(#types),*)), quote!((#(#idents),*)))
+        }
+    };
+    let init = quote! {
+        async fn init(
+            #pattern: Self::Init,
+            #context: &#runtime::Context<Self>,
+        ) -> ::core::result::Result<Self, #runtime::__private::String> {
+            #state
+        }
+    };
+    (ty, init)
+}
+
+pub(super) fn encode(names: &Names) -> TokenStream {
+    let Names { server, runtime, .. } = names;
+    let self_ty = server.self_ty;
+    let encode = quote!(#runtime::__private::encode);
+    let body = match (&server.save, &server.restore) {
+        (Override::Default, Override::Default) => {
+            quote_spanned!(user_span(self_ty)=> #encode::<#self_ty>(self, buffer))
+        }
+        (Override::Function(save), Override::Function(restore)) => {
+            let (value, saved) = (invoke(save, names), output(save.sig));
+            let written = user_span(&saved);
+            // A form that borrows from the state differs from the type that
+            // `#[restore]` takes. Any other form must be that type: naming it here
+            // makes rustc check that.
+            let form = match restore.stored() {
+                (_, ty) if !borrows(saved.clone()) => ty.to_token_stream(),
+                _ => saved,
+            };
+            let encode = quote_spanned!(form.span()=> #encode::<#form>);
+            let value = with_span(quote!(&#value), written);
+            quote!(#encode(#value, buffer))
+        }
+        _ => quote!(::core::unimplemented!()),
+    };
+    quote! {
+        fn encode(
+            &self,
+            buffer: &mut #runtime::__private::Vec<u8>,
+        ) -> ::core::result::Result<(), #runtime::EncodeError> {
+            #body
+        }
+    }
+}
+
+pub(super) fn decode(names: &Names) -> TokenStream {
+    let Names { server, runtime, context, .. } = names;
+    let self_ty = server.self_ty;
+    let current = Literal::u32_unsuffixed(server.version());
+    let decode = quote!(#runtime::__private::decode);
+    let own = match (&server.save, &server.restore) {
+        (Override::Default, Override::Default) => {
+            quote_spanned!(user_span(self_ty)=> #decode::<#self_ty>(bytes))
+        }
+        (Override::Function(_), Override::Function(restore)) => {
+            let (ident, ty) = restore.stored();
+            let (value, output, ident) =
+                (invoke(restore, names), output(restore.sig), at_call_site(ident));
+            let decode = quote_spanned!(ty.span()=> #decode::<#ty>);
+            let restored =
+                quote_spanned!(output.span()=> #runtime::__private::restored::<Self, #output>);
+            quote!(#decode(bytes).and_then(|#ident| #restored(#value)))
+        }
+        _ => quote!(::core::unimplemented!()),
+    };
+    let migrations =
+        server.migrations_of(Subject::State).map(|Migration { from, call, .. }| {
+            let (cfgs, ident, (_, old)) = (cfgs(call.attrs), &call.sig.ident, call.stored());
+            let old = quote_spanned!(old.span()=> #decode::<#old>);
+            quote!(#(#cfgs)* #from => #old(bytes).map(Self::#ident),)
+        });
+    quote! {
+        fn decode(
+            version: u32,
+            bytes: &[u8],
+            #context: &#runtime::Context<Self>,
+        ) -> ::core::result::Result<Self, #runtime::DecodeError> {
+            match version {
+                #current => #own,
+                #(#migrations)*
+                stored => ::core::result::Result::Err(
+                    #runtime::DecodeError::Version { stored, current: #current },
+                ),
+            }
+        }
+    }
+}
+
+/// Returns `None` if there are no migrations of messages. The provided
+/// `decode_message` reads messages of the current version.
+pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
+    let Names { server, runtime, .. } = names;
+    let current = Literal::u32_unsuffixed(server.version());
+    let decode = quote!(#runtime::__private::decode_next);
+    let migrations = server.migrations_of(Subject::Message).map(|Migration { from, call, .. }| {
+        let (cfgs, ident, (_, old)) = (cfgs(call.attrs), &call.sig.ident, call.stored());
+        let output = output(call.sig);
+        let decode = quote_spanned!(old.span()=> #decode::<#old>);
+        let migrated =
+            quote_spanned!(output.span()=> #runtime::__private::migrated::<Self::Message, #output>);
+        quote!(#(#cfgs)* #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
+    });
+    let migrations: Vec<_> = migrations.collect();
+    (!migrations.is_empty()).then(|| quote! {
+        fn decode_message(
+            version: u32,
+            bytes: &mut &[u8],
+        ) -> ::core::result::Result<::core::option::Option<Self::Message>, #runtime::DecodeError> {
+            match version {
+                #current => #decode::<Self::Message>(bytes).map(::core::option::Option::Some),
+                #(#migrations)*
+                stored => ::core::result::Result::Err(
+                    #runtime::DecodeError::Version { stored, current: #current },
+                ),
+            }
+        }
+    })
+}
