@@ -1,4 +1,4 @@
-//! The compile half: what rustc needs per server type, beside actors of kameo.
+//! The compile part: what a server type costs in rustc, beside an actor of kameo.
 //!
 //! Generates one crate per [`Program`], builds it in cargo's unchanged dev profile with all
 //! dependencies built beforehand, and measures the last build alone: the CPU time of cargo,
@@ -18,13 +18,18 @@ use nix::sys::{
 
 use crate::{
     Fallible,
-    bench::{Goal, Report},
+    report::{Goal, Report},
 };
 use program::Program;
 
 mod program;
 
-/// What one build took.
+/// The argument that makes this program a child process of this part.
+pub const BUILD: &str = "build-cost";
+
+type Figure = fn(&Cost) -> f64;
+
+/// The resources that one build took.
 #[derive(Clone, Copy)]
 struct Cost {
     /// User and system time.
@@ -60,7 +65,7 @@ pub fn run(types: u32, report: &mut Report) -> Fallible<()> {
         );
         costs.push((program, cost));
     }
-    let figures: [(&str, fn(&Cost) -> f64); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("cpu", |cost| cost.cpu_seconds),
         ("memory", |cost| cost.megabytes),
         ("binary", |cost| cost.binary_megabytes),
@@ -113,7 +118,7 @@ impl Package {
             }
         }
         let output = Command::new(env::current_exe()?)
-            .arg("build-cost")
+            .arg(BUILD)
             .arg(&self.folder)
             .env("CARGO_TARGET_DIR", &self.target)
             .output()?;
@@ -130,7 +135,7 @@ impl Package {
 
 /// Builds the crate in `folder` and prints what that took: a child process of its own per
 /// build, since the system adds up all children of a process.
-pub fn build_cost(folder: &Path) -> Fallible<()> {
+pub fn print_build_cost(folder: &Path) -> Fallible<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let status = cargo.args(["build", "--quiet"]).current_dir(folder).status()?;
     if !status.success() {
