@@ -126,10 +126,10 @@ fn draw(svg: &mut Svg, left: f64, top: f64, panel: &Panel, length: impl Fn(f64) 
 /// Returns a value with two or three significant digits.
 fn label(value: f64) -> String {
     match value {
-        1e6.. => format!("{:.1}M", value / 1e6),
-        1e4.. => format!("{:.0}k", value / 1e3),
-        1e3.. => format!("{:.1}k", value / 1e3),
-        10.0.. => format!("{value:.0}"),
+        999_500.0.. => format!("{:.1}M", value / 1e6),
+        9950.0.. => format!("{:.0}k", value / 1e3),
+        999.5.. => format!("{:.1}k", value / 1e3),
+        9.95.. => format!("{value:.0}"),
         _ => format!("{value:.1}"),
     }
 }

@@ -34,7 +34,7 @@ pub fn sustained(figures: &SustainedFigures) -> String {
             let (x, y) = (LEFT + part * WIDTH, bottom - part * HEIGHT);
             svg.grid([LEFT, y], [right, y]);
             svg.text(LEFT - 6.0, y + 4.0, Anchor::End, &label(part * most));
-            svg.text(x, bottom + 17.0, Anchor::Middle, &format!("{:.0} s", part * seconds));
+            svg.text(x, bottom + 17.0, Anchor::Middle, &format!("{} s", label(part * seconds)));
         }
         for (samples, color) in [(&figures.upserts, BOUND), (&figures.this, THIS)] {
             let points = samples.iter().map(|sample| {
@@ -59,7 +59,6 @@ fn label(value: f64) -> String {
     match value {
         1e4.. => format!("{:.0}k", value / 1e3),
         10.0.. => format!("{value:.0}"),
-        0.0 => "0".to_owned(),
-        _ => format!("{value:.1}"),
+        _ => format!("{value:.1}").trim_end_matches(".0").to_owned(),
     }
 }
