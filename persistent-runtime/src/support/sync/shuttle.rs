@@ -1,6 +1,7 @@
-//! As much of tokio as the runtime uses, on shuttle's scheduler. Time stands still
-//! until a test moves it, so a deadline passes at whatever moment the scheduler
-//! gives to the task that does so, and nothing that hangs is ended by one.
+//! A simulation of the parts of tokio that the runtime uses, on shuttle's scheduler.
+//!
+//! Time advances only when a scenario calls [`advance`]. So a deadline can pass between any two
+//! events, and no deadline hides a task that hangs.
 
 #![expect(clippy::unused_self, reason = "tokio's methods have it")]
 
@@ -21,36 +22,36 @@ use ::shuttle::sync::{
 use super::os::ignore_poison;
 
 thread_local! {
-    /// Shuttle runs all tasks of an execution on the thread of its test. Never
-    /// borrowed across a scheduling point.
-    static WORLD: RefCell<World> = RefCell::default();
+    /// Shuttle runs all tasks of an execution on the thread of its test. No borrow spans a
+    /// scheduling point.
+    static SIMULATION: RefCell<Simulation> = RefCell::default();
 }
 
 #[derive(Default)]
-struct World {
+struct Simulation {
     now: Duration,
-    /// By deadline, in the order in which they were set.
+    /// Timers by deadline, then by the order in which they were set.
     timers: BTreeMap<(Duration, u64), Waker>,
     timers_set: u64,
     tasks: usize,
-    /// Waits for the last task to end.
+    /// The task that waits in [`run`] until no other task is left.
     waiting: Option<Waker>,
 }
 
-fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(look)
+fn with_simulation<T>(access: impl FnOnce(&mut Simulation) -> T) -> T {
+    SIMULATION.with_borrow_mut(access)
 }
 
-/// Runs `scenario` in a world of its own, and then until the last task that the
-/// runtime has spawned is over: one that never ends is a deadlock.
-pub fn run<T>(scenario: impl Future<Output = T>) -> T {
-    drop(world(mem::take));
+/// Runs `scenario` in a new simulation, and then until every task that the runtime has spawned
+/// ends. Shuttle reports a task that never ends as a deadlock.
+pub(crate) fn run<T>(scenario: impl Future<Output = T>) -> T {
+    drop(with_simulation(mem::take));
     ::shuttle::future::block_on(async {
         let done = scenario.await;
         poll_fn(|cx| {
-            world(|world| {
-                world.waiting = Some(cx.waker().clone());
-                if world.tasks == 0 { Poll::Ready(()) } else { Poll::Pending }
+            with_simulation(|simulation| {
+                simulation.waiting = Some(cx.waker().clone());
+                if simulation.tasks == 0 { Poll::Ready(()) } else { Poll::Pending }
             })
         })
         .await;
@@ -58,28 +59,28 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     })
 }
 
-/// Starts a task that [`run`] waits for.
-pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+/// Spawns a task that [`run`] waits for.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     drop(runtime::Handle::current().spawn(work));
 }
 
-/// Moves time, and wakes whom it wakes.
-pub fn advance(by: Duration) {
+/// Advances time and wakes the tasks whose timers are due.
+pub(crate) fn advance(by: Duration) {
     preempt();
-    let due = world(|world| {
-        world.now += by;
-        let later = world.timers.split_off(&(world.now, u64::MAX));
-        mem::replace(&mut world.timers, later)
+    let due = with_simulation(|simulation| {
+        simulation.now += by;
+        let later = simulation.timers.split_off(&(simulation.now, u64::MAX));
+        mem::replace(&mut simulation.timers, later)
     });
     due.into_values().for_each(Waker::wake);
 }
 
-/// Lets the scheduler go on with another task.
-pub fn preempt() {
+/// Lets the scheduler continue with another task.
+pub(crate) fn preempt() {
     AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
-/// Tokio's own, with a place to be preempted before each step.
+/// [`tokio::sync::Notify`] with a scheduling point before each operation.
 #[derive(Default)]
 pub(crate) struct Notify(tokio::sync::Notify);
 
@@ -139,9 +140,9 @@ impl<T> RwLock<T> {
 pub(crate) mod runtime {
     use ::shuttle::future::{self, JoinHandle};
 
-    use super::{preempt, world};
+    use super::{preempt, with_simulation};
 
-    /// There is one runtime, everywhere.
+    /// The one runtime of a simulation.
     pub struct Handle(());
 
     impl Handle {
@@ -149,7 +150,7 @@ pub(crate) mod runtime {
             Self(())
         }
 
-        /// What tells tokio's timers where they are.
+        /// Does nothing: tokio's timers need the guard, those of the simulation do not.
         pub fn enter(&self) -> impl Drop + use<> {
             struct Entered;
             impl Drop for Entered {
@@ -173,21 +174,21 @@ pub(crate) mod runtime {
         }
     }
 
-    /// A task that is not over.
+    /// A task that has not ended.
     struct Counted;
 
     impl Counted {
         fn new() -> Self {
-            world(|world| world.tasks += 1);
+            with_simulation(|simulation| simulation.tasks += 1);
             Self
         }
     }
 
     impl Drop for Counted {
         fn drop(&mut self) {
-            let waiting = world(|world| {
-                world.tasks -= 1;
-                world.waiting.take_if(|_| world.tasks == 0)
+            let waiting = with_simulation(|simulation| {
+                simulation.tasks -= 1;
+                simulation.waiting.take_if(|_| simulation.tasks == 0)
             });
             if let Some(waiting) = waiting {
                 waiting.wake();
@@ -216,7 +217,7 @@ pub(crate) mod task {
         Handle::current().spawn(async { work() })
     }
 
-    /// Tasks that end with it.
+    /// Tasks that are aborted when the set is dropped.
     pub struct JoinSet<T>(Vec<JoinHandle<T>>);
 
     impl<T: Send + 'static> JoinSet<T> {
@@ -295,15 +296,15 @@ pub(crate) mod time {
 
     pub use tokio::time::MissedTickBehavior;
 
-    use super::world;
+    use super::with_simulation;
 
-    /// Since the beginning of the world.
+    /// The time since the simulation began.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub struct Instant(Duration);
 
     impl Instant {
         pub fn now() -> Self {
-            Self(world(|world| world.now))
+            Self(with_simulation(|simulation| simulation.now))
         }
 
         pub fn checked_add(&self, duration: Duration) -> Option<Self> {
@@ -343,7 +344,7 @@ pub(crate) mod time {
 
     pub struct Sleep {
         deadline: Instant,
-        /// Among the timers, once it is polled.
+        /// The key of the timer, once the future has been polled.
         place: Option<(Duration, u64)>,
     }
 
@@ -355,7 +356,7 @@ pub(crate) mod time {
 
         fn unset(&mut self) {
             if let Some(place) = self.place.take() {
-                world(|world| world.timers.remove(&place));
+                with_simulation(|simulation| simulation.timers.remove(&place));
             }
         }
     }
@@ -364,16 +365,16 @@ pub(crate) mod time {
         type Output = ();
 
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-            world(|world| {
-                if world.now >= self.deadline.0 {
+            with_simulation(|simulation| {
+                if simulation.now >= self.deadline.0 {
                     return Poll::Ready(());
                 }
                 let deadline = self.deadline.0;
                 let place = *self.place.get_or_insert_with(|| {
-                    world.timers_set += 1;
-                    (deadline, world.timers_set)
+                    simulation.timers_set += 1;
+                    (deadline, simulation.timers_set)
                 });
-                world.timers.insert(place, cx.waker().clone());
+                simulation.timers.insert(place, cx.waker().clone());
                 Poll::Pending
             })
         }
@@ -418,7 +419,7 @@ pub(crate) mod time {
     }
 
     impl Interval {
-        /// Ticks are never missed by much: they are counted from the last one.
+        /// Does nothing: each tick is one period after the previous one.
         pub fn set_missed_tick_behavior(&mut self, _: MissedTickBehavior) {}
 
         pub async fn tick(&mut self) {
