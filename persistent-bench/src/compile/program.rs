@@ -12,7 +12,8 @@ use std::fmt::Write;
 pub enum Program {
     /// This library. Each server is loaded from a database and saved there.
     Persistent,
-    /// kameo's actors, with serde's derives on state and messages. Nothing is saved.
+    /// kameo's actors, with serde's derives on state and messages. Nothing is saved, so rustc
+    /// checks the derived code and generates none of it.
     Kameo,
     /// The same without serde, which no actor needs that neither persists nor travels.
     KameoPlain,
