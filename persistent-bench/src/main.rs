@@ -54,7 +54,7 @@ fn main() -> Fallible<()> {
             "--json" => parsed.json = Some(next()?.into()),
             "--plot" => parsed.plot = Some(next()?.into()),
             "--redraw" => parsed.redraw.push(next()?.into()),
-            // The rest are child processes that the halves start.
+            // The other commands are for child processes that the parts start.
             calls::IDLE => return calls::print_idle_bytes(&next()?, next()?.parse()?),
             storage::LOAD => {
                 return storage::load_until_killed(

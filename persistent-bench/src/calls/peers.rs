@@ -21,7 +21,7 @@ pub trait Peer: Clone + Send + Sync + 'static {
     /// The environment that counters are started in.
     type Host: Send + Sync + 'static;
 
-    /// Starts a host. `one_thread` says that tokio's runtime has one thread only.
+    /// Starts a host. `one_thread` is true on a current-thread runtime.
     fn host(one_thread: bool) -> impl Future<Output = Self::Host> + Send;
 
     /// Starts a counter at zero.

@@ -99,7 +99,7 @@ impl Package {
             program.name()
         );
         fs::write(folder.join("Cargo.toml"), manifest)?;
-        // The versions that the other halves measure.
+        // The versions that the other parts measure.
         fs::copy(workspace.join("Cargo.lock"), folder.join("Cargo.lock"))?;
         Ok(Self { program, folder, target: parent.join("target") })
     }
