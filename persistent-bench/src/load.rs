@@ -1,6 +1,7 @@
-//! Callers, and what they see.
+//! Concurrent callers, their throughput and their latencies.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,19 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{runtime, task::JoinSet};
 
-/// What callers saw.
+/// Throughput and latency as the callers measured them.
 pub struct Load {
-    /// Calls a second.
+    /// Calls per second.
     pub rate: f64,
     /// The median latency in microseconds.
     pub p50: f64,
-    /// That of the slowest of a hundred.
+    /// The 99th percentile of the latency in microseconds.
     pub p99: f64,
 }
 
-/// When callers stop.
+/// When callers stop: at the first limit that is reached.
 #[derive(Clone, Copy)]
 pub struct Limit {
     pub time: Duration,
@@ -30,6 +31,10 @@ pub struct Limit {
 impl Limit {
     pub fn time(time: Duration) -> Self {
         Self { time, calls: u64::MAX }
+    }
+
+    pub fn calls(calls: u64) -> Self {
+        Self { time: Duration::MAX, calls }
     }
 }
 
@@ -43,22 +48,22 @@ impl Load {
         Self { rate: per_second(calls, elapsed), p50: percentile(50), p99: percentile(99) }
     }
 
-    /// One caller, without a runtime. Each call counts for `weight`.
-    pub fn alone(limit: Limit, weight: u64, mut call: impl FnMut(u64)) -> Self {
+    /// Measures one caller without a runtime. Each call counts as `weight` calls.
+    pub fn blocking(limit: Limit, weight: u64, mut call: impl FnMut(u64)) -> Self {
         let (begin, mut latencies) = (Instant::now(), Vec::new());
         let mut calls = 0;
         while calls < limit.calls && begin.elapsed() < limit.time {
-            let asked = Instant::now();
+            let sent = Instant::now();
             call(calls);
-            latencies.push(since(asked));
+            latencies.push(nanoseconds_since(sent));
             calls += 1;
         }
         Self::new(latencies, calls * weight, begin.elapsed())
     }
 
-    /// Several callers, each in a task. `call` is told the caller's number and
-    /// that of the call, among all.
-    pub async fn from<F: Future + Send>(
+    /// Measures `callers` callers, one task per caller. Passes to `call` the number of the
+    /// caller and the number of the call among those of all callers.
+    pub async fn concurrent<F: Future + Send>(
         callers: u64,
         limit: Limit,
         call: impl Fn(u64, u64) -> F + Clone + Send + 'static,
@@ -74,9 +79,9 @@ impl Load {
                     if nth >= limit.calls {
                         break;
                     }
-                    let asked = Instant::now();
+                    let sent = Instant::now();
                     call(caller, nth).await;
-                    latencies.push(since(asked));
+                    latencies.push(nanoseconds_since(sent));
                 }
                 latencies
             });
@@ -87,23 +92,27 @@ impl Load {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
+/// Returns a runtime with two worker threads, however many cores the machine has: figures
+/// of different machines stay comparable.
+pub fn two_workers() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no count of a benchmark comes near 2^53")]
 pub fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// How many a second that is.
 pub fn per_second(count: u64, elapsed: Duration) -> f64 {
     float(count) / elapsed.as_secs_f64()
 }
 
-/// In nanoseconds. There are very many latencies, and none of more than 4 s
-/// matters by how much.
-fn since(asked: Instant) -> u32 {
-    u32::try_from(asked.elapsed().as_nanos()).unwrap_or(u32::MAX)
+/// Saturates after 4 seconds. A run holds many latencies, so they are stored in 4 bytes.
+fn nanoseconds_since(sent: Instant) -> u32 {
+    u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// A number that looks like chance: the same each time for the same `nth`.
+/// Returns a pseudorandom number that depends on `nth` alone (`SplitMix64`).
 pub fn random(nth: u64) -> u64 {
     let mut mixed = nth.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,59 +1,98 @@
-//! Measures this project beside its raw bounds and other means to the same end.
+//! Benchmarks of this library beside its lower bounds and other libraries.
+//!
+//! Each part prints tables and adds its ratios to the [`Report`](report::Report):
+//!
+//! - `calls`: the cost of messages in memory, beside tokio's primitives and three actor
+//!   libraries;
+//! - `storage`: the cost of durability, beside plain rusqlite;
+//! - `compile`: the cost of a server type in rustc, beside actors of kameo. Runs only when
+//!   named.
 
 use std::path::PathBuf;
 
-use bench::Report;
+use report::Report;
 
-mod actors;
-mod bench;
 mod calls;
-mod idle;
+mod compile;
 mod load;
-mod many;
-mod peers;
 mod plot;
-mod raw;
-mod servers;
+mod report;
+mod samples;
 mod storage;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "persistent-bench [calls | storage] [--quick] [--json FILE] [--plot FILE]";
+const USAGE: &str = "usage: persistent-bench [calls | storage | compile] [--quick] [--types N]
+                        [--json FILE] [--plot FOLDER] [--redraw FILE]...
+
+Runs `calls` and `storage` unless one part is named.
+  --quick        measures for a shorter time and with fewer servers
+  --types N      the number of server types of `compile` (default: 50; quick: 10)
+  --json FILE    writes all ratios and plotted figures
+  --plot FOLDER  writes performance.svg and sustained.svg
+  --redraw FILE  runs nothing; plots the figures of a file that --json wrote";
+
+#[derive(Default)]
+struct Args {
+    part: Option<String>,
+    quick: bool,
+    types: Option<u32>,
+    json: Option<PathBuf>,
+    plot: Option<PathBuf>,
+    redraw: Vec<PathBuf>,
+}
 
 fn main() -> Fallible<()> {
-    let (mut half, mut quick, mut json, mut plot) = (None, false, None, None::<PathBuf>);
     let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
+    let mut next = || args.next().ok_or(USAGE);
+    let mut parsed = Args::default();
+    while let Ok(arg) = next() {
         match arg.as_str() {
-            "calls" | "storage" => half = Some(arg),
-            "--quick" => quick = true,
-            "--json" => json = Some(PathBuf::from(args.next().ok_or(USAGE)?)),
-            "--plot" => plot = Some(PathBuf::from(args.next().ok_or(USAGE)?)),
-            // A child process of `calls`.
-            "idle" => {
-                let kind = args.next().ok_or(USAGE)?;
-                return idle::run(&kind, args.next().ok_or(USAGE)?.parse()?);
+            "calls" | "storage" | "compile" => parsed.part = Some(arg),
+            "--quick" => parsed.quick = true,
+            "--types" => parsed.types = Some(next()?.parse()?),
+            "--json" => parsed.json = Some(next()?.into()),
+            "--plot" => parsed.plot = Some(next()?.into()),
+            "--redraw" => parsed.redraw.push(next()?.into()),
+            // The other commands are for child processes that the parts start.
+            calls::IDLE => return calls::print_idle_bytes(&next()?, next()?.parse()?),
+            storage::LOAD => {
+                return storage::load_until_killed(
+                    next()?.as_ref(),
+                    next()?.parse()?,
+                    next()?.parse()?,
+                );
             }
-            // A child process of `storage`.
-            "load" => {
-                let path = PathBuf::from(args.next().ok_or(USAGE)?);
-                let servers = args.next().ok_or(USAGE)?.parse()?;
-                let seconds = args.next().ok_or(USAGE)?.parse()?;
-                return many::load_until_killed(&path, servers, seconds);
-            }
+            compile::BUILD => return compile::print_build_cost(next()?.as_ref()),
             _ => return Err(USAGE.into()),
         }
     }
+    run(&parsed)
+}
+
+fn run(args: &Args) -> Fallible<()> {
     let mut report = Report::default();
-    if half.as_deref() != Some("storage") {
-        calls::run(quick, &mut report);
+    if args.redraw.is_empty() {
+        let part = args.part.as_deref();
+        if matches!(part, None | Some("calls")) {
+            calls::run(args.quick, &mut report);
+        }
+        if matches!(part, None | Some("storage")) {
+            storage::run(args.quick, &mut report)?;
+        }
+        if part == Some("compile") {
+            compile::run(args.types.unwrap_or(if args.quick { 10 } else { 50 }), &mut report)?;
+        }
+        report.print_goals();
     }
-    if half.as_deref() != Some("calls") {
-        storage::run(quick, plot.as_deref(), &mut report)?;
+    for earlier in &args.redraw {
+        report.read(earlier)?;
     }
-    report.print_goals();
-    if let Some(json) = json {
-        report.write_json(&json)?;
+    if let Some(json) = &args.json {
+        report.write(json)?;
+    }
+    if let Some(folder) = &args.plot {
+        plot::write(folder, &report.plots)?;
     }
     Ok(())
 }

@@ -227,9 +227,8 @@ pub use storage::{
 #[path = "private.rs"]
 pub mod __private;
 
-#[cfg(shuttle)]
-#[doc(hidden)]
-pub use support::sync::shuttle as __shuttle;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 
 /// Compiles the programs in the README.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 //! and time.
 //!
 //! This module is the only one that knows who decides that order: tokio and the operating system,
-//! or, under `--cfg shuttle`, a scheduler that tries many orders. The other parts of tokio in use,
+//! or, in unit tests under `--cfg shuttle`, a scheduler that tries many orders. The other parts of tokio in use,
 //! its channels and its cooperative budget, only call wakers and need no replacement.
 //!
 //! # Poisoning
@@ -13,10 +13,10 @@
 //! are caught. Code outside this module never handles poisoning.
 
 pub(crate) mod os;
-#[cfg(shuttle)]
-pub mod shuttle;
+#[cfg(all(test, shuttle))]
+pub(crate) mod shuttle;
 
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, shuttle)))]
 pub(crate) use {
     dashmap::DashMap,
     os::{Mutex, MutexGuard, RwLock},
@@ -24,7 +24,7 @@ pub(crate) use {
     tokio::{runtime, sync::Notify, task, time},
 };
 
-#[cfg(shuttle)]
+#[cfg(all(test, shuttle))]
 pub(crate) use {
     ::shuttle::{
         sync::{MutexGuard, atomic},

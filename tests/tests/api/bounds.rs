@@ -128,7 +128,7 @@ impl Drop for Thought {
     fn drop(&mut self) {
         let client = LAST_CALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = client {
-            futures::executor::block_on(client.reset()).unwrap();
+            futures::executor::block_on(client.reset().await.unwrap()).unwrap();
         }
     }
 }

@@ -25,7 +25,7 @@ fn each_named_test_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let page = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let mut files = files(&root.join("tests/tests"));
-    files.extend(self::files(&root.join("interleavings/tests")));
+    files.extend(self::files(&root.join("persistent-runtime/src/shuttle_tests/scenarios")));
     let mut found = 0;
     for (file, test) in page.split('`').skip(1).step_by(2).filter_map(|it| it.split_once("::")) {
         let path = files.get(file).unwrap_or_else(|| panic!("{file}.rs does not exist"));

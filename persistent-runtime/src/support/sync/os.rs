@@ -1,12 +1,12 @@
 //! Locks of the operating system without poisoning. [`sync`](super) says why.
 //!
-//! `sync::Mutex` and `sync::RwLock` are these, except under `--cfg shuttle`. Code whose threads
+//! `sync::Mutex` and `sync::RwLock` are these, except in unit tests under `--cfg shuttle`. Code whose threads
 //! shuttle does not schedule, such as the writer thread of the SQLite storage, uses them directly.
 
 use std::sync::{self, LockResult, PoisonError};
 
 pub(crate) use std::sync::MutexGuard;
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, shuttle)))]
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 /// A [`std::sync::Mutex`] without poisoning.
@@ -24,18 +24,18 @@ impl<T: ?Sized> Mutex<T> {
         ignore_poison(self.0.lock())
     }
 
-    #[cfg(not(shuttle))]
+    #[cfg(not(all(test, shuttle)))]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         ignore_poison(self.0.get_mut())
     }
 }
 
 /// A [`std::sync::RwLock`] without poisoning.
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, shuttle)))]
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(sync::RwLock<T>);
 
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, shuttle)))]
 impl<T> RwLock<T> {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
         ignore_poison(self.0.read())

@@ -1,7 +1,7 @@
-//! The parts of tokio that the runtime uses, on shuttle's scheduler.
+//! A simulation of the parts of tokio that the runtime uses, on shuttle's scheduler.
 //!
-//! Time only advances by [`advance`]. A deadline therefore passes at any point at which the
-//! scheduler runs the task that calls it, and a hang is never hidden by a timeout.
+//! Time advances only when a scenario calls [`advance`]. So a deadline can pass between any two
+//! events, and no deadline hides a task that hangs.
 
 #![expect(clippy::unused_self, reason = "tokio's methods have a receiver")]
 
@@ -22,37 +22,37 @@ use ::shuttle::sync::{
 use super::os::ignore_poison;
 
 thread_local! {
-    /// Shared by all tasks of an execution, which shuttle runs on the thread of the test. Must
-    /// not be borrowed across a scheduling point.
-    static WORLD: RefCell<World> = RefCell::default();
+    /// Shuttle runs all tasks of an execution on the thread of its test. No borrow spans a
+    /// scheduling point.
+    static SIMULATION: RefCell<Simulation> = RefCell::default();
 }
 
 #[derive(Default)]
-struct World {
+struct Simulation {
     now: Duration,
-    /// By deadline and then in the order in which they were set.
+    /// Timers by deadline, then by the order in which they were set.
     timers: BTreeMap<(Duration, u64), Waker>,
     timers_set: u64,
     /// The number of spawned tasks that have not ended.
     tasks: usize,
-    /// The waker of [`run`], to be called when the last task ends.
+    /// The task that waits in [`run`] until no other task is left.
     waiting: Option<Waker>,
 }
 
-fn world<T>(access: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(access)
+fn with_simulation<T>(access: impl FnOnce(&mut Simulation) -> T) -> T {
+    SIMULATION.with_borrow_mut(access)
 }
 
-/// Runs `scenario` with its own time and timers, and then until all tasks that the runtime has
-/// spawned have ended. A task that never ends is reported as a deadlock.
-pub fn run<T>(scenario: impl Future<Output = T>) -> T {
-    drop(world(mem::take));
+/// Runs `scenario` in a new simulation, and then until every task that the runtime has spawned
+/// ends. Shuttle reports a task that never ends as a deadlock.
+pub(crate) fn run<T>(scenario: impl Future<Output = T>) -> T {
+    drop(with_simulation(mem::take));
     ::shuttle::future::block_on(async {
         let done = scenario.await;
         poll_fn(|cx| {
-            world(|world| {
-                world.waiting = Some(cx.waker().clone());
-                if world.tasks == 0 { Poll::Ready(()) } else { Poll::Pending }
+            with_simulation(|simulation| {
+                simulation.waiting = Some(cx.waker().clone());
+                if simulation.tasks == 0 { Poll::Ready(()) } else { Poll::Pending }
             })
         })
         .await;
@@ -61,27 +61,27 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
 }
 
 /// Spawns a task that [`run`] waits for.
-pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     drop(runtime::Handle::current().spawn(work));
 }
 
-/// Advances time, and wakes the tasks whose timers are due.
-pub fn advance(by: Duration) {
+/// Advances time and wakes the tasks whose timers are due.
+pub(crate) fn advance(by: Duration) {
     preempt();
-    let due = world(|world| {
-        world.now += by;
-        let later = world.timers.split_off(&(world.now, u64::MAX));
-        mem::replace(&mut world.timers, later)
+    let due = with_simulation(|simulation| {
+        simulation.now += by;
+        let later = simulation.timers.split_off(&(simulation.now, u64::MAX));
+        mem::replace(&mut simulation.timers, later)
     });
     due.into_values().for_each(Waker::wake);
 }
 
-/// Adds a scheduling point, at which another task may run.
-pub fn preempt() {
+/// Lets the scheduler continue with another task.
+pub(crate) fn preempt() {
     AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
-/// Tokio's [`Notify`](tokio::sync::Notify), with a scheduling point before each operation.
+/// [`tokio::sync::Notify`] with a scheduling point before each operation.
 #[derive(Default)]
 pub(crate) struct Notify(tokio::sync::Notify);
 
@@ -143,9 +143,9 @@ impl<T> RwLock<T> {
 pub(crate) mod runtime {
     use ::shuttle::future::{self, JoinHandle};
 
-    use super::{preempt, world};
+    use super::{preempt, with_simulation};
 
-    /// A handle to the only runtime, which all threads are in.
+    /// The one runtime of a simulation.
     pub struct Handle(());
 
     impl Handle {
@@ -153,7 +153,7 @@ pub(crate) mod runtime {
             Self(())
         }
 
-        /// Does nothing: timers need no context here.
+        /// Does nothing: tokio's timers need the guard, those of the simulation do not.
         pub fn enter(&self) -> impl Drop + use<> {
             struct Entered;
             impl Drop for Entered {
@@ -177,21 +177,21 @@ pub(crate) mod runtime {
         }
     }
 
-    /// Counts a task until it is dropped.
+    /// A task that has not ended.
     struct Counted;
 
     impl Counted {
         fn new() -> Self {
-            world(|world| world.tasks += 1);
+            with_simulation(|simulation| simulation.tasks += 1);
             Self
         }
     }
 
     impl Drop for Counted {
         fn drop(&mut self) {
-            let waiting = world(|world| {
-                world.tasks -= 1;
-                world.waiting.take_if(|_| world.tasks == 0)
+            let waiting = with_simulation(|simulation| {
+                simulation.tasks -= 1;
+                simulation.waiting.take_if(|_| simulation.tasks == 0)
             });
             if let Some(waiting) = waiting {
                 waiting.wake();
@@ -220,7 +220,7 @@ pub(crate) mod task {
         Handle::current().spawn(async { work() })
     }
 
-    /// A set of tasks, which are aborted when it is dropped.
+    /// Tasks that are aborted when the set is dropped.
     pub struct JoinSet<T>(Vec<JoinHandle<T>>);
 
     impl<T: Send + 'static> JoinSet<T> {
@@ -299,15 +299,15 @@ pub(crate) mod time {
 
     pub use tokio::time::MissedTickBehavior;
 
-    use super::world;
+    use super::with_simulation;
 
-    /// The time since the start of [`run`](super::run).
+    /// The time since the simulation began.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub struct Instant(Duration);
 
     impl Instant {
         pub fn now() -> Self {
-            Self(world(|world| world.now))
+            Self(with_simulation(|simulation| simulation.now))
         }
 
         pub fn checked_add(&self, duration: Duration) -> Option<Self> {
@@ -347,7 +347,7 @@ pub(crate) mod time {
 
     pub struct Sleep {
         deadline: Instant,
-        /// The key in the map of timers, once polled.
+        /// The key of the timer, once the future has been polled.
         place: Option<(Duration, u64)>,
     }
 
@@ -359,7 +359,7 @@ pub(crate) mod time {
 
         fn unset(&mut self) {
             if let Some(place) = self.place.take() {
-                world(|world| world.timers.remove(&place));
+                with_simulation(|simulation| simulation.timers.remove(&place));
             }
         }
     }
@@ -368,16 +368,16 @@ pub(crate) mod time {
         type Output = ();
 
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-            world(|world| {
-                if world.now >= self.deadline.0 {
+            with_simulation(|simulation| {
+                if simulation.now >= self.deadline.0 {
                     return Poll::Ready(());
                 }
                 let deadline = self.deadline.0;
                 let place = *self.place.get_or_insert_with(|| {
-                    world.timers_set += 1;
-                    (deadline, world.timers_set)
+                    simulation.timers_set += 1;
+                    (deadline, simulation.timers_set)
                 });
-                world.timers.insert(place, cx.waker().clone());
+                simulation.timers.insert(place, cx.waker().clone());
                 Poll::Pending
             })
         }
@@ -422,8 +422,7 @@ pub(crate) mod time {
     }
 
     impl Interval {
-        /// Does nothing: each period begins at the previous tick, so no burst of ticks can
-        /// occur.
+        /// Does nothing: each tick is one period after the previous one.
         pub fn set_missed_tick_behavior(&mut self, _: MissedTickBehavior) {}
 
         pub async fn tick(&mut self) {

@@ -1,4 +1,4 @@
-//! The same rows by plain rusqlite.
+//! The same rows, written by plain rusqlite.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::Fallible;
 
 const KIND: &str = "Meter";
 
-/// A server's state as it is stored. It ends with eight bytes of a number.
+/// The encoded state of a server. Its last eight bytes are a number.
 #[derive(Clone)]
 pub struct State(Vec<u8>);
 
@@ -22,8 +22,7 @@ impl State {
         self.0.len()
     }
 
-    /// Counts the number up. What is equal to the row before, SQLite would not
-    /// write at all.
+    /// Increments the number: SQLite does not write a row that equals the stored one.
     fn change(&mut self) -> &[u8] {
         if let Some(number) = self.0.last_chunk_mut::<8>() {
             *number = (u64::from_be_bytes(*number) + 1).to_be_bytes();
@@ -39,8 +38,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Rows are appended, whatever their key.
-    pub fn journal(path: &Path) -> Result<Self> {
+    /// Creates a table to which each change is appended.
+    pub fn appends(path: &Path) -> Result<Self> {
         let schema = "CREATE TABLE states (
             id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL,
             version INTEGER NOT NULL, format INTEGER NOT NULL, state BLOB NOT NULL) STRICT";
@@ -48,7 +47,7 @@ impl Raw {
         Self::open(path, schema, put)
     }
 
-    /// One row a key.
+    /// Creates a table with one row per key.
     pub fn upserts(path: &Path) -> Result<Self> {
         let schema = "CREATE TABLE states (
             kind TEXT NOT NULL, key TEXT NOT NULL,
@@ -78,7 +77,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Hands the state under `key` to `read`.
+    /// Passes the state under `key` to `read`.
     pub fn load<T>(&self, key: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let select = "SELECT version, format, state FROM states WHERE kind = ? AND key = ?";
         let mut select = self.connection.prepare_cached(select)?;

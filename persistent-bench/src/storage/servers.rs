@@ -1,11 +1,11 @@
-//! The servers of the storage half.
+//! The servers of the storage part.
 
 use std::collections::BTreeMap;
 
 use persistent_runtime::persistent_server;
 use serde::{Deserialize, Serialize};
 
-/// 100 bytes, once encoded.
+/// A state that is encoded as 100 bytes.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Meter {
     text: String,
@@ -14,7 +14,7 @@ pub struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        // Large enough that all counts take the same bytes.
+        // All counts from here on are encoded in the same number of bytes.
         Self { text: "m".repeat(77), count: 1 << 40 }
     }
 }
@@ -31,8 +31,7 @@ impl Meter {
     }
 }
 
-/// A typical state: named fields, texts and numbers, as many items as make up a
-/// size.
+/// A typical state of a chosen size: named fields, texts and numbers.
 #[derive(Serialize, Deserialize)]
 pub struct Shop {
     name: String,
@@ -89,7 +88,7 @@ impl Shop {
     }
 }
 
-/// The same state, of a server that journals its messages.
+/// The same state in a server that journals its messages.
 #[derive(Serialize, Deserialize)]
 pub struct Journaled(Shop);
 
@@ -105,7 +104,7 @@ impl Journaled {
     }
 }
 
-/// As cheap to encode as a state with names gets: one list of texts and numbers.
+/// The cheapest state to encode that has named fields: one list of texts and numbers.
 #[derive(Serialize, Deserialize)]
 pub struct Ledger(Vec<Entry>);
 
@@ -132,6 +131,6 @@ impl Ledger {
     }
 }
 
-/// What an entry and an item take, encoded.
+/// The encoded sizes of an entry and an item.
 const ENTRY_BYTES: u64 = 40;
 const ITEM_BYTES: u64 = 115;

@@ -1,11 +1,11 @@
-//! The number of [`Peer`] as an actor of three libraries.
+//! The counter of [`Peer`] as an actor of three libraries.
 
 use ractor::{ActorProcessingErr, RpcReplyPort};
 use tokio::{runtime::Runtime, sync::oneshot, task::LocalSet};
 
-use crate::peers::{MAILBOX, Peer};
+use super::peers::{MAILBOX, Peer};
 
-/// Of kameo and actix.
+/// The actor of kameo and actix.
 struct Actor(u64);
 
 struct Ask;
@@ -43,9 +43,9 @@ impl kameo::message::Message<Add> for Actor {
 }
 
 impl Peer for Kameo {
-    type Home = ();
+    type Host = ();
 
-    async fn home(_alone: bool) {}
+    async fn host(_one_thread: bool) {}
 
     async fn spawn((): &(), _key: u32) -> Self {
         let mailbox = kameo::mailbox::bounded(MAILBOX);
@@ -99,9 +99,9 @@ impl ractor::Actor for RactorActor {
 }
 
 impl Peer for Ractor {
-    type Home = ();
+    type Host = ();
 
-    async fn home(_alone: bool) {}
+    async fn host(_one_thread: bool) {}
 
     async fn spawn((): &(), _key: u32) -> Self {
         let spawned = ractor::Actor::spawn(None, RactorActor, ()).await;
@@ -112,13 +112,13 @@ impl Peer for Ractor {
         self.0.call(RactorMessage::Ask, None).await.expect("a running actor").expect("an answer")
     }
 
-    /// Its mailbox has no bound.
+    /// The mailbox of ractor is unbounded.
     async fn cast(&self) {
         self.0.cast(RactorMessage::Add).expect("a running actor");
     }
 
-    /// Dropping its last reference does not end an actor.
-    async fn end(self) {
+    /// Dropping the last reference does not stop an actor of ractor.
+    async fn stop(self) {
         self.0.stop(None);
     }
 }
@@ -126,7 +126,7 @@ impl Peer for Ractor {
 #[derive(Clone)]
 pub struct Actix(actix::Addr<Actor>);
 
-/// Its actors live on threads of its own; or all on the one there is.
+/// The threads that run actors of actix. `threads` is empty if they run on the caller's thread.
 pub struct Arbiters {
     system: Option<actix::System>,
     threads: Vec<actix::ArbiterHandle>,
@@ -173,10 +173,10 @@ impl actix::Handler<Add> for Actor {
 }
 
 impl Peer for Actix {
-    type Home = Arbiters;
+    type Host = Arbiters;
 
-    async fn home(alone: bool) -> Arbiters {
-        if alone {
+    async fn host(one_thread: bool) -> Arbiters {
+        if one_thread {
             return Arbiters { system: None, threads: Vec::new() };
         }
         let (send, started) = oneshot::channel();
@@ -190,9 +190,9 @@ impl Peer for Actix {
         started.await.expect("a started system")
     }
 
-    async fn spawn(home: &Arbiters, key: u32) -> Self {
+    async fn spawn(host: &Arbiters, key: u32) -> Self {
         let actor = Actor(0);
-        match home.threads.get(key as usize % home.threads.len().max(1)) {
+        match host.threads.get(key as usize % host.threads.len().max(1)) {
             Some(thread) => Self(actix::Actor::start_in_arbiter(thread, |_| actor)),
             None => Self(actix::Actor::start(actor)),
         }
@@ -202,7 +202,7 @@ impl Peer for Actix {
         self.0.send(Ask).await.expect("an answer")
     }
 
-    /// This way takes no notice of the mailbox's bound.
+    /// `do_send` ignores the mailbox's capacity.
     async fn cast(&self) {
         self.0.do_send(Add);
     }

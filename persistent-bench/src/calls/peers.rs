@@ -1,4 +1,5 @@
-//! A number that many callers ask for and add to: ours, and by means of tokio.
+//! A counter that callers read and increment: as a server of this library, and by tokio's
+//! primitives.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -10,42 +11,45 @@ use tokio::{
     time::timeout,
 };
 
-/// How many messages may queue, where that can be set.
+/// The mailbox size, where a library has one.
 pub const MAILBOX: usize = 1024;
-/// A deadline that is never reached.
+/// A deadline that is never exceeded.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// One way to have such a number.
+/// A contender: one way to implement the counter.
 pub trait Peer: Clone + Send + Sync + 'static {
-    /// What its instances live in.
-    type Home: Send + Sync + 'static;
+    /// The environment that counters are started in.
+    type Host: Send + Sync + 'static;
 
-    /// `alone`: in a runtime of one thread.
-    fn home(alone: bool) -> impl Future<Output = Self::Home> + Send;
+    /// Starts a host. `one_thread` is true on a current-thread runtime.
+    fn host(one_thread: bool) -> impl Future<Output = Self::Host> + Send;
 
-    fn spawn(home: &Self::Home, key: u32) -> impl Future<Output = Self> + Send;
+    /// Starts a counter at zero.
+    fn spawn(host: &Self::Host, key: u32) -> impl Future<Output = Self> + Send;
 
+    /// Reads the counter.
     fn ask(&self) -> impl Future<Output = u64> + Send;
 
-    /// Asks with a deadline.
+    /// Reads the counter within a deadline.
     fn ask_within(&self) -> impl Future<Output = u64> + Send {
         async { timeout(DEADLINE, self.ask()).await.expect("an answer in time") }
     }
 
-    /// Adds one, without waiting until that is done.
+    /// Increments the counter without waiting for the reply.
     fn cast(&self) -> impl Future<Output = ()> + Send;
 
-    fn end(self) -> impl Future<Output = ()> + Send {
+    /// Stops the counter.
+    fn stop(self) -> impl Future<Output = ()> + Send {
         ready(())
     }
 
-    /// Runs `work` on a runtime of one thread.
+    /// Runs `work` on a current-thread runtime.
     fn block_on<F: Future>(runtime: &Runtime, work: F) -> F::Output {
         runtime.block_on(work)
     }
 }
 
-/// This project's. Its calls always have a deadline.
+/// A server of this library. Its calls always have a deadline.
 pub type This = CounterClient;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -64,14 +68,14 @@ impl Counter {
 }
 
 impl Peer for This {
-    type Home = persistent_runtime::Runtime;
+    type Host = persistent_runtime::Runtime;
 
-    async fn home(_alone: bool) -> Self::Home {
+    async fn host(_one_thread: bool) -> Self::Host {
         persistent_runtime::Runtime::in_memory().await.expect("a runtime in memory")
     }
 
-    async fn spawn(home: &Self::Home, key: u32) -> Self {
-        home.at::<Counter>(key.to_string(), ())
+    async fn spawn(host: &Self::Host, key: u32) -> Self {
+        host.at::<Counter>(key.to_string(), ())
     }
 
     async fn ask(&self) -> u64 {
@@ -86,24 +90,24 @@ impl Peer for This {
         self.add().await.expect("a place in the mailbox");
     }
 
-    async fn end(self) {
-        self.stop(StopReason::Normal).await.expect("an end");
+    async fn stop(self) {
+        Client::stop(&self, StopReason::Normal).await.expect("an end");
     }
 }
 
-/// The same without a deadline, as far as there is such a thing.
+/// A server of this library, called with a deadline that no clock can reach.
 #[derive(Clone)]
-pub struct Patient(This);
+pub struct WithoutDeadline(This);
 
-impl Peer for Patient {
-    type Home = persistent_runtime::Runtime;
+impl Peer for WithoutDeadline {
+    type Host = persistent_runtime::Runtime;
 
-    async fn home(alone: bool) -> Self::Home {
-        This::home(alone).await
+    async fn host(one_thread: bool) -> Self::Host {
+        This::host(one_thread).await
     }
 
-    async fn spawn(home: &Self::Home, key: u32) -> Self {
-        Self(This::spawn(home, key).await.with_timeout(Duration::MAX))
+    async fn spawn(host: &Self::Host, key: u32) -> Self {
+        Self(This::spawn(host, key).await.with_timeout(Duration::MAX))
     }
 
     async fn ask(&self) -> u64 {
@@ -115,7 +119,7 @@ impl Peer for Patient {
     }
 }
 
-/// A tokio task with a channel, by hand.
+/// A tokio task that receives messages from a channel.
 #[derive(Clone)]
 pub struct Channel(mpsc::Sender<Message>);
 
@@ -125,9 +129,9 @@ enum Message {
 }
 
 impl Peer for Channel {
-    type Home = ();
+    type Host = ();
 
-    async fn home(_alone: bool) {}
+    async fn host(_one_thread: bool) {}
 
     async fn spawn((): &(), _key: u32) -> Self {
         let (sender, mut messages) = mpsc::channel(MAILBOX);
@@ -154,14 +158,14 @@ impl Peer for Channel {
     }
 }
 
-/// A lock, and no task at all.
+/// tokio's mutex, without a task.
 #[derive(Clone)]
 pub struct Lock(Arc<Mutex<u64>>);
 
 impl Peer for Lock {
-    type Home = ();
+    type Host = ();
 
-    async fn home(_alone: bool) {}
+    async fn host(_one_thread: bool) {}
 
     async fn spawn((): &(), _key: u32) -> Self {
         Self(Arc::new(Mutex::new(0)))

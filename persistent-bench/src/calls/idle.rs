@@ -4,45 +4,47 @@ use std::{fs, sync::Arc, time::Duration};
 
 use persistent_runtime::{Commit, Record, Runtime, ServerId, Storage, StorageFuture};
 
-use crate::{
-    Fallible,
+use super::{
     actors::{Actix, Kameo, Ractor},
-    calls::two_workers,
     peers::{Channel, Lock, Peer, This},
 };
+use crate::{Fallible, load::two_workers};
 
+/// The argument that makes this program a child process of this part.
+pub const IDLE: &str = "idle";
 pub const THIS: &str = "this";
-/// Of the first, all clients are dropped; of all others they are kept.
-pub const KINDS: [&str; 7] = [THIS, "with_client", "channel", "mutex", "kameo", "ractor", "actix"];
+/// All clients of the first contender are dropped. Those of all others are kept.
+pub const CONTENDERS: [&str; 7] =
+    [THIS, "with_client", "channel", "mutex", "kameo", "ractor", "actix"];
 
-/// Prints how many bytes one of `count` idle servers takes.
-pub fn run(kind: &str, count: u32) -> Fallible<()> {
+/// Prints the resident bytes per server, of `count` idle servers.
+pub fn print_idle_bytes(contender: &str, count: u32) -> Fallible<()> {
     let runtime = two_workers()?;
     let bytes = runtime.block_on(async {
-        // Rows in memory are the storage's, not the servers'.
-        let nowhere = Runtime::builder().open_with(Nowhere).await?;
-        match kind {
-            THIS => measure::<This>(&nowhere, false, count).await,
-            "with_client" => measure::<This>(&nowhere, true, count).await,
-            "channel" => measure::<Channel>(&(), true, count).await,
-            "mutex" => measure::<Lock>(&(), true, count).await,
-            "kameo" => measure::<Kameo>(&(), true, count).await,
-            "ractor" => measure::<Ractor>(&(), true, count).await,
-            "actix" => measure::<Actix>(&Actix::home(false).await, true, count).await,
-            _ => Err("no such kind".into()),
+        // A storage in memory would count as the servers' memory.
+        let discarding = Runtime::builder().open_with(Discard).await?;
+        match contender {
+            THIS => bytes_per_server::<This>(&discarding, false, count).await,
+            "with_client" => bytes_per_server::<This>(&discarding, true, count).await,
+            "channel" => bytes_per_server::<Channel>(&(), true, count).await,
+            "mutex" => bytes_per_server::<Lock>(&(), true, count).await,
+            "kameo" => bytes_per_server::<Kameo>(&(), true, count).await,
+            "ractor" => bytes_per_server::<Ractor>(&(), true, count).await,
+            "actix" => bytes_per_server::<Actix>(&Actix::host(false).await, true, count).await,
+            _ => Err("there is no such contender".into()),
         }
     })?;
     println!("{bytes}");
-    // Taking all of it down again is of no interest.
+    // The shutdown of a million servers is not measured.
     std::process::exit(0)
 }
 
-async fn measure<P: Peer>(home: &P::Home, keep: bool, count: u32) -> Fallible<f64> {
-    P::spawn(home, 0).await.ask().await;
+async fn bytes_per_server<P: Peer>(host: &P::Host, keep: bool, count: u32) -> Fallible<f64> {
+    P::spawn(host, 0).await.ask().await;
     let mut kept = Vec::new();
     let before = resident()?;
     for key in 1..=count {
-        let server = P::spawn(home, key).await;
+        let server = P::spawn(host, key).await;
         server.ask().await;
         if keep {
             kept.push(server);
@@ -52,7 +54,7 @@ async fn measure<P: Peer>(home: &P::Home, keep: bool, count: u32) -> Fallible<f6
     Ok((resident()? - before) / f64::from(count))
 }
 
-/// Bytes of this process in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> Fallible<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -60,10 +62,10 @@ fn resident() -> Fallible<f64> {
     Ok(kilobytes.ok_or("no VmRSS")?.parse::<f64>()? * 1024.0)
 }
 
-/// Accepts all commits and stores none.
-struct Nowhere;
+/// A storage that accepts each commit and stores nothing.
+struct Discard;
 
-impl Storage for Nowhere {
+impl Storage for Discard {
     fn load<'a>(&'a self, _: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
         Box::pin(async { Ok(None) })
     }

@@ -1,65 +1,60 @@
+//! The storage of all scenarios.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use persistent_runtime::{
-    __shuttle as model, Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError,
-    StorageFuture, forward_storage,
-};
 use shuttle::{
     future::yield_now,
     rand::{Rng, thread_rng},
 };
 
-use crate::{explore::pause, log::wrong};
+use super::{callers::pause, monitor::violation};
+use crate::{
+    Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
+    forward_storage, support::sync::shuttle as simulation,
+};
 
-/// A storage in memory whose loads and commits take a moment, in which everything
-/// else goes on.
+/// A storage in memory. Other tasks may run during its loads and commits.
 #[derive(Clone, Default)]
-pub struct SlowStorage {
+pub(super) struct SlowStorage {
     states: MemoryStorage,
     faults: Arc<AtomicUsize>,
     held: Arc<AtomicBool>,
-    under_way: Arc<AtomicUsize>,
+    in_flight: Arc<AtomicUsize>,
 }
 
 impl SlowStorage {
-    /// The next `commits` fail, and store nothing.
-    pub fn fail(&self, commits: usize) {
+    /// Lets the next `commits` commits fail and store nothing.
+    pub(super) fn fail(&self, commits: usize) {
         self.faults.store(commits, Ordering::SeqCst);
     }
 
-    /// Whether commits wait until this is called again.
-    pub fn hold(&self, held: bool) {
+    /// Blocks commits while `held` is true.
+    pub(super) fn hold(&self, held: bool) {
         self.held.store(held, Ordering::SeqCst);
     }
 
-    /// What is stored for a server.
-    #[must_use]
-    pub fn get(&self, id: &ServerId) -> Option<Record> {
-        self.states.get(id)
-    }
-
-    pub(crate) fn holders(&self) -> usize {
+    /// Returns the number of clones of this storage.
+    pub(super) fn clones(&self) -> usize {
         Arc::strong_count(&self.faults)
     }
 }
 
-/// A load or a commit that is under way. Those of one server exclude each other,
-/// and the scenarios have one server each.
-struct UnderWay<'a>(&'a AtomicUsize);
+/// A load or commit in flight. Each scenario has one server, so at most one exists at a time.
+struct InFlight<'a>(&'a AtomicUsize);
 
-impl<'a> UnderWay<'a> {
+impl<'a> InFlight<'a> {
     fn begin(count: &'a AtomicUsize) -> Self {
         if count.fetch_add(1, Ordering::SeqCst) > 0 {
-            wrong("two loads or commits of one server at once");
+            violation("two loads or commits of one server are in flight at once");
         }
         Self(count)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -68,7 +63,7 @@ impl Drop for UnderWay<'_> {
 impl Storage for SlowStorage {
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
         Box::pin(async move {
-            let _alone = UnderWay::begin(&self.under_way);
+            let _in_flight = InFlight::begin(&self.in_flight);
             pause().await;
             self.states.load(id).await
         })
@@ -76,7 +71,7 @@ impl Storage for SlowStorage {
 
     fn commit(&self, mut commit: Commit) -> StorageFuture<'_, ()> {
         Box::pin(async move {
-            let _alone = UnderWay::begin(&self.under_way);
+            let _in_flight = InFlight::begin(&self.in_flight);
             pause().await;
             while self.held.load(Ordering::SeqCst) {
                 yield_now().await;
@@ -86,7 +81,8 @@ impl Storage for SlowStorage {
                 self.faults.store(faults - 1, Ordering::SeqCst);
                 return Err(StorageError::new("refused on purpose"));
             }
-            // Not the key of the server's own, which shows whether it is gone.
+            // A copy of the key: the count of references to the server's own shows whether the
+            // server is still in memory.
             let server = &commit.server;
             commit.server = ServerId::new(server.kind().to_owned(), server.key());
             self.states.commit(commit).await?;
@@ -95,12 +91,12 @@ impl Storage for SlowStorage {
         })
     }
 
-    /// Half of the commits are completed by a task of their own.
+    /// Completes half of the commits from another task.
     fn submit(self: Arc<Self>, commit: Commit, completion: Completion) {
         if thread_rng().r#gen() {
             return completion.drive(async move { self.commit(commit).await });
         }
-        model::spawn(async move {
+        simulation::spawn(async move {
             let outcome = self.commit(commit).await;
             drop(self);
             completion.complete(outcome);

@@ -1,0 +1,46 @@
+//! The storage part: what durability costs, beside plain rusqlite.
+
+use crate::{
+    Fallible,
+    report::{Goal, Report},
+};
+pub use kill::{LOAD, load_until_killed};
+use scale::{FULL, QUICK};
+
+mod activation;
+mod durable;
+mod files;
+mod kill;
+mod large_states;
+mod raw;
+mod scale;
+mod servers;
+mod sustained;
+
+/// Prints the tables and adds the ratios and figures to the report.
+pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
+    let scale = if quick { QUICK } else { FULL };
+    durable::run(scale, report)?;
+    large_states::run(scale, report)?;
+    // One database, with the same servers for all three.
+    let folder = tempfile::tempdir()?;
+    let this = folder.path().join("this.db");
+    let raw = sustained::run(scale, &this, &folder.path().join("raw.db"), report)?;
+    kill::run(scale, &this, report)?;
+    activation::run(scale, &this, &raw, report)?;
+    for (name, goal) in [
+        ("durable_1_vs_raw", Goal::AtMost(1.3)),
+        ("durable_1024_vs_raw", Goal::AtLeast(0.7)),
+        ("durable_1024_vs_naive", Goal::AtLeast(20.0)),
+        ("hot_64_vs_serial", Goal::AtLeast(20.0)),
+        ("hot_64_vs_64", Goal::AtLeast(0.5)),
+        ("big_state_vs_encode", Goal::AtMost(1.5)),
+        ("big_messages_vs_small", Goal::AtMost(1.5)),
+        ("sustained_vs_upsert", Goal::AtLeast(3.0)),
+        ("cold_vs_select", Goal::AtMost(2.0)),
+        ("open_after_kill_s", Goal::AtMost(1.0)),
+    ] {
+        report.goal(name, goal);
+    }
+    Ok(())
+}
