@@ -1,8 +1,8 @@
 //! One error type an operation.
 
-use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{codec::DecodeError, codec::EncodeError, id::ServerId};
+use crate::{codec::DecodeError, codec::EncodeError, id::ServerId, storage::StorageError};
 
 /// Why a call, cast, start or stop has no result.
 #[derive(Clone, Debug)]
@@ -246,70 +246,50 @@ impl Error for ReplayError {
 }
 
 /// Why a runtime did not open.
+///
+/// ```
+/// # use persistent_runtime::{OpenError, Runtime, StorageErrorKind};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// match Runtime::open("no/such/folder/game.db").await {
+///     Err(OpenError::Storage(error)) if error.kind() == StorageErrorKind::Locked => {
+///         eprintln!("is the game running already? {error}");
+///     }
+///     Err(error) => eprintln!("{error}"),
+///     Ok(runtime) => drop(runtime),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another runtime has the database open.
-    Locked {
-        /// The database.
-        path: PathBuf,
-        /// Who holds it, as the holder wrote it.
-        holder: String,
-    },
-    /// The file is a database of some other program.
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer release wrote the file.
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its file format.
-        found: u32,
-        /// The newest file format that this release knows.
-        known: u32,
-    },
-    /// An option that can't be honoured.
-    Options {
-        /// Where it is set: `defaults`, `servers.` and a type's stored name, a
-        /// variable of the environment, or a client's server.
-        layer: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// The store did not open.
+    /// The runtime cannot honour an option.
+    Options(OptionsError),
+    /// The storage did not open. The text names the database.
     Storage(StorageError),
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { path, holder } => write!(
-                f,
-                "{} is in use by {holder}; stop that runtime or open another file",
-                path.display()
-            ),
-            Self::Foreign { path } => {
-                write!(f, "{} is a database of another program; open another file", path.display())
-            }
-            Self::Newer { path, found, known } => write!(
-                f,
-                "{} has file format {found}, this release knows up to {known}; upgrade",
-                path.display()
-            ),
-            Self::Options { layer, reason } => write!(f, "options of {layer}: {reason}"),
-            Self::Storage(source) => write!(f, "the store did not open: {source}"),
+            Self::Options(error) => error.fmt(f),
+            Self::Storage(error) => error.fmt(f),
         }
     }
 }
 
 impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The text is that of the inner error already.
         match self {
-            Self::Storage(source) => Some(source),
-            _ => None,
+            Self::Options(error) => error.source(),
+            Self::Storage(error) => error.source(),
         }
+    }
+}
+
+impl From<OptionsError> for OpenError {
+    fn from(error: OptionsError) -> Self {
+        Self::Options(error)
     }
 }
 
@@ -319,40 +299,30 @@ impl From<StorageError> for OpenError {
     }
 }
 
-/// Why a [`Storage`](crate::Storage) refused.
-#[derive(Clone, Debug)]
-pub struct StorageError(Arc<dyn Error + Send + Sync>);
+/// An option that the runtime cannot honour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OptionsError {
+    /// Where the option is set: `defaults`, `servers.` and a type's stored name, an environment
+    /// variable, or the server of a client.
+    pub layer: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
 
-impl StorageError {
-    /// An error of a storage's own.
-    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::from(error.into()))
+impl OptionsError {
+    pub(crate) fn new(layer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { layer: layer.into(), reason: reason.into() }
     }
 }
 
-impl fmt::Display for StorageError {
+impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "options of {}: {}", self.layer, self.reason)
     }
 }
 
-impl Error for StorageError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
-    }
-}
-
-impl From<rusqlite::Error> for StorageError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::new(error)
-    }
-}
-
-impl From<io::Error> for StorageError {
-    fn from(error: io::Error) -> Self {
-        Self::new(error)
-    }
-}
+impl Error for OptionsError {}
 
 /// Not every server ended within the shutdown's deadline.
 #[derive(Debug)]

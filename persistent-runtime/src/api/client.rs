@@ -7,7 +7,7 @@ use crate::{
     call::reply, call::reply::Answer, config::options::Options, config::options::Persist,
     engine::cell, engine::direct, engine::direct::Direct, engine::mailbox::Envelope,
     engine::mailbox::Job, engine::mailbox::Order, engine::mailbox::Sent, engine::mailbox::Stop,
-    engine::mailbox::Terms, engine::task::Transfer, error::CallError, error::OpenError,
+    engine::mailbox::Terms, engine::task::Transfer, error::CallError, error::OptionsError,
     observe::event::EventStream, services::Core, stop_reason::StopReason,
     support::sync::task::coop::consume_budget,
 };
@@ -81,6 +81,7 @@ impl<S: Server> Handle<S> {
     }
 
     /// Runs `work` on the state as a message of its own.
+    #[cfg(feature = "macros")]
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         reads: bool,
@@ -288,11 +289,11 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError::Options`] if one can't be honoured.
-    fn with_options(&self, options: Options) -> Result<Self, OpenError> {
+    /// [`OptionsError`] if the runtime cannot honour an option.
+    fn with_options(&self, options: Options) -> Result<Self, OptionsError> {
         options.check().map_err(|reason| {
             let layer = self.handle().cell.id().to_string();
-            OpenError::Options { layer, reason }
+            OptionsError::new(layer, reason)
         })?;
         let set = |terms: &mut Terms<S>| terms.options = Some(options.into());
         Ok(Self::from_handle(self.handle().with_terms(set)))

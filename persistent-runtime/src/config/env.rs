@@ -13,7 +13,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use crate::{config::file::Config, config::options::Options, error::OpenError};
+use crate::{config::file::Config, config::options::Options, error::OptionsError};
 
 /// How a server type's stored name is written in a variable's name.
 pub(crate) fn name_of(server: &str) -> String {
@@ -26,7 +26,7 @@ pub(crate) fn name_of(server: &str) -> String {
 pub(crate) fn read(
     prefix: &str,
     variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, OpenError> {
+) -> Result<Config, OptionsError> {
     let mut config = Config::default();
     for (variable, value) in variables {
         let rest = variable.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
@@ -34,7 +34,7 @@ pub(crate) fn read(
         // No option begins with an underscore: the last two are the border.
         let server = rest.strip_prefix('_').and_then(|rest| rest.rsplit_once("__"));
         let option = server.map_or(rest, |(_, option)| option);
-        let refused = |reason| OpenError::Options { layer: variable.clone(), reason };
+        let refused = |reason: String| OptionsError::new(&variable, reason);
         if rest != name_of(rest) {
             return Err(refused("write it in capitals, digits and underscores".to_owned()));
         }

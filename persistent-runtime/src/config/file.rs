@@ -10,7 +10,7 @@ use crate::{
         env,
         options::{Choices, Options},
     },
-    error::OpenError,
+    error::OptionsError,
 };
 
 /// Options for all server types and for single ones, as a value that serde
@@ -95,8 +95,8 @@ impl Config {
     }
 
     /// Refuses what can't be honoured.
-    fn check(&self) -> Result<(), OpenError> {
-        let refused = |layer| move |reason| OpenError::Options { layer, reason };
+    fn check(&self) -> Result<(), OptionsError> {
+        let refused = |layer: String| move |reason: String| OptionsError::new(layer, reason);
         self.defaults.check().map_err(refused("defaults".to_owned()))?;
         for (name, options) in &self.servers {
             options.check().map_err(refused(format!("servers.{name}")))?;
@@ -116,8 +116,8 @@ pub(crate) struct Layers {
 impl Layers {
     pub(crate) fn new(
         builder: Config,
-        variables: impl IntoIterator<Item = Result<Config, OpenError>>,
-    ) -> Result<Self, OpenError> {
+        variables: impl IntoIterator<Item = Result<Config, OptionsError>>,
+    ) -> Result<Self, OptionsError> {
         builder.check()?;
         let mut environment = Config::default();
         for read in variables {
