@@ -84,7 +84,7 @@ impl Storage for SlowStorage {
             let faults = self.faults.load(Ordering::SeqCst);
             if faults > 0 {
                 self.faults.store(faults - 1, Ordering::SeqCst);
-                return Err(StorageError::new("refused on purpose"));
+                return Err(StorageError::other("refused on purpose"));
             }
             // Not the key of the server's own, which shows whether it is gone.
             let server = &commit.server;

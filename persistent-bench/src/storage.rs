@@ -214,13 +214,13 @@ fn p50(load: &Load) -> f64 {
     load.p50
 }
 
-/// The number of the journal's last row, and how many changes each of those behind
-/// `after` has on average: a batch is a row, until it takes more than 256 KiB.
+/// Returns the number of the commit log's last row, and the average number of updates per row
+/// after `after`: a batch is a row, until it takes more than 256 KiB.
 fn batches(path: &Path, after: i64) -> Fallible<(i64, Option<u64>)> {
     let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let sql = "SELECT coalesce(max(number), 0),
         CAST(round((max(number) - min(number)) * 1.0 / (count(*) - 1)) AS INTEGER)
-        FROM journal WHERE number > ?";
+        FROM commit_log WHERE number > ?";
     let (last, changes) =
         reader.query_row(sql, [after], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
     Ok((last, changes.map(i64::unsigned_abs)))

@@ -154,7 +154,7 @@ impl Content {
 }
 
 fn refused() -> StorageError {
-    StorageError::new("refused by the test")
+    StorageError::other("refused by the test")
 }
 
 fn panics() -> ! {
@@ -171,7 +171,7 @@ impl FaultyStorage {
         let Some(session) = &self.session else { return work.await };
         let (mut end, mut work) = (pin!(session.0.acquire()), pin!(work));
         poll_fn(|cx| match end.as_mut().poll(cx) {
-            Poll::Ready(_) => Poll::Ready(Err(StorageError::new("closed"))),
+            Poll::Ready(_) => Poll::Ready(Err(StorageError::other("closed"))),
             Poll::Pending => work.as_mut().poll(cx),
         })
         .await

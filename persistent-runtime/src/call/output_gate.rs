@@ -15,8 +15,8 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    call::reply::Answer, error::CallError, error::StorageError, id::ServerId, storage::Commit,
-    storage::CommitHost, storage::Completion, storage::Storage, storage::Update,
+    call::reply::Answer, error::CallError, id::ServerId, storage::Commit, storage::CommitHost,
+    storage::Completion, storage::Storage, storage::StorageError, storage::Update,
     support::catch::caught,
 };
 

@@ -21,10 +21,10 @@ use crate::{
     engine::mailbox::Extras, engine::mailbox::Mailbox, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Sent, engine::mailbox::Terms, engine::registry::Kind,
     engine::resources::Kept, engine::task::Instance, engine::task::Step, engine::task::Task,
-    engine::visit, error::CallError, error::StorageError, id::ServerId, observe::event::Event,
+    engine::visit, error::CallError, id::ServerId, observe::event::Event,
     observe::event::EventStream, observe::event::Watchers, services::Active,
-    stop_reason::StopReason, storage::CommitHost, storage::Storage, support::catch::caught,
-    support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
+    stop_reason::StopReason, storage::CommitHost, storage::Storage, storage::StorageError,
+    support::catch::caught, support::expiry::Moment, support::expiry::Sweep, support::sync::Mutex,
     support::sync::MutexGuard, support::sync::Notify, support::sync::atomic::AtomicBool,
     support::sync::atomic::AtomicUsize, support::sync::atomic::Ordering,
 };

@@ -6,8 +6,8 @@ use crate::{
     api::client::Handle, api::server::Server, api::source::Origin, call::reply::Answer,
     config::options::Options, config::options::Persist, engine::crash_budget::Crashes,
     engine::resources::Kept, engine::task::Instance, engine::task::Offer, engine::task::Task,
-    engine::task::Transfer, error::CallError, error::StorageError, observe::event::Watchers,
-    services::Active, stop_reason::StopReason, support::expiry::Moment, support::sync::Notify,
+    engine::task::Transfer, error::CallError, observe::event::Watchers, services::Active,
+    stop_reason::StopReason, storage::StorageError, support::expiry::Moment, support::sync::Notify,
 };
 
 /// What a server can be asked to do, in the order in which it was asked. Most are
@@ -29,6 +29,7 @@ pub(crate) enum Order<S: Server> {
     /// Handle the earliest durable timer, if it is due.
     Remind,
     /// Anything to be done with the state.
+    #[cfg_attr(not(feature = "macros"), expect(dead_code, reason = "only `Agent` runs closures"))]
     Run(Box<Job<S>>),
     /// Move to another runtime.
     Transfer(Box<Transfer<S>>),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     api::address::Address, api::server::Server, codec, codec::DecodeError, codec::EncodeError,
-    engine::registry::Kind, error::CallError, error::StorageError, support::catch::await_caught,
+    engine::registry::Kind, error::CallError, storage::StorageError, support::catch::await_caught,
     support::catch::caught, support::sync::Notify, support::sync::atomic::AtomicU64,
     support::sync::atomic::Ordering, support::sync::task::JoinSet, support::sync::time,
     support::sync::time::Instant,
@@ -223,7 +223,7 @@ impl Ringer {
             let from = after.as_ref().map(|(due, key)| (*due, &**key));
             let page = async { kind.core().storage().due(S::NAME, from, AT_ONCE).await };
             let page =
-                await_caught(page).await.unwrap_or_else(|panic| Err(StorageError::new(panic)))?;
+                await_caught(page).await.unwrap_or_else(|panic| Err(StorageError::other(panic)))?;
             for (due, key) in &page {
                 if *due > now {
                     return Ok(Some(*due));

@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{api::server::Server, error::StorageError, storage::Storage};
+use crate::{api::server::Server, storage::Storage, storage::StorageError};
 
 /// How many keys are read at once.
 const PAGE: usize = 256;

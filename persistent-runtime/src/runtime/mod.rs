@@ -1,10 +1,11 @@
 //! Opening, addressing, shutting down.
 
+#[cfg(feature = "sqlite")]
+use std::path::Path;
 use std::{
     any::TypeId,
     ffi::OsString,
     fmt,
-    path::Path,
     sync::Arc,
     task::Wake,
     thread::{self, Thread},
@@ -14,12 +15,12 @@ use std::{
 use crate::{
     api::address::Address, api::client::Client, api::server::Server, config::env,
     config::file::Config, config::file::Layers, config::options::Options, config::options::Restart,
-    engine::registry::Kind, error::CallError, error::OpenError, error::ShutdownError,
-    error::StorageError, observe::listener::Listener, observe::listener::Observer,
+    engine::registry::Kind, error::CallError, error::OpenError, error::OptionsError,
+    error::ShutdownError, observe::listener::Listener, observe::listener::Observer,
     runtime::keys::Keys, services::Active, services::Core, services::Listeners,
-    storage::MemoryStorage, storage::SqliteStorage, storage::Storage, storage::StorageFuture,
-    support::catch::await_caught, support::catch::caught, support::sync::task,
-    support::sync::task::JoinSet, support::sync::time,
+    storage::MemoryStorage, storage::Storage, storage::StorageError, storage::StorageFuture,
+    support::catch::await_caught, support::catch::caught, support::sync::task::JoinSet,
+    support::sync::time,
 };
 
 pub(crate) mod keys;
@@ -67,6 +68,7 @@ impl Runtime {
     ///
     /// # Errors
     /// If the file is in use, not ours, or can't be opened.
+    #[cfg(feature = "sqlite")]
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::builder().open(path).await
     }
@@ -294,7 +296,7 @@ pub struct Count {
 #[must_use]
 pub struct Builder {
     config: Config,
-    environment: Vec<Result<Config, OpenError>>,
+    environment: Vec<Result<Config, OptionsError>>,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
     check_replay: bool,
@@ -477,12 +479,15 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Runtime::open`], or if an option can't be honoured.
+    #[cfg(feature = "sqlite")]
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
         let ready = self.ready()?;
         let path = path.as_ref().to_owned();
-        let storage = task::spawn_blocking(|| SqliteStorage::open(path))
-            .await
-            .map_err(StorageError::new)??;
+        let storage = crate::support::sync::task::spawn_blocking(|| {
+            crate::storage::SqliteStorage::open(path)
+        })
+        .await
+        .map_err(StorageError::other)??;
         Ok(ready.open(storage))
     }
 

@@ -22,6 +22,7 @@ use std::{
 };
 
 /// How long the writer spins before it sleeps.
+#[cfg(feature = "sqlite")]
 pub(crate) const WRITER_SPIN: Duration = Duration::from_micros(50);
 /// How long a lone caller yields before it sleeps. A commit that takes longer makes the wake-up
 /// negligible.
@@ -56,6 +57,7 @@ impl BusyWait {
     }
 
     /// Spins until `ready` returns true or `limit` has passed.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn spin_until(self, limit: Duration, ready: impl Fn() -> bool) {
         if self.0 {
             let start = Instant::now();

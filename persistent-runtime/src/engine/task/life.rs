@@ -12,8 +12,8 @@ use crate::{
     codec::DecodeError, config::options::Journal, config::options::Options,
     config::options::Restart, engine::cell::discard, engine::crash_budget::End,
     engine::crash_budget::Verdict, engine::mailbox::Terms, engine::registry::Live,
-    engine::reminders::Reminders, error::CallError, error::StorageError, observe::event::Event,
-    stop_reason::StopReason, storage::Record, storage::encoded::Encoded, support::catch::caught,
+    engine::reminders::Reminders, error::CallError, observe::event::Event, stop_reason::StopReason,
+    storage::Record, storage::StorageError, storage::encoded::Encoded, support::catch::caught,
     support::sync::time, support::sync::time::Instant,
 };
 
@@ -112,7 +112,7 @@ impl<S: Server> Task<S> {
         match self.drive(async { storage.load(&id).await }).await {
             Driven::Done(Ok(record)) => Ok(record),
             Driven::Done(Err(source)) => Err(self.storage_trouble(source)),
-            Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::new(panic))),
+            Driven::Panicked(panic) => Err(self.storage_trouble(StorageError::other(panic))),
             Driven::Killed => Err(self.kill_trouble()),
         }
     }

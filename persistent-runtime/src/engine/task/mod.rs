@@ -16,7 +16,7 @@ use crate::{
     engine::cell::Cell, engine::cell::discard, engine::crash_budget::End,
     engine::mailbox::Envelope, engine::mailbox::Job, engine::mailbox::Order,
     engine::mailbox::Phase, engine::mailbox::Stop, engine::mailbox::Terms, error::CallError,
-    error::StorageError, id::ServerId, stop_reason::StopReason, support::catch::poll_caught,
+    id::ServerId, stop_reason::StopReason, storage::StorageError, support::catch::poll_caught,
     support::expiry::Moment, support::sync::task::coop::consume_budget,
     support::sync::task::yield_now,
 };
