@@ -232,7 +232,7 @@ fn watch(path: &Path, calls: &AtomicU64, pause: Duration, looks: u32) -> Vec<Loo
 fn journal(path: &Path) -> f64 {
     let sum = || {
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let sum = "SELECT coalesce(sum(length(updates)), 0) FROM commit_log";
+        let sum = "SELECT coalesce(sum(length(changes)), 0) FROM commit_log";
         reader.query_row(sum, [], |row| row.get::<_, i64>(0))
     };
     float(sum().unwrap_or(0).unsigned_abs()) / MEGABYTE

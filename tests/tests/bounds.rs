@@ -10,8 +10,8 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, CallError, Client, Commit, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
-    Storage, StorageFuture, forward_storage, persistent_server,
+    Address, CallError, Client, Context, MemoryStorage, Record, Reply, Runtime, ServerId, Storage,
+    StorageFuture, forward_storage, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};

@@ -81,7 +81,7 @@ impl<S: Server> Handle<S> {
     }
 
     /// Runs `work` on the state as a message of its own.
-    #[cfg(feature = "macros")]
+    #[cfg_attr(not(feature = "macros"), expect(dead_code, reason = "only `Agent` runs closures"))]
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         reads: bool,

@@ -29,7 +29,6 @@ pub(crate) enum Order<S: Server> {
     /// Handle the earliest durable timer, if it is due.
     Remind,
     /// Anything to be done with the state.
-    #[cfg_attr(not(feature = "macros"), expect(dead_code, reason = "only `Agent` runs closures"))]
     Run(Box<Job<S>>),
     /// Move to another runtime.
     Transfer(Box<Transfer<S>>),

@@ -52,7 +52,6 @@ impl Completion {
     /// outcome.await?;
     /// # Ok(()) }
     /// ```
-    #[must_use]
     pub fn channel() -> (Self, impl Future<Output = Result<(), StorageError>> + Send + 'static) {
         let (sender, receiver) = oneshot::channel();
         let outcome = async { receiver.await.unwrap_or_else(|_| Err(dropped())) };
@@ -159,6 +158,7 @@ fn dropped() -> StorageError {
     StorageError::new(StorageErrorKind::Closed, text)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the panic is discarded here")]
 fn panicked(panic: String) -> Result<(), StorageError> {
     Err(StorageError::other(format!("the storage panicked: {panic}")))
 }

@@ -118,7 +118,7 @@ impl<S: Storage> Subject<S> {
 }
 
 fn texts(texts: Vec<Arc<str>>) -> Vec<String> {
-    texts.iter().map(ToString::to_string).collect()
+    texts.into_iter().map(|text| text.to_string()).collect()
 }
 
 fn id(key: &str) -> ServerId {

@@ -14,12 +14,9 @@
 //! thread much later than a woken one. `Builder::busy_wait(false)` turns all of it off but the
 //! last, which is no waiting: it lets senders run. On a machine with one core it is always off.
 
-use std::{
-    hint,
-    num::NonZero,
-    thread,
-    time::{Duration, Instant},
-};
+#[cfg(feature = "sqlite")]
+use std::time::Instant;
+use std::{hint, num::NonZero, thread, time::Duration};
 
 /// How long the writer spins before it sleeps.
 #[cfg(feature = "sqlite")]

@@ -43,7 +43,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID, STRICT;
     CREATE TABLE commit_log (
         number  INTEGER PRIMARY KEY,
-        updates BLOB NOT NULL
+        changes BLOB NOT NULL
     ) STRICT;
     CREATE TABLE flushed (
         number  INTEGER NOT NULL,

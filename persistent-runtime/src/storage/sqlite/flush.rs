@@ -144,7 +144,7 @@ pub fn delete_flushed(connection: &Connection, bytes: usize) -> Result<bool> {
                      SELECT number FROM (
                          SELECT number, length, sum(length) OVER (ORDER BY number) AS total
                          FROM (
-                             SELECT number, length(updates) AS length FROM commit_log
+                             SELECT number, length(changes) AS length FROM commit_log
                              WHERE number < (SELECT number FROM flushed)
                              ORDER BY number LIMIT max(?, 1)))
                      WHERE total - length < ?)",

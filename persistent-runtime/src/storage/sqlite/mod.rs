@@ -90,8 +90,9 @@ impl SqliteOptions {
     /// Sets whether the writer thread spins for up to 50 µs after a small batch before it sleeps.
     /// Spinning shortens the calls of a single caller. On a machine with one core the writer never
     /// spins. The default is true.
-    pub fn busy_wait(self, busy_wait: bool) -> Self {
-        Self { busy_wait, ..self }
+    pub fn busy_wait(mut self, busy_wait: bool) -> Self {
+        self.busy_wait = busy_wait;
+        self
     }
 }
 
@@ -135,10 +136,10 @@ impl SqliteStorage {
         let lock = file::lock(path)?;
         let (mut storage, writer) = Self::prepare(path, options)?;
         let queue = Receiver(storage.queue.clone());
-        let (releases, released) = watch::channel(());
+        let (guard, released) = watch::channel(());
         let thread =
             thread::Builder::new().name("persistent-writer".to_owned()).spawn(move || {
-                let _releases = releases;
+                let _guard = guard;
                 writer.run(&queue, &lock);
             })?;
         storage.writer = Some(WriterThread { handle: thread, released });
@@ -170,9 +171,7 @@ impl SqliteStorage {
         if server.kind().len() + server.key().len() + commit.update.bytes() > ROW_LIMIT {
             let text = format!("the record is larger than SQLite's limit of {ROW_LIMIT} bytes");
             completion.complete(Err(StorageError::new(StorageErrorKind::TooLarge, text)));
-        } else if let Err(Submission { completion, .. }) =
-            self.queue.push(Submission { commit, completion })
-        {
+        } else if let Err(completion) = self.queue.push(Submission { commit, completion }) {
             completion.complete(Err(closed()));
         }
     }

@@ -64,13 +64,13 @@ impl Queue {
         })
     }
 
-    /// Enqueues a commit. Returns the commit if the queue is closed.
-    pub fn push(&self, commit: Submission) -> Result<(), Submission> {
+    /// Enqueues a commit. Returns the completion if the queue is closed.
+    pub fn push(&self, submission: Submission) -> Result<(), Completion> {
         let mut state = self.lock();
         if state.is_closed {
-            return Err(commit);
+            return Err(submission.completion);
         }
-        state.commits.push(commit);
+        state.commits.push(submission);
         self.has_work.store(true, Ordering::Relaxed);
         if mem::take(&mut state.is_parked) {
             drop(state);

@@ -142,7 +142,7 @@ impl Writer {
         transaction(connection, || {
             let insert = |mut row: Row| {
                 connection
-                    .prepare_cached("INSERT INTO commit_log (number, updates) VALUES (?, ?)")?
+                    .prepare_cached("INSERT INTO commit_log (number, changes) VALUES (?, ?)")?
                     .execute(params![row.number().cast_signed(), row.seal()])?;
                 Ok::<_, rusqlite::Error>(row.into_buffer())
             };
@@ -322,7 +322,7 @@ pub fn recover(connection: &Connection) -> Result<(Memtable, u64)> {
     let mut next = flushed.cast_unsigned().max(1);
     let mut memtable = Memtable::default();
     let mut rows = connection
-        .prepare("SELECT number, updates FROM commit_log WHERE number >= ? ORDER BY number")?;
+        .prepare("SELECT number, changes FROM commit_log WHERE number >= ? ORDER BY number")?;
     let mut rows = rows.query([flushed])?;
     while let Some(row) = rows.next()? {
         let number: i64 = row.get(0)?;

@@ -7,19 +7,19 @@ async fn a_damaged_commit_log_is_an_error_and_is_not_changed() {
     let mut engine = Engine::new();
     engine.commit("a", put("one")).await;
     for damage in [
-        "UPDATE commit_log SET updates = substr(updates, 1, length(updates) - 1)",
-        "UPDATE commit_log SET updates = x''",
-        "UPDATE commit_log SET updates = CAST(replace(updates, 'one', 'two') AS BLOB)",
+        "UPDATE commit_log SET changes = substr(changes, 1, length(changes) - 1)",
+        "UPDATE commit_log SET changes = x''",
+        "UPDATE commit_log SET changes = CAST(replace(changes, 'one', 'two') AS BLOB)",
         "UPDATE commit_log SET number = number + 1",
     ] {
         let crashed = engine.crashed();
         crashed.writer.connection.execute(damage, []).unwrap();
-        let before = crashed.number("SELECT coalesce(sum(length(updates)), 0) FROM commit_log");
+        let before = crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log");
         let path = database(&crashed.folder);
-        let error = SqliteStorage::open(&path).err().expect(damage).to_string();
+        let error = SqliteStorage::open(&path).expect_err(damage).to_string();
         assert!(error.contains("of the commit log is damaged"), "{error}");
         assert_eq!(
-            crashed.number("SELECT coalesce(sum(length(updates)), 0) FROM commit_log"),
+            crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log"),
             before
         );
     }

@@ -7,7 +7,7 @@ use super::*;
 async fn a_small_change_of_a_large_state_writes_a_small_row() {
     let mut engine = Engine::new();
     let mut state = vec![7; 1_000_000];
-    let log_bytes = "SELECT sum(length(updates)) FROM commit_log";
+    let log_bytes = "SELECT sum(length(changes)) FROM commit_log";
     engine.commit("a", Update::Put(record(&*state))).await;
     let whole = engine.number(log_bytes);
     assert!(whole > 1_000_000);
@@ -77,7 +77,7 @@ async fn states_of_a_kilobyte_and_more_are_logged_as_differences() {
         let mut engine = Engine::new();
         engine.commit("a", Update::Put(record(vec![1; size]))).await;
         engine.commit("a", Update::Put(record([vec![1; size - 1], vec![2]].concat()))).await;
-        let last = "SELECT length(updates) FROM commit_log ORDER BY number DESC LIMIT 1";
+        let last = "SELECT length(changes) FROM commit_log ORDER BY number DESC LIMIT 1";
         assert_eq!(engine.number(last) > 1000, whole, "{size} bytes");
     }
 }
@@ -131,7 +131,7 @@ async fn the_commit_log_and_the_write_ahead_log_stay_bounded_under_load() {
         let (weight, _) = engine.writer.memtables.active();
         assert!(weight <= 2 * (1 << 20), "round {round}: {weight}");
         wal = wal.max(engine.wal_size());
-        log = log.max(engine.number("SELECT coalesce(sum(length(updates)), 0) FROM commit_log"));
+        log = log.max(engine.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log"));
     }
     assert!(flushes > 20, "{flushes} flushes");
     assert!(log < 5 << 20, "{log} bytes of commit log");

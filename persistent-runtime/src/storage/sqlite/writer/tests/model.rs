@@ -28,31 +28,7 @@ async fn model(seed: u64) {
                 for _ in 0..=random(3) {
                     let kind = KINDS[usize::from(random(4) == 0)];
                     let server = ServerId::new(kind, random(12).to_string());
-                    let old = map.get(&server);
-                    let update = match random(8) {
-                        0 => Update::Delete,
-                        1..4 if old.is_some() => Update::Append(
-                            (0..random(4)).map(|_| bytes(&random(1000).to_string())).collect(),
-                        ),
-                        roll => {
-                            let mut state = match old {
-                                Some(old) if roll < 7 => old.state.bytes().into_owned(),
-                                _ => vec![0; usize::try_from(random(40_000)).unwrap()],
-                            };
-                            let at = usize::try_from(random(state.len() as u64 + 1)).unwrap();
-                            let end = (at + usize::try_from(random(9)).unwrap()).min(state.len());
-                            let new =
-                                vec![step.to_le_bytes()[0]; usize::try_from(random(9)).unwrap()];
-                            state.splice(at..end, new);
-                            Update::Put(Record {
-                                version: u32::try_from(random(3)).unwrap(),
-                                due: Some(random(20)).filter(|due| due % 2 == 0),
-                                reminders: random(9).to_string().into(),
-                                messages: (0..random(3) / 2).map(|_| bytes("first")).collect(),
-                                ..record(state)
-                            })
-                        }
-                    };
+                    let update = random_update(&mut random, step, map.get(&server));
                     map.commit(Commit::new(server.clone(), update.clone())).await.unwrap();
                     updates.push((server, update));
                 }
@@ -109,6 +85,35 @@ async fn model(seed: u64) {
                 engine.storage.load(&server).await.unwrap() == map.get(&server),
                 "seed {seed}: {server}"
             );
+        }
+    }
+}
+
+/// Returns an update of a server that has `old` stored.
+fn random_update(random: &mut impl FnMut(u64) -> u64, step: u64, old: Option<Record>) -> Update {
+    let roll = random(8);
+    let mut below = |limit: u64| usize::try_from(random(limit)).unwrap();
+    match roll {
+        0 => Update::Delete,
+        1..4 if old.is_some() => {
+            Update::Append((0..below(4)).map(|_| bytes(&below(1000).to_string())).collect())
+        }
+        _ => {
+            let mut state = match old {
+                Some(old) if roll < 7 => old.state.bytes().into_owned(),
+                _ => vec![0; below(40_000)],
+            };
+            let at = below(state.len() as u64 + 1);
+            let end = (at + below(9)).min(state.len());
+            let new = vec![step.to_le_bytes()[0]; below(9)];
+            state.splice(at..end, new);
+            Update::Put(Record {
+                version: u32::try_from(below(3)).unwrap(),
+                due: Some(below(20) as u64).filter(|due| due % 2 == 0),
+                reminders: below(9).to_string().into(),
+                messages: (0..below(3) / 2).map(|_| bytes("first")).collect(),
+                ..record(state)
+            })
         }
     }
 }
