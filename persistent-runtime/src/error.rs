@@ -9,9 +9,9 @@
 //!
 //! A text says what happened, to which server, and what was kept or what to do.
 
-use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{codec::DecodeError, codec::EncodeError, id::ServerId};
+use crate::{codec::DecodeError, codec::EncodeError, id::ServerId, storage::StorageError};
 
 /// The error of a call, cast, start, stop or transfer.
 ///
@@ -362,16 +362,74 @@ impl Error for ReplayError {
     }
 }
 
-/// An option that cannot be honoured.
+/// Why a runtime did not open.
+///
+/// ```
+/// # use persistent_runtime::{OpenError, Runtime, StorageErrorKind};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// match Runtime::open("no/such/folder/game.db").await {
+///     Err(OpenError::Storage(error)) if error.kind() == StorageErrorKind::Locked => {
+///         eprintln!("is the game running already? {error}");
+///     }
+///     Err(error) => eprintln!("{error}"),
+///     Ok(runtime) => drop(runtime),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The runtime cannot honour an option.
+    Options(OptionsError),
+    /// The storage did not open. The text names the database.
+    Storage(StorageError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(error) => error.fmt(f),
+            Self::Storage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The text is that of the inner error already.
+        match self {
+            Self::Options(error) => error.source(),
+            Self::Storage(error) => error.source(),
+        }
+    }
+}
+
+impl From<OptionsError> for OpenError {
+    fn from(error: OptionsError) -> Self {
+        Self::Options(error)
+    }
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// An option that the runtime cannot honour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OptionsError {
-    layer: String,
-    reason: String,
+    /// Where the option is set: `defaults`, `servers.` and a type's stored name, an environment
+    /// variable, or the server of a client.
+    pub layer: String,
+    /// What is wrong and what to do.
+    pub reason: String,
 }
 
 impl OptionsError {
-    pub(crate) fn new(layer: String, reason: String) -> Self {
-        Self { layer, reason }
+    pub(crate) fn new(layer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { layer: layer.into(), reason: reason.into() }
     }
 }
 
@@ -382,119 +440,6 @@ impl fmt::Display for OptionsError {
 }
 
 impl Error for OptionsError {}
-
-/// Why a runtime did not open.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another runtime has the database open.
-    Locked {
-        /// The database.
-        path: PathBuf,
-        /// Who holds it, as the holder wrote it.
-        holder: String,
-    },
-    /// The file is a database of some other program.
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer release wrote the file.
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its file format.
-        found: u32,
-        /// The newest file format that this release knows.
-        known: u32,
-    },
-    /// An option that can't be honoured.
-    Options {
-        /// Where it is set: `defaults`, `servers.` and a type's stored name, a
-        /// variable of the environment, or a client's server.
-        layer: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// The store did not open.
-    Storage(StorageError),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Locked { path, holder } => write!(
-                f,
-                "{} is in use by {holder}; stop that runtime or open another file",
-                path.display()
-            ),
-            Self::Foreign { path } => {
-                write!(f, "{} is a database of another program; open another file", path.display())
-            }
-            Self::Newer { path, found, known } => write!(
-                f,
-                "{} has file format {found}, this release knows up to {known}; upgrade",
-                path.display()
-            ),
-            Self::Options { layer, reason } => write!(f, "options of {layer}: {reason}"),
-            Self::Storage(source) => write!(f, "the store did not open: {source}"),
-        }
-    }
-}
-
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Storage(source) => Some(source),
-            _ => None,
-        }
-    }
-}
-
-impl From<StorageError> for OpenError {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-/// Why a [`Storage`](crate::Storage) refused.
-#[derive(Clone, Debug)]
-pub struct StorageError(Arc<dyn Error + Send + Sync>);
-
-impl StorageError {
-    /// An error of a storage's own.
-    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::from(error.into()))
-    }
-
-    pub(crate) fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(error)
-    }
-}
-
-impl fmt::Display for StorageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for StorageError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
-
-impl From<rusqlite::Error> for StorageError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::new(error)
-    }
-}
-
-impl From<io::Error> for StorageError {
-    fn from(error: io::Error) -> Self {
-        Self::new(error)
-    }
-}
 
 /// The error of [`Runtime::shutdown`](crate::Runtime::shutdown): servers were still busy at the
 /// deadline.
@@ -548,7 +493,7 @@ mod tests {
                 of: 2,
                 source: Arc::new(ReplayError::Decode(decode())),
             },
-            CallError::Storage { server, source: StorageError::new("disk is full") },
+            CallError::Storage { server, source: StorageError::other("disk is full") },
         ] {
             let chain = chain(&error);
             for (place, text) in chain.iter().enumerate() {

@@ -189,13 +189,10 @@ mod stop_reason;
 mod storage;
 mod support;
 
+#[cfg(feature = "macros")]
+pub use api::agent::{Agent, AgentClient, AgentMessage, AgentState};
 pub use api::{
-    address::Address,
-    agent::{Agent, AgentClient, AgentMessage, AgentState},
-    client::Client,
-    context::Context,
-    listener::Listener,
-    server::Server,
+    address::Address, client::Client, context::Context, listener::Listener, server::Server,
 };
 pub use call::reply::Reply;
 pub use codec::{DecodeError, EncodeError};
@@ -211,6 +208,7 @@ pub use observe::{
     observer::Observer,
 };
 pub use payload::Payload;
+#[cfg(feature = "macros")]
 pub use persistent_macros::persistent_server;
 pub use runtime::{
     builder::Builder,
@@ -218,10 +216,14 @@ pub use runtime::{
     runtime::{Count, Runtime},
 };
 pub use stop_reason::StopReason;
+#[cfg(feature = "conformance")]
+pub use storage::conformance;
 pub use storage::{
-    Commit, Completion, MemoryStorage, Record, SqliteStorage, Storage, StorageError, StorageFuture,
-    Update, encoded::Encoded,
+    Commit, Completion, MemoryStorage, Record, Storage, StorageError, StorageErrorKind,
+    StorageFuture, Update, encoded::Encoded,
 };
+#[cfg(feature = "sqlite")]
+pub use storage::{SqliteOptions, SqliteStorage};
 
 #[doc(hidden)]
 #[path = "private.rs"]

@@ -16,30 +16,30 @@ use persistent_runtime::{
 };
 use tokio::sync::Semaphore;
 
-/// What a faulty storage does.
+/// What a faulty storage does with a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// What it should.
+    /// Succeeds.
     #[default]
     None,
-    /// Fails, and has done nothing.
+    /// Fails without an effect.
     Refuse,
-    /// Fails, but has done it.
+    /// Fails after taking effect.
     RefuseThoughDone,
-    /// Never answers.
+    /// Never completes.
     Hang,
-    /// Does it late.
+    /// Takes effect late.
     Slow(Duration),
-    /// Does it at once, and says so late.
+    /// Takes effect at once and completes late.
     Late(Duration),
-    /// Fails late, and has done nothing.
+    /// Fails late, without an effect.
     RefuseLate(Duration),
     /// Panics.
     Panic,
 }
 
 impl Fault {
-    /// How long it takes, unless it is for ever.
+    /// Returns how long the request takes, unless it takes forever.
     #[must_use]
     pub fn length(self) -> Duration {
         match self {
@@ -51,7 +51,7 @@ impl Fault {
     }
 }
 
-/// What a storage is asked to do.
+/// A kind of request to a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// A load.
@@ -60,16 +60,16 @@ pub enum Request {
     Commit,
 }
 
-/// Decides how one request goes.
+/// Decides the fault of each request.
 type Script = Box<dyn FnMut(Request, &ServerId) -> Fault + Send>;
 
-/// A storage in memory that counts what it does, and does it wrong on request.
+/// A storage in memory that counts requests and injects faults.
 #[derive(Clone, Default)]
 pub struct FaultyStorage {
-    /// What is stored.
+    /// The stored records.
     pub states: MemoryStorage,
     content: Arc<Content>,
-    /// Of a storage that can be closed.
+    /// Present if the storage can be closed.
     session: Option<Arc<Session>>,
 }
 
@@ -84,59 +84,59 @@ struct Content {
     deletes: AtomicUsize,
 }
 
-/// From the opening of a storage to its end, which is the semaphore's.
+/// The time from the opening of a storage to its closing, which closes the semaphore.
 struct Session(Semaphore);
 
 impl FaultyStorage {
-    /// Every load from now on goes like this.
+    /// Sets the fault of all later loads.
     pub fn on_load(&self, fault: Fault) {
         *self.content.on_load.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// Every commit from now on goes like this.
+    /// Sets the fault of all later commits.
     pub fn on_commit(&self, fault: Fault) {
         *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// The next commit goes like this, those after it as before.
+    /// Sets the fault of the next commit only.
     pub fn on_next_commit(&self, fault: Fault) {
         *self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
-    /// Every request from now on goes as `script` says, unless it says
-    /// [`Fault::None`].
+    /// Lets `script` decide the fault of all later requests. [`Fault::None`] leaves the decision to
+    /// the other settings.
     pub fn script(&self, script: impl FnMut(Request, &ServerId) -> Fault + Send + 'static) {
         *self.content.script.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Box::new(script));
     }
 
-    /// The same content for one more runtime, which can close it: what was not
-    /// committed by then never is, as after a kill of the process.
+    /// Returns a storage with the same content that a runtime can close. A commit that has not
+    /// taken effect by then never does, as after a kill of the process.
     #[must_use]
     pub fn session(&self) -> Self {
         Self { session: Some(Arc::new(Session(Semaphore::new(0)))), ..self.clone() }
     }
 
-    /// How many clones of this storage there are, with this one:
-    /// a runtime that is really gone has dropped its own.
+    /// Returns the number of clones of this storage, including this one. A runtime that has ended
+    /// completely has dropped its clone.
     #[must_use]
     pub fn clones(&self) -> usize {
         Arc::strong_count(&self.content)
     }
 
-    /// How many loads there were.
+    /// Returns the number of loads.
     #[must_use]
     pub fn loads(&self) -> usize {
         self.content.loads.load(Ordering::SeqCst)
     }
 
-    /// How many commits of a state there were.
+    /// Returns the number of commits that were no deletes.
     #[must_use]
     pub fn writes(&self) -> usize {
         self.content.writes.load(Ordering::SeqCst)
     }
 
-    /// How many commits of a delete there were.
+    /// Returns the number of deletes.
     #[must_use]
     pub fn deletes(&self) -> usize {
         self.content.deletes.load(Ordering::SeqCst)
@@ -154,16 +154,16 @@ impl Content {
 }
 
 fn refused() -> StorageError {
-    StorageError::new("refused by the test")
+    StorageError::other("refused by the test")
 }
 
 fn panics() -> ! {
-    // Without the hook that prints it: there may be millions.
+    // Bypasses the hook that prints a panic: there may be millions.
     resume_unwind(Box::new("the storage panics"))
 }
 
 impl FaultyStorage {
-    /// Does `work` unless the session ends before.
+    /// Runs `work` unless the session ends first.
     async fn within_session<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,
@@ -171,7 +171,7 @@ impl FaultyStorage {
         let Some(session) = &self.session else { return work.await };
         let (mut end, mut work) = (pin!(session.0.acquire()), pin!(work));
         poll_fn(|cx| match end.as_mut().poll(cx) {
-            Poll::Ready(_) => Poll::Ready(Err(StorageError::new("closed"))),
+            Poll::Ready(_) => Poll::Ready(Err(StorageError::other("closed"))),
             Poll::Pending => work.as_mut().poll(cx),
         })
         .await

@@ -180,7 +180,7 @@ fn batches(path: &Path, after: i64) -> Fallible<(i64, Option<u64>)> {
     let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let sql = "SELECT coalesce(max(number), 0),
         CAST(round((max(number) - min(number)) * 1.0 / (count(*) - 1)) AS INTEGER)
-        FROM journal WHERE number > ?";
+        FROM commit_log WHERE number > ?";
     let (last, changes) =
         reader.query_row(sql, [after], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
     Ok((last, changes.map(i64::unsigned_abs)))

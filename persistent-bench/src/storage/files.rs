@@ -12,7 +12,7 @@ const MEGABYTE: f64 = 1e6;
 pub fn commit_log_megabytes(path: &Path) -> f64 {
     let sum = || {
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let sum = "SELECT coalesce(sum(length(changes)), 0) FROM journal";
+        let sum = "SELECT coalesce(sum(length(changes)), 0) FROM commit_log";
         reader.query_row(sum, [], |row| row.get::<_, i64>(0))
     };
     float(sum().unwrap_or(0).unsigned_abs()) / MEGABYTE

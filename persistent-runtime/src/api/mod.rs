@@ -4,6 +4,8 @@
 //! around the engine that know the type.
 
 pub(crate) mod address;
+#[cfg(feature = "macros")]
+#[cfg(feature = "macros")]
 pub(crate) mod agent;
 pub(crate) mod client;
 pub(crate) mod context;

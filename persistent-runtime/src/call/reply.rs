@@ -225,6 +225,12 @@ impl Deferrable for InlineCaller<'_> {
     }
 }
 
+impl fmt::Debug for ReplySlot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplySlot").finish_non_exhaustive()
+    }
+}
+
 impl<'a> ReplySlot<'a> {
     pub(crate) fn to_sender(sender: &'a mut Option<ReplySender>) -> Self {
         Self(To::Sender(sender))

@@ -12,7 +12,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use crate::{config::file::Config, config::options::Options, error::OpenError};
+use crate::{config::file::Config, config::options::Options, error::OptionsError};
 
 /// Returns the form of a server type's stored name in the name of a variable.
 pub(super) fn variable_name(server: &str) -> String {
@@ -26,7 +26,7 @@ pub(super) fn variable_name(server: &str) -> String {
 pub(crate) fn read(
     prefix: &str,
     variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, OpenError> {
+) -> Result<Config, OptionsError> {
     let mut config = Config::default();
     for (variable, value) in variables {
         let rest = variable.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
@@ -35,7 +35,7 @@ pub(crate) fn read(
         // stored name may contain underscores itself.
         let server = rest.strip_prefix('_').and_then(|rest| rest.rsplit_once("__"));
         let option = server.map_or(rest, |(_, option)| option);
-        let invalid = |reason| OpenError::Options { layer: variable.clone(), reason };
+        let invalid = |reason| OptionsError::new(variable.clone(), reason);
         if rest != variable_name(rest) {
             let reason = "write the name of the variable in capitals, digits and underscores";
             return Err(invalid(reason.to_owned()));

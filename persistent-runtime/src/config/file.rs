@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     config::{de::with_path, env, fields::OptionFields, options::Options},
-    error::OpenError,
+    error::OptionsError,
 };
 
 /// The options of all server types and of single ones, readable by serde from any format. Given to
@@ -118,8 +118,8 @@ impl Config {
     }
 
     /// Validates all values.
-    fn check(&self) -> Result<(), OpenError> {
-        let invalid = |layer| move |reason| OpenError::Options { layer, reason };
+    fn check(&self) -> Result<(), OptionsError> {
+        let invalid = |layer| move |reason| OptionsError::new(layer, reason);
         self.defaults.check().map_err(invalid("defaults".to_owned()))?;
         for (name, options) in &self.servers {
             options.check().map_err(invalid(format!("servers.{name}")))?;
@@ -140,8 +140,8 @@ impl Layers {
     /// Validates `builder`, and merges the configurations of the environment in their order.
     pub(crate) fn new(
         builder: Config,
-        variables: impl IntoIterator<Item = Result<Config, OpenError>>,
-    ) -> Result<Self, OpenError> {
+        variables: impl IntoIterator<Item = Result<Config, OptionsError>>,
+    ) -> Result<Self, OptionsError> {
         builder.check()?;
         let mut environment = Config::default();
         for read in variables {

@@ -10,11 +10,11 @@ use crate::{
         options::Options,
     },
     engine::services::{Listeners, Services, ServicesConfig},
-    error::OpenError,
+    error::{OpenError, OptionsError},
     observe::observer::Observer,
     runtime::{reminder_scheduler, revive::revive, runtime::Runtime},
-    storage::{MemoryStorage, SqliteStorage, Storage, StorageError},
-    support::{spin::BusyWait, sync::task},
+    storage::{MemoryStorage, Storage},
+    support::spin::BusyWait,
 };
 
 /// The choices of a [`Runtime`].
@@ -36,7 +36,7 @@ use crate::{
 #[must_use]
 pub struct Builder {
     config: Config,
-    environment: Vec<Result<Config, OpenError>>,
+    environment: Vec<Result<Config, OptionsError>>,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
     check_replay: bool,
@@ -231,12 +231,19 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Runtime::open`], or if an option can't be honoured.
+    #[cfg(feature = "sqlite")]
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
+        use crate::{
+            storage::{SqliteOptions, SqliteStorage, StorageError},
+            support::sync::task::spawn_blocking,
+        };
+
+        let options = SqliteOptions::new().busy_wait(!self.no_busy_wait);
         let (config, revivals) = self.resolve()?;
         let path = path.as_ref().to_owned();
-        let storage = task::spawn_blocking(|| SqliteStorage::open(path))
+        let storage = spawn_blocking(|| SqliteStorage::open_with(path, options))
             .await
-            .map_err(StorageError::new)??;
+            .map_err(StorageError::other)??;
         Ok(open(Arc::new(storage), config, revivals))
     }
 

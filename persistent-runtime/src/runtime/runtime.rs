@@ -63,6 +63,7 @@ pub struct Runtime(Arc<Owner>);
 struct Owner(Arc<Services>);
 
 impl Runtime {
+    #[cfg(feature = "sqlite")]
     /// Opens the SQLite database at `path`, or creates it.
     ///
     /// The servers' tasks run on the tokio runtime that this is called in.

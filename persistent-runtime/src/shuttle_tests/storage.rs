@@ -79,7 +79,7 @@ impl Storage for SlowStorage {
             let faults = self.faults.load(Ordering::SeqCst);
             if faults > 0 {
                 self.faults.store(faults - 1, Ordering::SeqCst);
-                return Err(StorageError::new("refused on purpose"));
+                return Err(StorageError::other("refused on purpose"));
             }
             // A copy of the key: the count of references to the server's own shows whether the
             // server is still in memory.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::record::Record;
-use crate::{error::StorageError, id::ServerId};
+use super::{Record, StorageError, StorageErrorKind};
+use crate::id::ServerId;
 
 /// One atomic change of one server's record.
 ///
@@ -43,7 +43,10 @@ pub struct Commit {
 pub enum Update {
     /// Replaces the record, or creates it.
     Put(Record),
-    /// Appends messages to those of the stored record. Fails if there is no record.
+    /// Appends messages to those of the stored record.
+    ///
+    /// The runtime appends only to a record that it has loaded or put. A storage that notices a
+    /// missing record fails with [`StorageErrorKind::NoRecord`]; it never creates one.
     Append(Vec<Arc<[u8]>>),
     /// Deletes the record. Succeeds if there is no record.
     Delete,
@@ -88,12 +91,13 @@ impl Update {
                 record.messages.extend(more);
                 Ok(Some(record))
             }
-            (Self::Append(_), None) => Err(StorageError::new("there is no record to append to")),
+            (Self::Append(_), None) => Err(no_record()),
             (Self::Delete, _) => Ok(None),
         }
     }
 
     /// Returns how many bytes there are to write.
+    #[cfg(feature = "sqlite")]
     pub(super) fn bytes(&self) -> usize {
         let sum = |messages: &[Arc<[u8]>]| messages.iter().map(|message| message.len()).sum();
         match self {
@@ -104,4 +108,8 @@ impl Update {
             Self::Delete => 0,
         }
     }
+}
+
+pub(super) fn no_record() -> StorageError {
+    StorageError::new(StorageErrorKind::NoRecord, "there is no record to append to")
 }

@@ -9,10 +9,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{
-    error::StorageError,
-    support::catch::{await_catching, catch_unwind, poll_catching},
-};
+use super::{StorageError, StorageErrorKind};
+use crate::support::catch::{await_catching, catch_unwind, poll_catching};
 
 /// Reports the outcome of one commit to the server that waits for it; see
 /// [`Storage::submit`](crate::Storage::submit).
@@ -54,7 +52,6 @@ impl Completion {
     /// outcome.await?;
     /// # Ok(()) }
     /// ```
-    #[must_use]
     pub fn channel() -> (Self, impl Future<Output = Result<(), StorageError>> + Send + 'static) {
         let (sender, receiver) = oneshot::channel();
         let outcome = async { receiver.await.unwrap_or_else(|_| Err(dropped())) };
@@ -157,11 +154,13 @@ impl fmt::Debug for Completion {
 }
 
 fn dropped() -> StorageError {
-    StorageError::new("the storage shut down before the commit finished")
+    let text = "the storage shut down before the commit finished";
+    StorageError::new(StorageErrorKind::Closed, text)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the panic is discarded here")]
 fn panicked(panic: String) -> Result<(), StorageError> {
-    Err(StorageError::new(format!("the storage panicked: {panic}")))
+    Err(StorageError::other(format!("the storage panicked: {panic}")))
 }
 
 #[cfg(test)]
@@ -241,7 +240,7 @@ mod tests {
     async fn a_commit_that_is_ready_at_once_needs_no_task() {
         let host = Arc::new(Host::default());
         Completion::new(host.clone(), 1).drive(ready(Ok(())));
-        Completion::new(host.clone(), 2).drive(ready(Err(StorageError::new("refused"))));
+        Completion::new(host.clone(), 2).drive(ready(Err(StorageError::other("refused"))));
         Completion::new(host.clone(), 3).drive(async { panic!("in place") });
         assert_eq!(host.outcomes(), [(1, true), (2, false), (3, false)]);
         assert!(host.take_work().is_empty());

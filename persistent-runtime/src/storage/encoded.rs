@@ -1,12 +1,14 @@
-//! The stored form of a state, in chunks that it shares with the state before it.
+//! Encoded states in chunks that a state shares with its predecessor.
 //!
-//! To compare is much cheaper than to copy. So a state that has been encoded is
-//! compared with its last stored form, and what is copied of it, compared again and
-//! written is about the change, and not the state.
+//! Comparing is much cheaper than copying. So a newly encoded state is compared with its
+//! predecessor, and only the chunks that differ are copied. Later comparisons and writes depend on
+//! the size of the change, not on that of the state.
 
-use std::{borrow::Cow, fmt, ops::Range, slice, sync::Arc};
+#[cfg(feature = "sqlite")]
+use std::ops::Range;
+use std::{borrow::Cow, fmt, slice, sync::Arc};
 
-/// How many bytes a chunk has, but for the last one.
+/// The size of a chunk in bytes. The last chunk may be shorter.
 pub(crate) const CHUNK: usize = 16 << 10;
 
 /// An encoded state. Cloning shares its bytes.
@@ -22,31 +24,31 @@ pub struct Encoded(Chunks);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Chunks {
-    /// Of a state that has no more than one.
+    /// A state of one chunk.
     One(Arc<[u8]>),
     Many(Arc<Vec<Arc<[u8]>>>),
 }
 
 impl Encoded {
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         sum(self.chunks())
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of the bytes in one piece; those of a large state are copied for it.
+    /// Returns the bytes in one piece. Copies them if the state has several chunks.
     #[must_use]
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         join(self.chunks())
     }
 
-    /// The bytes, piece by piece.
+    /// Returns the bytes in pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks().iter().map(|chunk| &**chunk)
     }
@@ -58,7 +60,8 @@ impl Encoded {
         }
     }
 
-    /// The stored form that follows this one; this one itself, if it is `bytes`.
+    /// Returns the encoded state `bytes`, sharing the chunks that are equal. Returns a clone of
+    /// `self` if all are.
     pub(crate) fn followed_by(&self, bytes: &[u8]) -> Self {
         let old = self.chunks();
         let mut shared = 0;
@@ -73,7 +76,7 @@ impl Encoded {
         if shared == old.len() && shared == new.chunks().len() { self.clone() } else { new }
     }
 
-    /// Cuts `bytes` into chunks.
+    /// Splits `bytes` into chunks.
     fn of(bytes: &[u8], chunk: impl FnMut((usize, &[u8])) -> Arc<[u8]>) -> Self {
         let mut chunk = chunk;
         Self(if bytes.len() <= CHUNK {
@@ -83,7 +86,7 @@ impl Encoded {
         })
     }
 
-    /// Whether this is `other` itself, and not one that is equal at most.
+    /// Pointer equality: returns true if both share one allocation.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Chunks::One(one), Chunks::One(other)) => Arc::ptr_eq(one, other),
@@ -92,39 +95,42 @@ impl Encoded {
         }
     }
 
-    /// Where this differs from `old`.
+    /// Returns the difference from `old`.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn difference(&self, old: &Self) -> Difference<'_> {
         let (old_chunks, chunks) = (old.chunks(), self.chunks());
         let same = |(one, other): &(&Arc<[u8]>, &Arc<[u8]>)| Arc::ptr_eq(one, other);
         let first = old_chunks.iter().zip(chunks).take_while(same).count();
-        let (old_rest, rest) = (&old_chunks[first..], &chunks[first..]);
-        // From behind, chunks are aligned only where nothing was put in or taken out.
+        let (old_tail, tail) = (&old_chunks[first..], &chunks[first..]);
+        // Chunks at the end are aligned only if the length is the same.
         let last = if self.len() == old.len() {
-            old_rest.iter().rev().zip(rest.iter().rev()).take_while(same).count()
+            old_tail.iter().rev().zip(tail.iter().rev()).take_while(same).count()
         } else {
             0
         };
-        let old_part = join(&old_rest[..old_rest.len() - last]);
-        let part = join(&rest[..rest.len() - last]);
+        let old_part = join(&old_tail[..old_tail.len() - last]);
+        let part = join(&tail[..tail.len() - last]);
         let (start, end) = common(&old_part, &part);
-        let (before, behind) = (sum(&chunks[..first]), sum(&rest[rest.len() - last..]));
+        let (before, behind) = (sum(&chunks[..first]), sum(&tail[tail.len() - last..]));
         let changed = start..part.len() - end;
         Difference { start: before + start, end: behind + end, part, changed }
     }
 }
 
-/// What a state has in place of some bytes of an older one.
+/// The bytes of a state that replace some bytes of an older state.
+#[cfg(feature = "sqlite")]
 pub(crate) struct Difference<'a> {
-    /// How many bytes at the start are as before.
+    /// Length of the common prefix.
     pub(crate) start: usize,
-    /// How many at the end; none of both.
+    /// Length of the common suffix. Prefix and suffix never overlap.
     pub(crate) end: usize,
     part: Cow<'a, [u8]>,
     changed: Range<usize>,
 }
 
+#[cfg(feature = "sqlite")]
 impl Difference<'_> {
-    /// Those between.
+    /// Returns the bytes between the prefix and the suffix.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.part[self.changed.clone()]
     }
@@ -142,9 +148,10 @@ fn join(chunks: &[Arc<[u8]>]) -> Cow<'_, [u8]> {
     }
 }
 
-/// How many bytes at the start and at the end are equal; they overlap in neither.
+/// Returns the lengths of the common prefix and suffix, which do not overlap in either.
+#[cfg(feature = "sqlite")]
 fn common(old: &[u8], new: &[u8]) -> (usize, usize) {
-    /// Whole blocks are compared at once, which is many times faster.
+    /// Comparing whole blocks is many times faster than comparing bytes.
     const BLOCK: usize = 1024;
     let blocks = old.chunks_exact(BLOCK).zip(new.chunks_exact(BLOCK));
     let start = blocks.take_while(|(old, new)| old == new).count() * BLOCK;
@@ -169,14 +176,14 @@ impl From<Vec<u8>> for Encoded {
     }
 }
 
-/// States may hold secrets: their size is all that is shown.
+/// Shows the size only: states may hold secrets.
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
 
@@ -185,9 +192,9 @@ mod tests {
         chunks.filter(|(one, other)| Arc::ptr_eq(one, other)).count()
     }
 
-    /// States of every size that matters, and what may become of them.
+    /// Combines states of every relevant size with every kind of change.
     #[test]
-    fn a_state_is_what_came_and_a_difference_leads_from_one_to_the_next() {
+    fn a_difference_leads_from_each_state_to_the_next() {
         let bytes =
             |size: usize| (0..size).map(|n| (n * n / 7).to_le_bytes()[0]).collect::<Vec<_>>();
         let sizes = [0, 1, 100, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 4 * CHUNK + 5];
@@ -206,7 +213,7 @@ mod tests {
             for new_bytes in &news {
                 let new = old.followed_by(new_bytes);
                 assert_eq!(&new.bytes()[..], &new_bytes[..]);
-                assert!(new == Encoded::from(&new_bytes[..]), "it is cut at the same places");
+                assert!(new == Encoded::from(&new_bytes[..]), "the chunks have the same bounds");
                 assert_eq!(new.is(&old), *new_bytes == old_bytes);
                 let difference = new.difference(&old);
                 let end = old_bytes.len() - difference.end;
@@ -217,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_change_of_a_large_state_is_one_chunk_and_a_small_difference() {
+    fn a_small_change_of_a_large_state_copies_one_chunk() {
         let mut bytes = vec![7; 10 * CHUNK + 5];
         let old = Encoded::from(&bytes[..]);
         bytes[3 * CHUNK + 9] = 8;
@@ -232,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_leaves_out_all_that_is_equal_at_both_ends() {
+    fn a_difference_excludes_the_common_prefix_and_suffix() {
         let long = vec![1; 5000];
         let changed = |at: usize| {
             let mut changed = long.clone();

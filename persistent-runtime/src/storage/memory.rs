@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, future::ready, ops::Bound, sync::Arc};
 
 use super::{Commit, Completion, Record, Storage, StorageFuture};
-use crate::{error::StorageError, id::ServerId, support::sync::Mutex, support::sync::MutexGuard};
+use crate::{id::ServerId, storage::StorageError, support::sync::Mutex, support::sync::MutexGuard};
 
 /// A storage in memory, for tests and for servers that need not outlive the process.
 ///

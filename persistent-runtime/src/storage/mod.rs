@@ -2,22 +2,27 @@
 
 use std::{pin::Pin, sync::Arc};
 
-pub use crate::error::StorageError;
 use crate::id::ServerId;
 
 pub use commit::{Commit, Update};
 pub(crate) use completion::CommitHost;
 pub use completion::Completion;
+pub use error::{StorageError, StorageErrorKind};
 pub use memory::MemoryStorage;
 pub use record::Record;
-pub use sqlite::SqliteStorage;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStorage};
 
 mod commit;
 mod completion;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub(crate) mod encoded;
+mod error;
 mod forward;
 mod memory;
 mod record;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 /// The future that the methods of a [`Storage`] return.
@@ -28,7 +33,8 @@ pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageErr
 /// This crate has [`SqliteStorage`] and [`MemoryStorage`]. Other implementations connect another
 /// database, or wrap a storage to count, delay or refuse; [`forward_storage!`] writes the methods
 /// that a wrapper does not change. `Arc<dyn Storage>` is a storage, too, so a program can choose
-/// one at run time.
+/// one at run time. The module `conformance`, behind the feature of that name, tests an
+/// implementation.
 ///
 /// # What the runtime relies on
 ///

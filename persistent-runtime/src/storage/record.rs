@@ -26,8 +26,8 @@ pub struct Record {
     pub state: Encoded,
     /// The server's reminders, encoded; empty if there are none.
     pub reminders: Vec<u8>,
-    /// When the earliest reminder is due, in milliseconds since 1970. [`Storage::due`] lists
-    /// servers by it.
+    /// When the earliest reminder is due, in milliseconds since 1970, at most `i64::MAX`.
+    /// [`Storage::due`] lists servers by it.
     ///
     /// [`Storage::due`]: crate::Storage::due
     pub due: Option<u64>,

@@ -14,14 +14,12 @@
 //! thread much later than a woken one. `Builder::busy_wait(false)` turns all of it off but the
 //! last, which is no waiting: it lets senders run. On a machine with one core it is always off.
 
-use std::{
-    hint,
-    num::NonZero,
-    thread,
-    time::{Duration, Instant},
-};
+#[cfg(feature = "sqlite")]
+use std::time::Instant;
+use std::{hint, num::NonZero, thread, time::Duration};
 
 /// How long the writer spins before it sleeps.
+#[cfg(feature = "sqlite")]
 pub(crate) const WRITER_SPIN: Duration = Duration::from_micros(50);
 /// How long a lone caller yields before it sleeps. A commit that takes longer makes the wake-up
 /// negligible.
@@ -56,6 +54,7 @@ impl BusyWait {
     }
 
     /// Spins until `ready` returns true or `limit` has passed.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn spin_until(self, limit: Duration, ready: impl Fn() -> bool) {
         if self.0 {
             let start = Instant::now();

@@ -3,8 +3,8 @@ use std::time::Duration;
 use persistent_runtime::{Context, persistent_server};
 use serde::{Deserialize, Serialize};
 
-/// A state that shows whether it is whole: all of it follows from its turn and
-/// its size, and so does its durable timer.
+/// A state that can be checked for being whole: everything in it, and its reminder, follows from
+/// its turn and its size.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     turn: u64,
@@ -17,7 +17,7 @@ const FAR: Duration = Duration::from_hours(24 * 365 * 10);
 
 #[persistent_server(idle_timeout = "30ms", max_restarts(1_000_000, within = "1s"))]
 impl Block {
-    /// Becomes that of `turn`, so large.
+    /// Sets the block of `turn` with this size.
     pub fn set(&mut self, turn: u64, bytes: usize, context: &Context<Self>) -> u64 {
         self.turn = turn;
         self.filler = filler(turn, bytes);
@@ -35,29 +35,36 @@ impl Block {
         turn
     }
 
-    /// Becomes that of the next turn, so large; returns the turn.
+    /// Sets the block of the next turn with this size, and returns the turn.
     pub fn grow(&mut self, bytes: usize, context: &Context<Self>) -> u64 {
         self.set(self.turn + 1, bytes, context)
     }
 
-    /// The turn, or what is wrong with the state.
+    /// Returns the turn.
     ///
     /// # Errors
-    /// If the state is not all of one turn.
+    /// If parts of the state belong to different turns.
     pub fn look(&self, context: &Context<Self>) -> Result<u64, String> {
-        let timers: Vec<String> = context.reminders().into_iter().map(|(name, _)| name).collect();
+        let reminders: Vec<String> =
+            context.reminders().into_iter().map(|(name, _)| name).collect();
         let expected: Vec<String> = self.reminded.clone().into_iter().collect();
         if self.last != self.turn || self.filler != filler(self.turn, self.filler.len()) {
-            return Err(format!("turn {} ends with {}, or between", self.turn, self.last));
+            return Err(format!(
+                "turn {} ends with {}, or is torn in between",
+                self.turn, self.last
+            ));
         }
-        if timers != expected {
-            return Err(format!("turn {} has timers {timers:?}, not {expected:?}", self.turn));
+        if reminders != expected {
+            return Err(format!(
+                "turn {} has reminders {reminders:?}, not {expected:?}",
+                self.turn
+            ));
         }
         Ok(self.turn)
     }
 }
 
-/// No 16 bytes of one turn are those of another.
+/// Returns bytes of which no 16 in a row occur in another turn.
 fn filler(turn: u64, bytes: usize) -> String {
     let mut filler = format!("{turn:015x}.").repeat(bytes / 16 + 1);
     filler.truncate(bytes);

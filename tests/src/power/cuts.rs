@@ -4,43 +4,43 @@ use persistent_runtime::Runtime;
 
 use super::{Disk, Event, Ledger, Random, Shim};
 
-/// What the program `load` is to do: see there.
+/// The arguments of the program `load`.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// How many callers there are.
+    /// The number of callers.
     pub callers: usize,
-    /// How many changes each of them asks for.
+    /// The number of changes per caller.
     pub changes: usize,
-    /// Whether the runtime is shut down at the end.
+    /// Whether the program shuts the runtime down at its end.
     pub ends: bool,
 }
 
-/// Loads, the power cuts in them, and what was found wrong after the cuts.
+/// Runs loads, cuts the power in them, and collects what is wrong after the cuts.
 #[derive(Debug)]
 pub struct Cuts {
     program: &'static str,
     shim: Shim,
-    /// What is known of the files that the next load begins with.
+    /// What may be stored in the files with which the next load begins.
     ledger: Ledger,
     random: Random,
-    /// How many cuts there were.
+    /// The number of cuts.
     pub cuts: usize,
-    /// How many changes were acknowledged before them.
+    /// The number of changes that were acknowledged before the cuts.
     pub acknowledged: usize,
-    /// How many operations the shim had fail.
+    /// The number of operations that the shim let fail.
     pub faults: usize,
-    /// How many calls failed.
+    /// The number of failed calls.
     pub failed: usize,
-    /// How many times the runtime did not open.
+    /// How often the runtime did not open.
     pub refused: usize,
-    /// How many servers failed to the end.
+    /// The number of servers that failed until the end.
     pub stuck: usize,
-    /// What was wrong, a line a cut.
+    /// What was wrong, one line per cut.
     pub wrong: Vec<String>,
 }
 
 impl Cuts {
-    /// `program` is the path of `load`.
+    /// Begins without a database. `program` is the path of `load`.
     #[must_use]
     pub fn new(program: &'static str, seed: u64) -> Self {
         Self {
@@ -58,15 +58,14 @@ impl Cuts {
         }
     }
 
-    /// Begins anew, with no database.
+    /// Deletes the database.
     pub fn clear(&mut self) {
         self.shim.clear();
         self.ledger = Ledger::default();
     }
 
-    /// Runs a load with these faults, cuts it at `cuts` random points, and leaves
-    /// the files that the last of these cuts has left. Returns how many operations
-    /// failed.
+    /// Runs a load with these faults and cuts it at `cuts` random points. The files that the last
+    /// cut leaves become the database. Returns the number of operations that failed.
     pub fn round(&mut self, load: Load, faults: &str, cuts: usize) -> usize {
         let disk = Disk::new(&self.shim.database(), self.random.number()).expect("files");
         let numbers = [self.random.within(0..1_000_000), load.callers, load.changes, 500];
@@ -76,10 +75,10 @@ impl Cuts {
             .args(numbers.map(|number| number.to_string()))
             .arg(if load.ends { "end" } else { "exit" })
             .output()
-            .expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout);
+            .expect("the program runs");
+        let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && output.stderr.is_empty(), "{faults}: {output:?}");
-        for line in said.lines() {
+        for line in printed.lines() {
             match line.split_once(": ") {
                 Some(("failed", _)) => self.failed += 1,
                 Some(("refused", _)) => self.refused += 1,
@@ -110,7 +109,7 @@ impl Cuts {
             }
             applied = point;
             let image = folder.path().join(format!("{index}.db"));
-            disk.cut(&image, &mut self.random).expect("room");
+            disk.cut(&image, &mut self.random).expect("space");
             let last = index + 1 == cuts;
             if last {
                 self.shim.replace(&image);
@@ -129,10 +128,10 @@ impl Cuts {
         }
     }
 
-    /// Fails if anything was wrong.
+    /// Panics if anything was wrong.
     pub fn assert_right(&self) {
         eprintln!(
-            "{} cuts, {} acknowledged changes, {} faults, {} failed calls, {} times refused",
+            "{} cuts, {} acknowledged changes, {} faults, {} failed calls, {} refused openings",
             self.cuts, self.acknowledged, self.faults, self.failed, self.refused
         );
         let some = self.wrong[..self.wrong.len().min(5)].join("\n");
@@ -140,16 +139,16 @@ impl Cuts {
     }
 }
 
-/// What is wrong with what a cut has left.
+/// Returns what is wrong with the files that a cut has left.
 #[tokio::main(flavor = "current_thread")]
 async fn check(image: &Path, ledger: &mut Ledger) -> Vec<String> {
     let runtime = match Runtime::open(image).await {
         Ok(runtime) => runtime,
-        Err(error) => return vec![format!("it does not open: {error}")],
+        Err(error) => return vec![format!("the database does not open: {error}")],
     };
     let mut wrong = ledger.settle(&runtime).await;
-    runtime.shutdown(Duration::from_secs(10)).await.expect("all end");
-    let connection = rusqlite::Connection::open(image).expect("it opens");
+    runtime.shutdown(Duration::from_secs(10)).await.expect("all servers end");
+    let connection = rusqlite::Connection::open(image).expect("the database opens");
     let intact: String = connection
         .pragma_query_value(None, "integrity_check", |row| row.get(0))
         .unwrap_or_else(|error| error.to_string());

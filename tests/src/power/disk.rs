@@ -6,36 +6,36 @@ use std::{
 
 use super::Random;
 
-/// What disks write as a whole.
+/// The unit that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// What the shim has logged.
+/// An operation that the shim has logged.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A file of this name came to be.
+    /// A file of this name was created.
     Create(String),
-    /// The name is gone.
+    /// The name was removed.
     Unlink(String),
     /// Bytes were written at an offset.
     Write(String, usize, Vec<u8>),
-    /// A file has this length now.
+    /// A file was set to this length.
     Truncate(String, usize),
-    /// A sync began; it has this number. Without a name it is the folder's.
+    /// The sync with this number began. Without a name it is a sync of the folder.
     SyncBegan(Option<String>, u64),
-    /// A sync was done.
+    /// The sync with this number succeeded.
     SyncEnded(u64),
-    /// A sync failed: what it was for may be lost, also if a later one succeeds.
+    /// A sync failed. What it covered may be lost, even if a later sync succeeds.
     SyncFailed(String),
-    /// The program said something.
+    /// The program wrote a mark.
     Mark(String),
-    /// The shim had an operation fail.
+    /// The shim let an operation fail.
     Fault,
 }
 
-/// Reads what the shim has logged. The names are the parts behind the database's path.
+/// Reads the log of the shim. File names are the suffixes after the path of the database.
 ///
 /// # Errors
-/// If the file can't be read.
+/// If the file cannot be read.
 pub fn read_log(path: &Path) -> io::Result<Vec<Event>> {
     let bytes = fs::read(path)?;
     let (mut events, mut names) = (Vec::new(), HashMap::new());
@@ -73,11 +73,11 @@ pub fn read_log(path: &Path) -> io::Result<Vec<Event>> {
     Ok(events)
 }
 
-/// Things that were done and are not durable yet.
+/// Operations that are not durable yet.
 #[derive(Clone, Debug)]
 struct Pending<T> {
     queue: VecDeque<T>,
-    /// How many were ever done.
+    /// The number of operations so far, durable or not.
     done: u64,
 }
 
@@ -88,12 +88,12 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
-    fn push(&mut self, thing: T) {
-        self.queue.push_back(thing);
+    fn push(&mut self, operation: T) {
+        self.queue.push_back(operation);
         self.done += 1;
     }
 
-    /// Takes those of the first `done`.
+    /// Removes the operations among the first `done`.
     fn take(&mut self, done: u64) -> impl Iterator<Item = T> {
         let left = usize::try_from(self.done - done).expect("few");
         let taken = self.queue.len().saturating_sub(left);
@@ -109,33 +109,32 @@ enum Write {
 
 #[derive(Clone, Debug, Default)]
 struct File {
-    /// What a power cut leaves.
+    /// The content that survives a power cut.
     durable: Vec<u8>,
-    /// What it may leave: with each write, whether a sync of it has failed.
+    /// The writes that may survive one, each with whether its sync has failed.
     pending: Pending<(Write, bool)>,
 }
 
-/// A folder's files as the disk has them, and what the operating system has not
-/// written yet.
+/// The files of a folder as the disk has them, and the operations that the operating system has
+/// not made durable yet.
 #[derive(Clone, Debug)]
 pub struct Disk {
     files: Vec<File>,
-    /// Which file a name is, as programs see it.
+    /// The files by name, as programs see them.
     seen: BTreeMap<String, usize>,
-    /// Which file a name is after a power cut.
+    /// The files by name after a power cut.
     durable: BTreeMap<String, usize>,
     renamed: Pending<(String, Option<usize>)>,
-    /// What a sync in progress covers.
+    /// What each sync in progress covers.
     syncs: HashMap<u64, (Option<usize>, u64)>,
     random: Random,
 }
 
 impl Disk {
-    /// A disk whose files have been there for long: those beside `database` whose
-    /// names begin with its name.
+    /// Creates a disk with durable copies of the database and its logs.
     ///
     /// # Errors
-    /// If a file can't be read.
+    /// If a file cannot be read.
     pub fn new(database: &Path, seed: u64) -> io::Result<Self> {
         let mut disk = Self {
             files: Vec::new(),
@@ -162,7 +161,7 @@ impl Disk {
         &mut self.files[index]
     }
 
-    /// What was done next.
+    /// Applies the next operation.
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Create(name) => {
@@ -185,7 +184,7 @@ impl Disk {
                 let done = file.map_or(self.renamed.done, |file| self.files[file].pending.done);
                 self.syncs.insert(*ticket, (file, done));
             }
-            Event::SyncEnded(ticket) => match self.syncs.remove(ticket).expect("it began") {
+            Event::SyncEnded(ticket) => match self.syncs.remove(ticket).expect("the sync began") {
                 (None, done) => {
                     for (name, file) in self.renamed.take(done) {
                         rename(&mut self.durable, name, file);
@@ -209,20 +208,20 @@ impl Disk {
         }
     }
 
-    /// Writes to `database` and beside it what a power cut now may leave: of what
-    /// was not synced all, nothing, some writes or some sectors.
+    /// Writes the files that a power cut may leave now to `database` and beside it. Of the
+    /// operations that were not synced, all, none, some writes or some sectors survive.
     ///
-    /// A sector that was written several times holds what one of these writes made
-    /// of it: so there is nothing more to be had from writing them in another order.
+    /// A sector that was written several times has the content after one of these writes. So
+    /// reordering the writes would not produce other results.
     ///
     /// # Errors
-    /// If a file can't be written.
+    /// If a file cannot be written.
     pub fn cut(&self, database: &Path, random: &mut Random) -> io::Result<()> {
         let kept = Kept::any(random);
         let mut names = self.durable.clone();
         let mut stuck = HashSet::new();
         for (name, file) in &self.renamed.queue {
-            // The changes of one name come in order.
+            // Operations on one name survive in order.
             if !stuck.contains(name) && kept.keeps(random) {
                 rename(&mut names, name.clone(), *file);
             } else {
@@ -260,25 +259,25 @@ impl Disk {
     }
 }
 
-/// Which of the things that are not durable a power cut leaves.
+/// Which operations that are not durable survive a power cut.
 #[derive(Clone, Copy)]
 enum Kept {
     All,
     None,
-    /// Each write with that chance, out of eight.
+    /// Each write, with this probability out of eight.
     Writes(usize),
-    /// Each sector of each write.
+    /// Each sector of each write, likewise.
     Sectors(usize),
 }
 
 impl Kept {
     fn any(random: &mut Random) -> Self {
-        let chance = [1, 4, 7][random.within(0..3)];
+        let odds = [1, 4, 7][random.within(0..3)];
         match random.within(0..6) {
             0 => Self::All,
             1 => Self::None,
-            2 | 3 => Self::Writes(chance),
-            _ => Self::Sectors(chance),
+            2 | 3 => Self::Writes(odds),
+            _ => Self::Sectors(odds),
         }
     }
 
@@ -286,7 +285,7 @@ impl Kept {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::Writes(chance) | Self::Sectors(chance) => random.chance(chance, 8),
+            Self::Writes(odds) | Self::Sectors(odds) => random.chance(odds, 8),
         }
     }
 }

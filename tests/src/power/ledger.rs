@@ -4,32 +4,32 @@ use persistent_runtime::{CallError, Client, Runtime};
 
 use super::{Block, BlockClient};
 
-/// What may be stored for one server.
+/// A state of one server's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Nothing.
+    /// No record.
     Absent,
     /// The block of that turn.
     Turn(u64),
 }
 
-/// What was asked for and what was acknowledged, from the marks of a log.
+/// The requested and the acknowledged changes, from the marks of a log.
 ///
-/// The marks are lines: `begin KEY TURN`, `done KEY TURN`, where a delete's turn is
-/// `delete`. A key that begins with `shared` has many callers at once, who all let
-/// it grow by one, and are told their turn; every other has one.
+/// The marks are lines: `begin KEY TURN` and `done KEY TURN`, where the turn of a delete is
+/// `delete`. A key that begins with `shared` has many callers at once, each of which increments the
+/// turn and gets its new value. Every other key has one caller.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: BTreeMap<String, Entry>,
-    /// How many marks said `done`.
+    /// The number of `done` marks.
     pub acknowledged: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// Acknowledged last.
+    /// The last acknowledged outcome.
     last: Outcome,
-    /// Begun since, and not acknowledged.
+    /// The outcomes requested since then and not acknowledged.
     begun: Vec<Outcome>,
 }
 
@@ -40,7 +40,7 @@ impl Default for Entry {
 }
 
 impl Ledger {
-    /// Takes note of a mark.
+    /// Records a mark.
     pub fn note(&mut self, mark: &str) {
         let mut words = mark.split_whitespace();
         let [Some(what), Some(key), Some(turn)] = [words.next(), words.next(), words.next()] else {
@@ -56,7 +56,7 @@ impl Ledger {
             "done" if is_shared(key) => {
                 self.acknowledged += 1;
                 entry.begun.pop();
-                // Several callers hear of their turns in any order.
+                // The replies of concurrent callers arrive in any order.
                 if let (Outcome::Turn(last), Outcome::Turn(turn)) = (entry.last, outcome)
                     && turn < last
                 {
@@ -73,18 +73,18 @@ impl Ledger {
         }
     }
 
-    /// The keys.
+    /// Returns the keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// What was acknowledged last for `key`.
+    /// Returns the last acknowledged outcome of `key`.
     #[must_use]
     pub fn last(&self, key: &str) -> Outcome {
         self.entries.get(key).map_or(Outcome::Absent, |entry| entry.last)
     }
 
-    /// Whether `found` may be what is stored under `key`.
+    /// Returns true if `found` may be stored under `key`.
     #[must_use]
     pub fn allows(&self, key: &str, found: Outcome) -> bool {
         let Some(Entry { last, begun }) = self.entries.get(key) else {
@@ -92,7 +92,7 @@ impl Ledger {
         };
         let last_turn = if let Outcome::Turn(turn) = last { *turn } else { 0 };
         match found {
-            // A first life is a commit of its own before the first turn.
+            // The first activation has a commit of its own before the first turn.
             Outcome::Turn(0) if *last == Outcome::Absent => !begun.is_empty(),
             Outcome::Turn(turn) if is_shared(key) => {
                 (last_turn..=last_turn + begun.len() as u64).contains(&turn)
@@ -101,8 +101,8 @@ impl Ledger {
         }
     }
 
-    /// Reads all keys in `runtime` and says what is there that may not be, and
-    /// what is not there that must. What was found is taken for acknowledged.
+    /// Reads all keys in `runtime` and returns what must not or must be there. From then on, what
+    /// was found counts as acknowledged.
     pub async fn settle(&mut self, runtime: &Runtime) -> Vec<String> {
         let mut wrong = Vec::new();
         let keys: Vec<String> = self.keys().map(str::to_owned).collect();
@@ -122,7 +122,7 @@ impl Ledger {
     }
 }
 
-/// What is stored under `key`.
+/// Returns what is stored under `key`.
 async fn look(runtime: &Runtime, key: &str) -> Result<Outcome, String> {
     let server: BlockClient = match runtime.find::<Block>(key).await {
         Ok(server) => server,

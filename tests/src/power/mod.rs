@@ -1,4 +1,4 @@
-//! What a machine does to a program: it takes its power, its room and its disk away.
+//! Simulated power cuts, full disks and failing disks.
 
 mod block;
 mod cuts;

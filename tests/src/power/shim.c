@@ -1,19 +1,19 @@
 /*
- * Preloaded (LD_PRELOAD) into a program, between SQLite and the operating system.
- * It logs, in order, what the program does to the files whose path begins with
- * SHIM_PATH, and has these operations fail on request. `tests/src/disk.rs` reads
- * the log and builds from it what a power cut may leave of the files.
+ * A library that is preloaded (LD_PRELOAD) between SQLite and the operating system.
+ * It logs the operations of a program on the files whose path begins with
+ * SHIM_PATH, in order, and lets operations fail on request. `tests/src/power/disk.rs`
+ * reads the log and derives the files that a power cut may leave.
  *
- *   SHIM_PATH    the database's absolute path
- *   SHIM_LOG     where the log goes
- *   SHIM_FAULTS  a file with one line, "<operation> <error> <from> <to>": from the
- *                operation numbered <from> up to, not including, <to>, "read",
- *                "write", "sync" or "open" fails with the error's number. The error
- *                0 has a sync do nothing and claim that it did.
+ *   SHIM_PATH    the absolute path of the database
+ *   SHIM_LOG     the path of the log
+ *   SHIM_FAULTS  a file with one line, "<operation> <error> <from> <to>": the
+ *                operations "read", "write", "sync" or "open" with a number from
+ *                <from> up to but not including <to> fail with the error number.
+ *                With the error 0 a sync does nothing and reports success.
  *
- * A write to SHIM_PATH.receipts is a mark in the log and nothing else, so that the
- * program can say what it was told, in the same order. The shared memory and the
- * lock file mean nothing after a power cut and go by unseen.
+ * A write to SHIM_PATH.receipts adds a mark to the log and has no other effect, so
+ * that the program can record its replies in the same order. The shared memory file
+ * and the lock file are not logged: they have no meaning after a power cut.
  */
 #define _GNU_SOURCE
 #include <errno.h>

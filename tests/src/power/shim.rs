@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::{Event, read_log};
 
-/// A folder for one database, and a library that is put between a program and its
-/// files: it logs what becomes of them, and has operations fail.
+/// A folder for one database, and a library between a program and its files that logs the
+/// program's operations and lets some of them fail.
 #[derive(Debug)]
 pub struct Shim {
     folder: TempDir,
@@ -17,14 +17,14 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Builds the library, with the C compiler that SQLite was built with.
+    /// Builds the library with the C compiler.
     #[must_use]
     pub fn build() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().canonicalize().expect("a path");
         fs::create_dir(root.join("data")).expect("a folder");
         let (source, library) = (root.join("shim.c"), root.join("shim.so"));
-        fs::write(&source, include_str!("shim.c")).expect("room");
+        fs::write(&source, include_str!("shim.c")).expect("space");
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
         let built = Command::new(compiler)
             .args(["-shared", "-fPIC", "-O1", "-o"])
@@ -39,15 +39,15 @@ impl Shim {
         self.folder.path().canonicalize().expect("a path")
     }
 
-    /// Where the database is.
+    /// Returns the path of the database.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.root().join("data").join("power.db")
     }
 
-    /// `program`, followed from now on, its database's path the first argument.
-    /// `faults` says which operations fail: "write 28 10 20" has ten writes,
-    /// the one numbered 10 being the first, fail with the error 28; "" none.
+    /// Returns the command that runs `program` with the library. The first argument is the path of
+    /// the database. `faults` says which operations fail: with "write 28 10 20" the writes 10 to
+    /// 19 fail with the error 28, with "" none.
     #[must_use]
     pub fn command(&self, program: &str, faults: &str) -> Command {
         self.fail(faults);
@@ -62,18 +62,18 @@ impl Shim {
         command
     }
 
-    /// Other faults from now on.
+    /// Changes the faults, also while the program runs.
     pub fn fail(&self, faults: &str) {
-        fs::write(self.root().join("faults"), faults).expect("room");
+        fs::write(self.root().join("faults"), faults).expect("space");
     }
 
-    /// What the last program did.
+    /// Returns the operations of the last program.
     #[must_use]
     pub fn log(&self) -> Vec<Event> {
         read_log(&self.root().join("log")).expect("the program ran")
     }
 
-    /// Has copies of another database's files take the place of the database.
+    /// Replaces the database by a copy of another one.
     pub fn replace(&self, database: &Path) {
         self.clear();
         for suffix in ["", "-wal", "-journal"] {
@@ -83,7 +83,7 @@ impl Shim {
                 PathBuf::from(name)
             };
             if beside(database).exists() {
-                fs::copy(beside(database), beside(&self.database())).expect("room");
+                fs::copy(beside(database), beside(&self.database())).expect("space");
             }
         }
     }
@@ -96,8 +96,8 @@ impl Shim {
     }
 }
 
-/// The seed of this run: `PERSISTENT_SEED`, or a number that is the same each
-/// time, so that a test that has passed passes again. It is printed.
+/// Returns and prints the seed of this run: `PERSISTENT_SEED`, or a fixed number, so that a test
+/// that has passed passes again.
 #[must_use]
 pub fn seed_of(test: &str) -> u64 {
     let seed = std::env::var("PERSISTENT_SEED").map_or(1, |seed| seed.parse().expect("a number"));
@@ -105,8 +105,8 @@ pub fn seed_of(test: &str) -> u64 {
     seed
 }
 
-/// How many times to try something that is tried `count` times in a short run:
-/// `PERSISTENT_EFFORT` times as often.
+/// Returns how often to repeat what a short run repeats `count` times: `PERSISTENT_EFFORT` times as
+/// often.
 #[must_use]
 pub fn times(count: usize) -> usize {
     let effort =

@@ -10,8 +10,8 @@ use std::{
 };
 
 use persistent_runtime::{
-    Address, CallError, Client, Commit, Context, MemoryStorage, Record, Reply, Runtime, ServerId,
-    Storage, StorageFuture, forward_storage, persistent_server,
+    Address, CallError, Client, Context, MemoryStorage, Record, Reply, Runtime, ServerId, Storage,
+    StorageFuture, forward_storage, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ impl Drop for Thought {
     fn drop(&mut self) {
         let client = LAST_CALL.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = client {
-            futures::executor::block_on(client.reset().await.unwrap()).unwrap();
+            futures::executor::block_on(client.reset()).unwrap();
         }
     }
 }

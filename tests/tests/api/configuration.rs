@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Builder, CallError, Client, Config, OpenError, Options, Runtime, Server, persistent_server,
+    Builder, CallError, Client, Config, OpenError, Options, OptionsError, Runtime, Server,
+    persistent_server,
 };
 use persistent_tests::Counter;
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ async fn stays(builder: Builder) -> (u64, u64) {
 async fn refusal(builder: Builder) -> (String, String) {
     let error = builder.in_memory().await.unwrap_err();
     let text = error.to_string();
-    let OpenError::Options { layer, .. } = error else { panic!("{error:?}") };
+    let OpenError::Options(OptionsError { layer, .. }) = error else { panic!("{error:?}") };
     assert!(text.contains(&layer), "{text}");
     (layer, text)
 }

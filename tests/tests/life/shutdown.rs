@@ -375,7 +375,7 @@ async fn a_kill_does_not_affect_the_next_activation() {
     tokio::time::sleep(SECOND / 50).await;
     let killer = thread::spawn({
         let server = server.clone();
-        move || futures::executor::block_on(server.kill().await.unwrap()).unwrap()
+        move || futures::executor::block_on(server.kill()).unwrap()
     });
     while !DROPPING.load(Ordering::SeqCst) {
         tokio::time::sleep(SECOND / 1000).await;
@@ -414,7 +414,7 @@ impl Fuse {
     }
 
     pub fn blow(&self, context: &Context<Self>) {
-        futures::executor::block_on(context.client().kill().await.unwrap()).unwrap();
+        futures::executor::block_on(context.client().kill()).unwrap();
     }
 }
 

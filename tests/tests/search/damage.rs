@@ -1,5 +1,5 @@
-//! Databases that were cut short, overwritten or flipped a bit of, and databases
-//! that another program holds.
+//! Databases that are truncated, overwritten or have flipped bits, and databases that another
+//! program holds.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +18,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// The panics of all code but the tests' own, whoever has caught them: no damage
-/// causes one.
+/// All panics outside the tests themselves, caught or not. Damage must not cause any.
 static PANICS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -31,14 +30,13 @@ static PANICS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
     Mutex::default()
 });
 
-/// Long enough that only a call that hangs takes it.
+/// A timeout that only a hanging call reaches.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A database, as the files of a process that was killed and as those of one that
-/// has ended.
+/// A database in two forms: the files of a killed process, and closed.
 struct Original {
     folder: TempDir,
-    /// The last turn of each server; those before it are smaller.
+    /// The last turn of each server. Earlier turns are smaller.
     turns: BTreeMap<String, u64>,
 }
 
@@ -63,19 +61,19 @@ impl Original {
         let folder = tempfile::tempdir().unwrap();
         let mut original = Self { folder, turns: BTreeMap::new() };
         let path = original.folder.path().join("original.db");
-        // The second life has a base to stand on when it is "killed".
-        for life in 0..2 {
+        // The killed process has records in the tables and updates in the commit log.
+        for run in 0..2 {
             let runtime = Runtime::open(&path).await.unwrap();
             for server in 0..40_u64 {
                 let key = format!("block {server}");
-                let turn = 1000 * (server + 1) + life;
+                let turn = 1000 * (server + 1) + run;
                 let bytes = [100, 3000, 20_000][random.within(0..3)];
-                if life == 0 || random.chance(2, 3) {
+                if run == 0 || random.chance(2, 3) {
                     runtime.at::<Block>(&*key, ()).set(turn, bytes).await.unwrap();
                     original.turns.insert(key, turn);
                 }
             }
-            if life == 1 {
+            if run == 1 {
                 copy(&path, &original.path("killed"));
             }
             runtime.shutdown(MINUTE).await.unwrap();
@@ -89,14 +87,14 @@ impl Original {
     }
 }
 
-/// Looks at a server that must exist.
+/// Reads a server that must exist.
 async fn look(runtime: &Runtime, key: &str) -> Result<Result<u64, String>, CallError> {
     runtime.find::<Block>(key).await?.with_timeout(MINUTE / 2).look().await
 }
 
-/// Does something to bytes.
+/// Flips, cuts or overwrites bytes.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    // The first pages matter most, and would be hit least.
+    // The first page matters most and would be hit least.
     let end = if random.chance(1, 4) { bytes.len().min(4096) } else { bytes.len() };
     let at = random.within(0..end);
     match random.within(0..6) {
@@ -114,7 +112,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// What is found of each server.
+/// How often each outcome was found.
 #[derive(Default, Debug)]
 struct Found(HashMap<&'static str, usize>);
 
@@ -140,25 +138,28 @@ async fn a_damaged_database_gives_errors_and_no_wrong_states() {
         fs::write(beside(&path, file), bytes).unwrap();
         let before = fs::read(&path).unwrap();
 
-        let runtime = match timeout(MINUTE, Runtime::open(&path)).await.expect("it is bounded") {
+        let runtime = match timeout(MINUTE, Runtime::open(&path)).await.expect("no call hangs") {
             Ok(runtime) => runtime,
             Err(error) => {
                 found.count("does not open");
                 assert!(error.to_string().len() > 20, "{error}");
-                assert!(fs::read(&path).unwrap() == before, "round {round}: {error}: made worse");
+                assert!(
+                    fs::read(&path).unwrap() == before,
+                    "round {round}: {error}: the file was changed"
+                );
                 continue;
             }
         };
         for (key, &turn) in &original.turns {
-            match timeout(MINUTE, look(&runtime, key)).await.expect("it is bounded") {
+            match timeout(MINUTE, look(&runtime, key)).await.expect("no call hangs") {
                 Ok(Ok(seen)) if seen == turn => found.count("right"),
-                // A log that ends early is what a power cut leaves: nobody can tell.
+                // A log that ends early cannot be told from one that a power cut ended.
                 Ok(Ok(seen)) => {
                     assert!(file == "-wal" && seen / 1000 == turn / 1000, "{seen}, not {turn}");
                     found.count("of an earlier commit");
                 }
                 Err(CallError::NotFound { .. }) => {
-                    // Each was in the database before the log began.
+                    // Each server was in the database before the log began.
                     assert!(file.is_empty(), "{key}: the log is damaged, not the database");
                     found.count("absent");
                 }
@@ -169,17 +170,16 @@ async fn a_damaged_database_gives_errors_and_no_wrong_states() {
                 other => panic!("round {round}, {key}: {other:?}"),
             }
         }
-        timeout(MINUTE, runtime.shutdown(MINUTE / 2)).await.expect("it is bounded").unwrap();
+        timeout(MINUTE, runtime.shutdown(MINUTE / 2)).await.expect("no call hangs").unwrap();
     }
     eprintln!("{found:?}");
     let panics = PANICS.lock().unwrap();
     assert!(panics.is_empty(), "{panics:?}");
     for some in ["does not open", "right", "a storage error"] {
-        assert!(found.0.contains_key(some), "the damage was of all kinds: {found:?}");
+        assert!(found.0.contains_key(some), "the damage has covered too little: {found:?}");
     }
 }
 
-/// A bit that flips inside a state is found, and is that state's trouble alone.
 #[tokio::test]
 async fn a_bit_that_flips_in_a_state_is_an_error_of_its_server_and_of_no_other() {
     assert!(PANICS.lock().unwrap().is_empty());
@@ -208,7 +208,7 @@ async fn a_bit_that_flips_in_a_state_is_an_error_of_its_server_and_of_no_other()
             let mut bytes = bytes.clone();
             bytes[at] ^= 1 << random.within(0..8);
             fs::write(&path, &bytes).unwrap();
-            // What a page has between its rows is in no use.
+            // The space between the rows of a page is unused.
             let is_harmed = state(victim) != whole;
             *(if is_harmed { &mut flips } else { &mut unused }) += 1;
 
@@ -217,31 +217,31 @@ async fn a_bit_that_flips_in_a_state_is_an_error_of_its_server_and_of_no_other()
                 match look(&runtime, key).await {
                     Ok(Ok(seen)) if key != victim || !is_harmed => assert_eq!(seen, *turn, "{key}"),
                     Err(error @ CallError::Storage { .. }) if key == victim && is_harmed => {
-                        let said = error.to_string();
-                        assert!(said.contains(key.as_str()), "{said}");
-                        assert!(said.contains("damaged") && said.contains("backup"), "{said}");
+                        let text = error.to_string();
+                        assert!(text.contains(key.as_str()), "{text}");
+                        assert!(text.contains("damaged") && text.contains("backup"), "{text}");
                     }
                     other => panic!("{key}: {other:?}"),
                 }
             }
             runtime.shutdown(MINUTE).await.unwrap();
-            assert!(fs::read(&path).unwrap() == bytes, "the bytes are left as they were");
+            assert!(fs::read(&path).unwrap() == bytes, "the stored bytes were not changed");
         }
 
-        // As the error says, a delete lets it begin anew.
+        // As the error says, a delete lets the server begin with a new state.
         let runtime = Runtime::open(&path).await.unwrap();
         let server = runtime.at::<Block>(&**victim, ());
         server.stop_and_delete().await.unwrap();
         assert_eq!(server.grow(100).await.unwrap(), 1);
         runtime.shutdown(MINUTE).await.unwrap();
     }
-    eprintln!("{flips} flips, all noticed; {unused} more in no use");
+    eprintln!("{flips} flips, all detected; {unused} more in unused space");
     assert!(flips >= times(original.turns.len()), "{flips} flips");
     assert!(PANICS.lock().unwrap().is_empty());
 }
 
-/// SQLite takes an empty or a missing file for a new database and deletes the log
-/// beside it, which may hold all there is.
+/// SQLite takes an empty or missing file for a new database and deletes the log beside it, which
+/// may have all the data.
 #[tokio::test]
 async fn a_database_that_is_gone_does_not_take_its_log_with_it() {
     let original = Original::make(&mut Random::new(seed_of("gone"))).await;
@@ -269,8 +269,7 @@ async fn a_database_that_is_gone_does_not_take_its_log_with_it() {
     }
 }
 
-/// Another program's lock is waited for, for as long as SQLite waits, and then
-/// named.
+/// SQLite waits for the lock of another program for a while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_another_program_holds_is_an_error_until_it_lets_go() {
     let folder = tempfile::tempdir().unwrap();
@@ -281,7 +280,7 @@ async fn a_database_that_another_program_holds_is_an_error_until_it_lets_go() {
     let holder = Connection::open(&path).unwrap();
     holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
 
-    let error = timeout(MINUTE, Runtime::open(&path)).await.expect("it is bounded").unwrap_err();
+    let error = timeout(MINUTE, Runtime::open(&path)).await.expect("no call hangs").unwrap_err();
     assert!(matches!(error, OpenError::Storage(_)), "{error}");
     assert!(error.to_string().contains("database is locked"), "{error}");
 

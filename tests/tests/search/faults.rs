@@ -1,6 +1,5 @@
-//! A disk that is full, fails or can't be written, while a program is at work.
-//! Each of these loads is cut at random points as well: a failed sync promises
-//! nothing about what it was for.
+//! Disks that are full, fail or are read-only while a program runs. The power is cut in each of
+//! these loads as well: after a failed sync, anything that it covered may be lost.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 use persistent_tests::power::{Cuts, Load, Random, seed_of, times};
@@ -14,14 +13,14 @@ const EIO: u32 = 5;
 const ENOSPC: u32 = 28;
 const EROFS: u32 = 30;
 
-/// Has `operation` fail at random moments, once or for a while, until it did so
-/// `count` times. Whenever it is over, every server works again, in the same process.
+/// Lets `operation` fail at random moments, once or for a while, until it has failed `count` times.
+/// When the faults are over, every server must work again in the same process.
 fn at_random(operation: &str, error: u32, moments: usize, count: usize) -> Cuts {
     let mut cuts = Cuts::new(LOAD, seed_of(operation));
     let mut random = Random::new(seed_of(operation) ^ u64::from(error));
     let mut hit = 0;
     for round in 0.. {
-        // Begun anew now and then, so that the first steps of a file are hit too.
+        // A new database now and then, so that faults also hit its creation.
         if round % 4 == 0 {
             cuts.clear();
         }
@@ -33,7 +32,7 @@ fn at_random(operation: &str, error: u32, moments: usize, count: usize) -> Cuts 
         if hit == times(count) {
             break;
         }
-        assert!(round < 20 * times(count), "the moments are too late for the load");
+        assert!(round < 20 * times(count), "the load ends before the faults");
     }
     cuts.assert_right();
     assert_eq!(cuts.stuck, 0);
@@ -52,22 +51,21 @@ fn a_disk_that_fails_to_write_fails_calls_and_loses_nothing() {
     assert!(cuts.failed > 0 && cuts.refused > 0, "{} {}", cuts.failed, cuts.refused);
 }
 
-/// What was reported as failed may be there after a crash, as a whole.
+/// A change that was reported as failed may be there after a crash, but only as a whole.
 #[test]
 fn a_disk_that_fails_to_sync_fails_calls_and_loses_nothing() {
     let cuts = at_random("sync", EIO, 60, 25);
     assert!(cuts.failed > 0 && cuts.refused > 0, "{} {}", cuts.failed, cuts.refused);
 }
 
-/// A server that can't be read is not begun anew.
+/// A server that cannot be read does not begin with a new state.
 #[test]
 fn a_disk_that_fails_to_read_fails_calls_and_loses_nothing() {
     let cuts = at_random("read", EIO, 200, 25);
     assert!(cuts.failed > 0 && cuts.refused > 0, "{} {}", cuts.failed, cuts.refused);
 }
 
-/// No file can be opened for writing: nothing is created, and nothing is lost of
-/// what was there.
+/// No file can be opened for writing. Nothing is created and nothing is lost.
 #[test]
 fn a_read_only_disk_is_refused_or_fails_each_change() {
     let mut cuts = Cuts::new(LOAD, seed_of("read-only"));
@@ -83,12 +81,12 @@ fn a_read_only_disk_is_refused_or_fails_each_change() {
     cuts.assert_right();
 }
 
-/// Every step of making a new database fails, once or from then on; each time the
-/// power is cut at some points. (When the switch to a write-ahead log failed, the
-/// runtime opened without one, and a power cut took acknowledged changes back.)
+/// Lets every step of the creation of a database fail, once or from then on, with power cuts. (When
+/// the switch to a write-ahead log failed, the runtime once opened without it, and a power cut undid
+/// acknowledged changes.)
 #[test]
-fn a_database_that_could_not_be_made_is_made_the_next_time() {
-    let mut cuts = Cuts::new(LOAD, seed_of("made"));
+fn a_database_whose_creation_failed_is_created_the_next_time() {
+    let mut cuts = Cuts::new(LOAD, seed_of("created"));
     for (operation, error) in [("write", ENOSPC), ("write", EIO), ("sync", EIO), ("read", EIO)] {
         for length in [1, 1000] {
             for from in 0.. {

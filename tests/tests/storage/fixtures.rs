@@ -1,5 +1,5 @@
-//! Databases that released versions have written, in `fixtures/`: this one reads
-//! them all. A release adds its own with
+//! Databases written by released versions, in `fixtures/`. This version reads all of them. A
+//! release adds its own with
 //!
 //! ```sh
 //! cargo test -p persistent-tests --test fixtures -- --ignored
@@ -19,7 +19,7 @@ use persistent_tests::{Counter, Twins};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-/// Every shape that a state can have.
+/// A state with every shape that serde knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Shapes {
     numbers: (u8, u64, i64, i128, f32, f64),
@@ -73,7 +73,7 @@ impl Shapes {
     }
 }
 
-/// A durable timer.
+/// A server with a reminder.
 #[derive(Default, Serialize, Deserialize)]
 struct Alarm {
     heard: String,
@@ -104,7 +104,7 @@ impl AgentState for Note {
     const NAME: &'static str = "fixture note";
 }
 
-/// What only a journal of messages, and what they were told, leads to.
+/// A server whose state follows only from its journaled messages and their recorded inputs.
 #[derive(Default, Serialize, Deserialize)]
 struct Dice {
     rolls: Vec<(SystemTime, u64)>,
@@ -121,7 +121,7 @@ impl Dice {
     }
 }
 
-/// The same rolls, as a state.
+/// The same rolls in a state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Rolls(Vec<(SystemTime, u64)>);
 
@@ -130,16 +130,15 @@ impl AgentState for Rolls {
 }
 
 const KEYS: [&str; 3] = ["", "ünï\0cödé 🦀", "plain"];
-/// Ended in order; killed with nothing in the tables but what an earlier life left
-/// there; killed once all was folded.
-const ENDS: [&str; 3] = ["ended", "killed", "folded"];
+/// Closed; killed before the last run was flushed; killed after everything was flushed.
+const ENDS: [&str; 3] = ["ended", "killed", "flushed"];
 const YEAR: Duration = Duration::from_hours(24 * 365);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// What the first of two lives does.
+/// Writes the first half of the content.
 async fn begin(runtime: &Runtime) -> Result<(), CallError> {
     runtime.at::<Shapes>("shapes", ()).is_whole().await?;
     let note = runtime.at::<Agent<Note>>("note", Note("first".to_owned()));
@@ -155,7 +154,7 @@ async fn begin(runtime: &Runtime) -> Result<(), CallError> {
     Ok(())
 }
 
-/// What the second does.
+/// Writes the second half, after a restart.
 async fn go_on(runtime: &Runtime) -> Result<(), CallError> {
     runtime.at::<Alarm>("alarm", ()).set().await?;
     let note = runtime.find::<Agent<Note>>("note").await?;
@@ -211,7 +210,7 @@ async fn a_database_of_every_release_is_read() {
             if log.exists() {
                 fs::copy(log, folder.path().join("copy.db-wal")).unwrap();
             }
-            for _life in 0..2 {
+            for _run in 0..2 {
                 let runtime = Runtime::open(&path).await.unwrap();
                 if let Err(error) = read(&runtime).await {
                     panic!("{} {how}: {error}", release.display());
@@ -230,10 +229,10 @@ async fn a_database_of_every_release_is_read() {
         releases.push(release.file_name().unwrap().to_owned());
     }
     let this = env!("CARGO_PKG_VERSION");
-    assert!(releases.iter().any(|release| release == this), "that of {this} is not there");
+    assert!(releases.iter().any(|release| release == this), "the fixture of {this} is missing");
 }
 
-/// Whether the alarm is heard in its time.
+/// Returns true if the reminder fires when it is due.
 async fn rings(path: &Path) -> bool {
     let runtime = Runtime::builder().register::<Alarm>().open(path).await.unwrap();
     tokio::time::pause();
@@ -273,13 +272,13 @@ async fn write_the_fixture() {
     let runtime = Runtime::open(&path).await.unwrap();
     go_on(&runtime).await.unwrap();
     copy("killed");
-    assert_eq!((rows("journal") > 3, rows("messages")), (true, 0));
-    while rows("journal") > 0 {
+    assert_eq!((rows("commit_log") > 3, rows("messages")), (true, 0));
+    while rows("commit_log") > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    copy("folded");
+    copy("flushed");
     assert_eq!(rows("messages"), 2);
     runtime.shutdown(Duration::from_secs(30)).await.unwrap();
     copy("ended");
-    assert_eq!((rows("journal"), rows("messages")), (0, 0));
+    assert_eq!((rows("commit_log"), rows("messages")), (0, 0));
 }

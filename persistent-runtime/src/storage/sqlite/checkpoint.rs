@@ -1,5 +1,5 @@
-//! Checkpoints: the log's pages go into the database file, by a thread of their
-//! own: commits wait only where the log begins anew.
+//! Checkpoints of the write-ahead log, on a thread of their own. Commits wait for a checkpoint
+//! only when the log has to restart.
 
 use std::{
     path::Path,
@@ -9,92 +9,92 @@ use std::{
 
 use rusqlite::{Connection, Result};
 
-use crate::error::StorageError;
+use super::error;
 
-/// Pages of the log that are worth a checkpoint: 4 MiB.
-const STEP: u32 = 1024;
-/// Pages at which the writer waits until all are in the database, so that the
-/// log begins anew: 64 MiB.
-const BOUND: u32 = 16_384;
-/// The same while commits are small: 4 MiB. What they cost is the sync, and to
-/// sync a file that has not grown takes two thirds of the time.
-const LOW_BOUND: u32 = 1024;
-/// A commit of fewer bytes is small.
-const SMALL: usize = 16 << 10;
-/// How much is written between two looks at the log.
-const LOOK_BYTES: usize = 1 << 20;
-/// What a commit writes beside its changes, about.
-const PAGE: usize = 4096;
+/// Pages in the log that are worth a checkpoint: 4 MiB.
+const CHECKPOINT_PAGES: u32 = 1024;
+/// Pages at which the writer waits until all are in the database file, so that the log restarts:
+/// 64 MiB.
+const MAX_PAGES: u32 = 16_384;
+/// The same limit while commits are small: 4 MiB. A small commit costs its sync, and syncing a
+/// file that has not grown takes two thirds of the time.
+const MAX_PAGES_SMALL: u32 = 1024;
+/// A commit with fewer bytes is small.
+const SMALL_COMMIT: usize = 16 << 10;
+/// Bytes written between two inspections of the log.
+const INSPECT_BYTES: usize = 1 << 20;
+/// Bytes that a commit writes besides its updates, approximately.
+const COMMIT_OVERHEAD: usize = 4096;
 
-/// See the [module](self). It is the writer's.
+/// The writer's handle to the checkpoint thread.
 pub struct Checkpoints {
     begin: SyncSender<()>,
     ended: Receiver<()>,
-    runs: bool,
+    is_running: bool,
     written: usize,
     thread: JoinHandle<()>,
 }
 
 impl Checkpoints {
-    pub fn new(path: &Path) -> Result<Self, StorageError> {
+    pub fn new(path: &Path) -> error::Result<Self> {
         let connection = Connection::open(path)?;
-        let (begin, orders) = sync_channel(1);
+        let (begin, requests) = sync_channel(1);
         let (end, ended) = sync_channel(1);
         let thread =
             thread::Builder::new().name("persistent-checkpoint".to_owned()).spawn(move || {
-                while let Ok(()) = orders.recv() {
-                    // One that fails, on a full disk say, is tried again with
-                    // the next step.
-                    let _ = look(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
+                while let Ok(()) = requests.recv() {
+                    // A checkpoint that fails, e.g. on a full disk, is repeated with the next.
+                    let _ = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
                     if end.send(()).is_err() {
                         return;
                     }
                 }
             })?;
-        Ok(Self { begin, ended, runs: false, written: 0, thread })
+        Ok(Self { begin, ended, is_running: false, written: 0, thread })
     }
 
-    /// Begins a checkpoint where one is due, and waits for it where the log has
-    /// become too long. Nothing may be written meanwhile.
-    pub fn keep_up(&mut self, connection: &Connection, written: usize) {
-        self.written += written + PAGE;
-        if self.written >= LOOK_BYTES {
+    /// Begins a checkpoint if one is due after a commit of `written` bytes, and waits for it if
+    /// the log has become too long. The writer must not write meanwhile.
+    pub fn after_commit(&mut self, connection: &Connection, written: usize) {
+        self.written += written + COMMIT_OVERHEAD;
+        if self.written >= INSPECT_BYTES {
             self.written = 0;
-            self.look_within(if written < SMALL { LOW_BOUND } else { BOUND }, connection);
+            let limit = if written < SMALL_COMMIT { MAX_PAGES_SMALL } else { MAX_PAGES };
+            self.inspect(limit, connection);
         }
     }
 
-    /// Looks at the log whatever was written, which a fold can't say.
-    pub fn look(&mut self, connection: &Connection) {
-        self.look_within(BOUND, connection);
+    /// Does the same after a step of a flush, whose bytes nobody counts.
+    pub fn after_flush(&mut self, connection: &Connection) {
+        self.inspect(MAX_PAGES, connection);
     }
 
-    fn look_within(&mut self, bound: u32, connection: &Connection) {
-        if self.runs {
-            self.runs = self.ended.try_recv().is_err();
+    fn inspect(&mut self, limit: u32, connection: &Connection) {
+        if self.is_running {
+            self.is_running = self.ended.try_recv().is_err();
         }
-        let Ok(log) = look(connection, "PRAGMA wal_checkpoint(NOOP)") else { return };
-        if log.pages >= bound {
-            // A reader that has looked at the log for long keeps it from beginning
-            // anew; then this is done again, and has little to do.
+        let Ok(log) = run(connection, "PRAGMA wal_checkpoint(NOOP)") else { return };
+        if log.pages >= limit {
+            // A long read transaction keeps the log from restarting. Then every inspection comes
+            // here, and finds little to do.
             self.wait();
             self.begin();
             self.wait();
-        } else if log.pages.saturating_sub(log.moved) >= STEP.min(bound / 2) {
+        } else if log.pages.saturating_sub(log.moved) >= CHECKPOINT_PAGES.min(limit / 2) {
             self.begin();
         }
     }
 
     fn begin(&mut self) {
-        if !self.runs {
-            self.runs = self.begin.send(()).is_ok();
+        if !self.is_running {
+            self.is_running = self.begin.send(()).is_ok();
         }
     }
 
     fn wait(&mut self) {
-        if self.runs {
+        if self.is_running {
             let _ = self.ended.recv();
-            self.runs = false;
+            self.is_running = false;
         }
     }
 
@@ -105,16 +105,16 @@ impl Checkpoints {
     }
 }
 
-/// The log, in pages.
-struct Log {
+/// The size of the write-ahead log.
+struct LogSize {
     pages: u32,
-    /// Those that are in the database already.
+    /// The pages that are in the database file already.
     moved: u32,
 }
 
-fn look(connection: &Connection, pragma: &str) -> Result<Log> {
+fn run(connection: &Connection, pragma: &str) -> Result<LogSize> {
     connection.prepare_cached(pragma)?.query_row([], |row| {
         let pages = |column| row.get::<_, i64>(column).map(|it| u32::try_from(it).unwrap_or(0));
-        Ok(Log { pages: pages(1)?, moved: pages(2)? })
+        Ok(LogSize { pages: pages(1)?, moved: pages(2)? })
     })
 }

@@ -1,15 +1,14 @@
-//! What tells that stored bytes are no longer those that were written.
+//! Checksums that detect damaged rows.
 
-/// A checksum of numbers and bytes, in an order that their reader knows.
+/// A checksum over numbers and byte strings, fed in a fixed order.
 ///
-/// Any change within eight bytes of them changes it, and whatever else happens to
-/// them leaves it as it is once in 2^64 times. It is no protection against one who
-/// knows it.
+/// Detects every change that is confined to eight bytes, and misses any other with a probability
+/// of 2^-64. It does not protect against deliberate changes.
 pub struct Checksum(u64);
 
 impl Checksum {
     pub fn new() -> Self {
-        // Not zero: a page of zeros must not be right.
+        // Not zero: a page of zeros must not verify.
         Self(1)
     }
 
@@ -18,13 +17,14 @@ impl Checksum {
         Self((self.0.rotate_left(23) ^ number).wrapping_mul(FACTOR))
     }
 
-    /// The bytes behind their length, so that none can pass for its neighbour's.
+    /// Adds bytes with their length, so that moving a byte to the neighbouring string changes the
+    /// checksum.
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (words, rest) = bytes.as_chunks::<8>();
+        let (words, tail) = bytes.as_chunks::<8>();
         let sum = words.iter().fold(self.number(bytes.len() as u64), |sum, word| {
             sum.number(u64::from_le_bytes(*word))
         });
-        rest.iter().fold(sum, |sum, byte| sum.number((*byte).into()))
+        tail.iter().fold(sum, |sum, byte| sum.number((*byte).into()))
     }
 
     pub fn value(self) -> u64 {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_tells_what_was_written_from_all_that_is_like_it() {
+    fn similar_inputs_have_different_checksums() {
         let of = |parts: &[&[u8]]| {
             parts.iter().fold(Checksum::new(), |sum, part| sum.bytes(part)).value()
         };

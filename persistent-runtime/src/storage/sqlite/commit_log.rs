@@ -1,44 +1,44 @@
-//! The form of a journal row: changes, packed, with a checksum behind them.
+//! The format of a row of the commit log: packed updates, followed by a checksum.
 //!
-//! A row is read without any other table. A change that holds only the
-//! difference of a state stands behind one that has it whole, in the same
-//! generation.
+//! A row can be read without the other tables: an update that holds only the difference to the
+//! previous state always follows one with the whole state, in the same memtable.
 
 use std::sync::Arc;
 
 use super::{
     checksum::Checksum,
-    memtable::{Generation, Pending},
+    memtable::{Memtable, Pending},
 };
 use crate::{
-    error::StorageError, id::ServerId, storage::Record, storage::Update, storage::encoded::Encoded,
+    id::ServerId,
+    storage::{Record, StorageError, StorageErrorKind, Update, encoded::Encoded},
 };
 
-/// A row that has grown to this is full, so that none takes long to delete.
+/// A row of this size is full. The limit keeps the deletion of a row short.
 pub const ROW_BYTES: usize = 256 << 10;
-/// The least state of which only the difference is written: below it that would
-/// spare little.
-pub const SPLICED: usize = 1 << 10;
+/// The size from which only the difference of a state is written. A smaller state would save
+/// little.
+pub const SPLICE_MIN: usize = 1 << 10;
 
-const WIPE: u8 = 0;
+const DELETE: u8 = 0;
 const APPEND: u8 = 1;
 const PUT: u8 = 2;
-const WHAT: u8 = 3;
-/// The kind is that of the change before.
+const UPDATE_MASK: u8 = 3;
+/// The kind is the same as that of the previous update.
 const SAME_KIND: u8 = 4;
 const HAS_DUE: u8 = 8;
 const IS_SPLICE: u8 = 16;
 
-/// A row that is being filled.
+/// A row under construction.
 pub struct Row {
-    /// That of its first change.
+    /// The log number of the first update.
     number: u64,
     bytes: Vec<u8>,
     kind: Option<String>,
 }
 
 impl Row {
-    /// A row from `number` on, in a buffer that may be an old one.
+    /// Begins a row at a log number, reusing `buffer`.
     pub fn new(number: u64, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Self { number, bytes: buffer, kind: None }
@@ -52,20 +52,21 @@ impl Row {
         self.bytes.len()
     }
 
-    /// Writes a change. `old` is the state that the journal has for the server.
-    pub fn push(&mut self, id: &ServerId, update: &Update, old: Option<&Encoded>) {
-        let same_kind = self.kind.as_deref() == Some(id.kind());
+    /// Adds an update. `old` is the server's state in the active memtable: then only the
+    /// difference is written.
+    pub fn push(&mut self, server: &ServerId, update: &Update, old: Option<&Encoded>) {
+        let same_kind = self.kind.as_deref() == Some(server.kind());
         let start = self.bytes.len();
         self.bytes.push(if same_kind { SAME_KIND } else { 0 });
         if !same_kind {
             let kind = self.kind.get_or_insert_default();
             kind.clear();
-            kind.push_str(id.kind());
-            self.put_bytes(id.kind().as_bytes());
+            kind.push_str(server.kind());
+            self.put_bytes(server.kind().as_bytes());
         }
-        self.put_bytes(id.key().as_bytes());
+        self.put_bytes(server.key().as_bytes());
         self.bytes[start] |= match update {
-            Update::Delete => WIPE,
+            Update::Delete => DELETE,
             Update::Append(messages) => {
                 self.put_messages(messages);
                 APPEND
@@ -74,7 +75,7 @@ impl Row {
         };
     }
 
-    /// The whole row.
+    /// Adds the checksum and returns the whole row.
     pub fn seal(&mut self) -> &[u8] {
         let sum = checksum(self.number, &self.bytes);
         self.bytes.extend_from_slice(&sum.to_le_bytes());
@@ -124,7 +125,7 @@ impl Row {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Seven bits a byte, the lowest first; the highest bit says that more follow.
+    /// Writes seven bits per byte, the lowest first. The highest bit is set if more follow.
     fn put_number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push(number.to_le_bytes()[0] | 0x80);
@@ -134,7 +135,7 @@ impl Row {
     }
 }
 
-/// How many numbers a change takes: one, and one for each of its messages.
+/// Returns how many log numbers an update takes: one for itself and one per message.
 pub fn numbers(update: &Update) -> u64 {
     match update {
         Update::Put(Record { messages, .. }) | Update::Append(messages) => {
@@ -144,33 +145,35 @@ pub fn numbers(update: &Update) -> u64 {
     }
 }
 
-/// What a change weighs beside the bytes that it was written in: memory, and the
-/// work to read it again.
+/// Returns the weight of an update: the bytes written, its memory, and the work to read it again.
 pub fn weight(written: usize, update: &Update, spliced: bool) -> usize {
-    /// What an entry of the memtable takes, about.
+    /// The approximate size of an entry in the memtable.
     const ENTRY: usize = 128;
-    /// A difference is read much faster than as many bytes are written.
+    /// Copying a byte of a state costs this much less than writing it.
     const COPY: usize = 16;
     let copied = if spliced { update.bytes() / COPY } else { 0 };
     ENTRY + written + copied
 }
 
-/// Reads a row into a generation, and returns the number behind its last.
-pub fn replay(number: u64, row: &[u8], generation: &mut Generation) -> Result<u64, StorageError> {
-    let damaged = || StorageError::new(format!("row {number} of the journal is damaged"));
-    let (changes, sum) = row.split_last_chunk::<8>().ok_or_else(damaged)?;
-    if checksum(number, changes) != u64::from_le_bytes(*sum) {
+/// Reads a row into a memtable. Returns the log number after the last of the row.
+pub fn replay(number: u64, row: &[u8], memtable: &mut Memtable) -> Result<u64, StorageError> {
+    let damaged = || {
+        let text = format!("row {number} of the commit log is damaged; restore a backup");
+        StorageError::new(StorageErrorKind::Corrupt, text)
+    };
+    let (updates, sum) = row.split_last_chunk::<8>().ok_or_else(damaged)?;
+    if checksum(number, updates) != u64::from_le_bytes(*sum) {
         return Err(damaged());
     }
-    let mut reader = Reader { rest: changes, kind: None };
+    let mut reader = Reader { rest: updates, kind: None };
     let mut next = number;
     while !reader.rest.is_empty() {
         let before = reader.rest.len();
-        let (id, update, spliced) = reader.change(generation).ok_or_else(damaged)?;
+        let (server, update, spliced) = reader.update(memtable).ok_or_else(damaged)?;
         let weight = weight(before - reader.rest.len(), &update, spliced);
         let pending = Pending { number: next, update };
         next = next.checked_add(numbers(&pending.update)).ok_or_else(damaged)?;
-        generation.add(id, pending, weight);
+        memtable.add(server, pending, weight);
     }
     Ok(next)
 }
@@ -181,22 +184,22 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn change(&mut self, generation: &Generation) -> Option<(ServerId, Update, bool)> {
+    fn update(&mut self, memtable: &Memtable) -> Option<(ServerId, Update, bool)> {
         let (&tag, rest) = self.rest.split_first()?;
         self.rest = rest;
         if tag & SAME_KIND == 0 {
             self.kind = Some(self.text()?);
         }
-        let id = ServerId::new(self.kind?.to_owned(), self.text()?);
-        let update = match tag & WHAT {
-            WIPE => Update::Delete,
+        let server = ServerId::new(self.kind?.to_owned(), self.text()?);
+        let update = match tag & UPDATE_MASK {
+            DELETE => Update::Delete,
             APPEND => Update::Append(self.messages()?),
             PUT => Update::Put(Record {
                 version: self.number()?.try_into().ok()?,
                 format: self.number()?.try_into().ok()?,
                 state: match tag & IS_SPLICE {
                     0 => self.bytes()?.into(),
-                    _ => self.splice(generation.state(&id)?)?,
+                    _ => self.splice(memtable.state(&server)?)?,
                 },
                 reminders: self.bytes()?.into(),
                 due: if tag & HAS_DUE == 0 { None } else { Some(self.number()?) },
@@ -204,7 +207,7 @@ impl<'a> Reader<'a> {
             }),
             _ => return None,
         };
-        Some((id, update, tag & IS_SPLICE != 0))
+        Some((server, update, tag & IS_SPLICE != 0))
     }
 
     fn splice(&mut self, old: &Encoded) -> Option<Encoded> {
@@ -219,7 +222,7 @@ impl<'a> Reader<'a> {
 
     fn messages(&mut self) -> Option<Vec<Arc<[u8]>>> {
         let count = self.size()?;
-        // Each takes a byte at least, so a wrong count can't ask for much memory.
+        // Each message takes at least one byte, so a wrong count cannot reserve much memory.
         if count > self.rest.len() {
             return None;
         }
@@ -259,8 +262,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn checksum(number: u64, changes: &[u8]) -> u64 {
-    Checksum::new().number(number).bytes(changes).value()
+fn checksum(number: u64, updates: &[u8]) -> u64 {
+    Checksum::new().number(number).bytes(updates).value()
 }
 
 #[cfg(test)]
@@ -268,17 +271,12 @@ mod tests {
     use super::*;
 
     fn record(state: &[u8]) -> Record {
-        Record {
-            version: 300,
-            format: 1,
-            state: state.into(),
-            reminders: (*b"reminders").into(),
-            due: Some(u64::MAX),
-            messages: vec![(*b"one").into(), [].into()],
-        }
+        Record::new(300, 1, state)
+            .with_reminders(*b"reminders", Some(u64::MAX))
+            .with_messages(vec![(*b"one").into(), [].into()])
     }
 
-    /// Of each kind one, and a difference.
+    /// A row with an update of each type, and a difference.
     fn row() -> Vec<u8> {
         let mut row = Row::new(7, Vec::new());
         let (a, b) = (ServerId::new("kind", "a"), ServerId::new("other", ""));
@@ -291,10 +289,10 @@ mod tests {
 
     #[test]
     fn a_row_is_read_as_it_was_written() {
-        let mut generation = Generation::default();
+        let mut memtable = Memtable::default();
         // Two records with two messages each, one message by itself, a delete.
-        assert_eq!(replay(7, &row(), &mut generation).unwrap(), 7 + 3 + 3 + 2 + 1);
-        let update = |kind, key| generation.get(&ServerId::new(kind, key)).unwrap().clone();
+        assert_eq!(replay(7, &row(), &mut memtable).unwrap(), 7 + 3 + 3 + 2 + 1);
+        let update = |kind, key| memtable.get(&ServerId::new(kind, key)).unwrap().clone();
         let put = Update::Put(record(b"the new state"));
         assert_eq!(update("kind", "a"), Pending { number: 10, update: put });
         let append = Update::Append(vec![(*b"message").into()]);
@@ -303,48 +301,48 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_that_is_another_is_noticed_wherever_it_is() {
+    fn a_flipped_bit_or_a_cut_is_an_error_wherever_it_is() {
         let row = row();
         for bit in 0..row.len() * 8 {
             let mut row = row.clone();
             row[bit / 8] ^= 1 << (bit % 8);
-            replay(7, &row, &mut Generation::default()).unwrap_err();
+            replay(7, &row, &mut Memtable::default()).unwrap_err();
         }
         for length in 0..row.len() {
-            replay(7, &row[..length], &mut Generation::default()).unwrap_err();
+            replay(7, &row[..length], &mut Memtable::default()).unwrap_err();
         }
-        replay(8, &row, &mut Generation::default()).unwrap_err();
+        replay(8, &row, &mut Memtable::default()).unwrap_err();
     }
 
-    /// As one who knows the checksum could write it.
+    /// The checksums are right, as a program that knows the format could write them.
     #[test]
-    fn a_row_of_nonsense_is_an_error_and_no_panic() {
+    fn an_invalid_row_with_a_valid_checksum_is_an_error_and_no_panic() {
         let row = row();
-        let changes = &row[..row.len() - 8];
+        let updates = &row[..row.len() - 8];
         let sealed = |bytes: &[u8]| {
             let mut row = Row { number: 7, bytes: bytes.to_vec(), kind: None };
-            replay(7, row.seal(), &mut Generation::default())
+            replay(7, row.seal(), &mut Memtable::default())
         };
-        assert!(sealed(changes).is_ok());
+        assert!(sealed(updates).is_ok());
         let mut refused = 0;
-        for at in 0..changes.len() {
+        for at in 0..updates.len() {
             for byte in [0, 1, 0x7f, 0x80, 0xff] {
-                let mut changes = changes.to_vec();
-                changes[at] = byte;
-                refused += u32::from(sealed(&changes).is_err());
+                let mut updates = updates.to_vec();
+                updates[at] = byte;
+                refused += u32::from(sealed(&updates).is_err());
             }
         }
         assert!(refused > 100, "{refused}");
-        // A count of messages, a length and a number that can't be.
-        for nonsense in [
+        for invalid in [
+            // A count of messages, a length and a number that are too large.
             &b"\x01\x01k\x00\xff\xff\xff\xff\x0f"[..],
             b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k",
             b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k",
-            // A key without a kind, a difference without a state before it.
+            // A key without a kind, and a difference without a previous state.
             b"\x04\x01k",
             b"\x12\x01k\x00\x01\x01\x00\x00\x00\x00\x00\x00",
         ] {
-            sealed(nonsense).unwrap_err();
+            sealed(invalid).unwrap_err();
         }
     }
 }

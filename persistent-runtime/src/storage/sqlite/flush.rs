@@ -1,32 +1,35 @@
-//! The fold: a frozen generation goes into the tables, chunk by chunk, in their
-//! order, so that each page of them is written once.
+//! The flush of a frozen memtable into the tables, step by step, in the order of the tables, so
+//! that each page is written once.
 //!
-//! A process may be killed between any two chunks. It then finds the whole
-//! generation in the journal again, and the next fold overwrites what this one
-//! did. The last chunk says, in its own transaction, up to which number of the
-//! journal all is done; rows up to there are rubbish, and are not read again.
+//! The process may be killed between any two steps. The next process finds the whole memtable in
+//! the commit log again, and its flush repeats what this one has done. The transaction of the last
+//! step also records the log number up to which the commit log is flushed. Rows below it are not
+//! read again, and are deleted later.
 
-use std::{sync::Arc, thread};
+use std::{mem, sync::Arc, thread};
 
 use rusqlite::{Connection, Result, params};
 
 use super::{
     checksum::Checksum,
-    memtable::{Generation, Memtable, Pending},
+    memtable::{Memtable, Memtables, Pending},
     tables::{Tables, checksum, message_checksum},
 };
-use crate::{id::ServerId, storage::Record, storage::Update};
+use crate::{
+    id::ServerId,
+    storage::{Record, Update},
+};
 
-/// From this size on, a generation is put in order by another thread.
-const SORTED_AT_ONCE: usize = 4096;
+/// A memtable with more servers is sorted and freed by another thread.
+const MAX_INLINE: usize = 4096;
 
-/// See the [module](self).
-pub struct Fold {
-    generation: Arc<Generation>,
+/// A flush in progress.
+pub struct Flush {
+    memtable: Arc<Memtable>,
     order: Order,
-    /// How many servers are done.
+    /// How many servers have been flushed.
     done: usize,
-    /// The number behind those of the generation.
+    /// The log number after the last of the memtable.
     end: u64,
 }
 
@@ -35,114 +38,114 @@ enum Order {
     Sorted(Vec<ServerId>),
 }
 
-impl Fold {
-    /// Freezes what the journal has below the number `end`.
-    pub fn new(memtable: &Memtable, end: u64) -> Self {
-        let generation = memtable.freeze();
-        let order = Order::of(&generation);
-        Self { generation, order, done: 0, end }
+impl Flush {
+    /// Freezes the active memtable, which has all updates below the log number `end`.
+    pub fn new(memtables: &Memtables, end: u64) -> Self {
+        let memtable = memtables.freeze();
+        let order = Order::of(&memtable);
+        Self { memtable, order, done: 0, end }
     }
 
-    /// How many servers are left.
-    pub fn rest(&self) -> usize {
-        self.generation.len() - self.done
+    /// Returns how many servers are left.
+    pub fn left(&self) -> usize {
+        self.memtable.len() - self.done
     }
 
-    /// Whether the next chunk would wait for the order.
+    /// Returns true if the next step would have to wait for the order.
     pub fn is_sorting(&self) -> bool {
         matches!(&self.order, Order::Sorting(thread) if !thread.is_finished())
     }
 
-    /// Moves the next `count` servers, in one transaction; true with the last.
+    /// Flushes the next `count` servers in one transaction. Returns true after the last.
     ///
     /// # Errors
-    /// Nothing has happened then, and the same chunk can be tried again.
+    /// If the transaction failed. It has changed nothing, and the step can be repeated.
     pub fn step(
         &mut self,
         connection: &Connection,
         tables: &Tables,
-        memtable: &Memtable,
+        memtables: &Memtables,
         count: usize,
     ) -> Result<bool> {
         if let Order::Sorting(_) = &self.order {
-            self.order.wait(&self.generation);
+            self.order.wait(&self.memtable);
         }
         let Order::Sorted(order) = &self.order else { return Ok(false) };
         let to = self.done.saturating_add(count).min(order.len());
-        let last = to == order.len();
-        let chunk = &order[self.done..to];
+        let is_last = to == order.len();
+        let servers = &order[self.done..to];
         transaction(connection, || {
-            for id in chunk {
-                // The tables are then older than the journal says they are, which
-                // nobody sees: what is newer comes after it, and replaces it.
-                if let Some(pending) = self.generation.get(id)
-                    && !memtable.is_replaced(id)
+            for server in servers {
+                // Skipping leaves a row that is older than the recorded log number. No reader sees
+                // it: the newer update is in the active memtable, whose flush replaces the row.
+                if let Some(pending) = self.memtable.get(server)
+                    && !memtables.is_replaced(server)
                 {
-                    apply(connection, tables, id, pending)?;
+                    apply(connection, tables, server, pending)?;
                 }
             }
-            if last {
+            if is_last {
                 let sum = Checksum::new().number(self.end).value();
                 connection
-                    .prepare_cached("UPDATE fold SET number = ?, checksum = ?")?
+                    .prepare_cached("UPDATE flushed SET number = ?, checksum = ?")?
                     .execute([self.end.cast_signed(), sum.cast_signed()])?;
             }
             Ok(())
         })?;
         self.done = to;
-        if last {
-            memtable.forget();
+        if is_last {
+            memtables.drop_frozen();
         }
-        Ok(last)
+        Ok(is_last)
     }
 
-    /// Frees the memory, which takes a while, elsewhere.
+    /// Frees the memory, on another thread if that takes long.
     pub fn discard(self) {
-        if self.generation.len() > SORTED_AT_ONCE {
-            // Without a thread it is freed here.
+        if self.memtable.len() > MAX_INLINE {
+            // If no thread can be spawned, this drops it here.
             let _ = thread::Builder::new().spawn(move || drop(self));
         }
     }
 }
 
 impl Order {
-    fn of(generation: &Arc<Generation>) -> Self {
-        if generation.len() > SORTED_AT_ONCE {
-            let generation = generation.clone();
-            let name = "persistent-fold".to_owned();
-            let thread = thread::Builder::new().name(name).spawn(move || generation.sorted());
+    fn of(memtable: &Arc<Memtable>) -> Self {
+        if memtable.len() > MAX_INLINE {
+            let memtable = memtable.clone();
+            let name = "persistent-flush".to_owned();
+            let thread = thread::Builder::new().name(name).spawn(move || memtable.sorted());
             if let Ok(thread) = thread {
                 return Self::Sorting(thread);
             }
         }
-        Self::Sorted(generation.sorted())
+        Self::Sorted(memtable.sorted())
     }
 
-    fn wait(&mut self, generation: &Generation) {
-        if let Self::Sorting(thread) = std::mem::replace(self, Self::Sorted(Vec::new())) {
-            *self = Self::Sorted(thread.join().unwrap_or_else(|_| generation.sorted()));
+    fn wait(&mut self, memtable: &Memtable) {
+        if let Self::Sorting(thread) = mem::replace(self, Self::Sorted(Vec::new())) {
+            *self = Self::Sorted(thread.join().unwrap_or_else(|_| memtable.sorted()));
         }
     }
 }
 
-/// What deleting a row costs at least, in bytes of a larger one.
-pub const ROW: usize = 2048;
+/// The least cost of deleting a row, in bytes of a larger row.
+pub const MIN_ROW_COST: usize = 2048;
 
-/// Deletes about `bytes` of the journal's rows that are in the tables, one row at least;
-/// false if there were none.
-pub fn clean(connection: &Connection, bytes: usize) -> Result<bool> {
-    let rows = i64::try_from(bytes / ROW).unwrap_or(i64::MAX);
+/// Deletes flushed rows of the commit log, about `bytes` and at least one row. Returns false if
+/// there were none.
+pub fn delete_flushed(connection: &Connection, bytes: usize) -> Result<bool> {
+    let rows = i64::try_from(bytes / MIN_ROW_COST).unwrap_or(i64::MAX);
     let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-    // The innermost query leaves the changes themselves unread.
+    // `length` does not read a blob, so the innermost query is cheap.
     let deleted = transaction(connection, || {
         connection
             .prepare_cached(
-                "DELETE FROM journal WHERE number IN (
+                "DELETE FROM commit_log WHERE number IN (
                      SELECT number FROM (
                          SELECT number, length, sum(length) OVER (ORDER BY number) AS total
                          FROM (
-                             SELECT number, length(changes) AS length FROM journal
-                             WHERE number < (SELECT number FROM fold)
+                             SELECT number, length(changes) AS length FROM commit_log
+                             WHERE number < (SELECT number FROM flushed)
                              ORDER BY number LIMIT max(?, 1)))
                      WHERE total - length < ?)",
             )?
@@ -151,52 +154,52 @@ pub fn clean(connection: &Connection, bytes: usize) -> Result<bool> {
     Ok(deleted > 0)
 }
 
-/// Runs `work` in a transaction, and takes it back if it fails.
+/// Runs `work` in a transaction, and rolls back if it fails.
 ///
-/// Each one is synced, also those whose loss would harm nothing: a sync that fails may
-/// lose all that was written before it, for good, and the commits behind that with it.
+/// Every transaction is synced, even if its loss alone would do no harm: a failed sync can lose
+/// everything that was written since the last successful one, and the log ends at the gap.
 pub fn transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let outcome = work().and_then(|output| {
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(output)
     });
-    // SQLite rolls back by itself after some errors, a full disk say.
+    // SQLite has already rolled back after some errors, e.g. on a full disk.
     if outcome.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
     }
     outcome
 }
 
-/// Does to the tables what a change says; doing it twice is doing it once.
+/// Applies an update to the tables. Applying it twice has the same effect as once.
 fn apply(
     connection: &Connection,
     tables: &Tables,
-    id: &ServerId,
+    server: &ServerId,
     Pending { number, update }: &Pending,
 ) -> Result<()> {
-    let forget = || -> Result<()> {
-        if tables.has_messages() {
+    let delete_messages = || -> Result<()> {
+        if tables.may_have_messages() {
             connection
                 .prepare_cached("DELETE FROM messages WHERE kind = ? AND key = ?")?
-                .execute([id.kind(), id.key()])?;
+                .execute([server.kind(), server.key()])?;
         }
         Ok(())
     };
     let append = |messages: &[Arc<[u8]>]| {
         if !messages.is_empty() {
-            // Before a reader can see one.
-            tables.set_has_messages();
+            // Set before a reader can see a message.
+            tables.set_may_have_messages();
         }
         for (number, message) in (number + 1..).zip(messages) {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?)")?
                 .execute(params![
-                    id.kind(),
-                    id.key(),
+                    server.kind(),
+                    server.key(),
                     number.cast_signed(),
                     &message[..],
-                    message_checksum(id, number, message).cast_signed()
+                    message_checksum(server, number, message).cast_signed()
                 ])?;
         }
         Ok(())
@@ -205,7 +208,7 @@ fn apply(
         Update::Put(record) => {
             let Record { version, format, state, reminders, due, messages } = record;
             let state = state.bytes();
-            forget()?;
+            delete_messages()?;
             connection
                 .prepare_cached(
                     "INSERT INTO servers
@@ -217,23 +220,23 @@ fn apply(
                      due = excluded.due, checksum = excluded.checksum",
                 )?
                 .execute(params![
-                    id.kind(),
-                    id.key(),
+                    server.kind(),
+                    server.key(),
                     version,
                     format,
                     &state[..],
                     &reminders[..],
                     due.map(u64::cast_signed),
-                    checksum(id, record, &state).cast_signed()
+                    checksum(server, record, &state).cast_signed()
                 ])?;
             append(messages)
         }
         Update::Append(messages) => append(messages),
         Update::Delete => {
-            forget()?;
+            delete_messages()?;
             connection
                 .prepare_cached("DELETE FROM servers WHERE kind = ? AND key = ?")?
-                .execute([id.kind(), id.key()])?;
+                .execute([server.kind(), server.key()])?;
             Ok(())
         }
     }

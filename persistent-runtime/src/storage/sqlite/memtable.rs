@@ -1,9 +1,9 @@
-//! What is in the journal and not in the tables yet.
+//! The updates that are in the commit log and not yet in the tables.
 //!
-//! There are two generations. Changes go into the active one. When that is large
-//! enough it is frozen, and a new one begins; the frozen one is then moved into
-//! the tables, and dropped. So data goes one way, active, frozen, tables, and
-//! whoever looks into them in this order misses nothing.
+//! There are at most two memtables. Updates go into the active one. When it is large enough it is
+//! frozen and a new one becomes active; then the frozen one is flushed into the tables and
+//! dropped. Data moves in one direction: active, frozen, tables. So a reader that visits them in
+//! this order misses nothing.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -12,19 +12,22 @@ use std::{
     time::Instant,
 };
 
-use crate::{id::ServerId, storage::Update, storage::encoded::Encoded};
+use crate::{
+    id::ServerId,
+    storage::{Update, encoded::Encoded},
+};
 
-/// What was committed for one server, and is to become of its row.
+/// The merged updates of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Larger than those of all changes before. The nth message of it has the
-    /// nth number behind this one, or a later one of its own that is not less.
+    /// The log number, strictly increasing. Message *n* of this update has number `number + n`,
+    /// or a higher one if it was appended later.
     pub number: u64,
     pub update: Update,
 }
 
 impl Pending {
-    fn then(&mut self, next: Self) {
+    fn merge(&mut self, next: Self) {
         if !matches!(next.update, Update::Append(_)) {
             self.number = next.number;
         }
@@ -32,33 +35,33 @@ impl Pending {
     }
 }
 
-/// Some changes, in which the last of a server has won.
+/// Updates by server, each merged from all updates of that server.
 #[derive(Default)]
-pub struct Generation {
+pub struct Memtable {
     pending: HashMap<ServerId, Pending>,
     weight: usize,
     since: Option<Instant>,
 }
 
-impl Generation {
-    /// Puts a change on top of those that came before.
-    pub fn add(&mut self, id: ServerId, pending: Pending, weight: usize) {
+impl Memtable {
+    /// Merges an update into those of its server.
+    pub fn add(&mut self, server: ServerId, pending: Pending, weight: usize) {
         self.weight += weight;
-        match self.pending.entry(id) {
-            Entry::Occupied(mut entry) => entry.get_mut().then(pending),
+        match self.pending.entry(server) {
+            Entry::Occupied(mut entry) => entry.get_mut().merge(pending),
             Entry::Vacant(entry) => {
                 entry.insert(pending);
             }
         }
     }
 
-    pub fn get(&self, id: &ServerId) -> Option<&Pending> {
-        self.pending.get(id)
+    pub fn get(&self, server: &ServerId) -> Option<&Pending> {
+        self.pending.get(server)
     }
 
-    /// The state that was put, if one was.
-    pub fn state(&self, id: &ServerId) -> Option<&Encoded> {
-        match &self.pending.get(id)?.update {
+    /// Returns the state that was put, if one was.
+    pub fn state(&self, server: &ServerId) -> Option<&Encoded> {
+        match &self.pending.get(server)?.update {
             Update::Put(record) => Some(&record.state),
             Update::Append(_) | Update::Delete => None,
         }
@@ -68,170 +71,162 @@ impl Generation {
         self.pending.len()
     }
 
-    /// The servers, as the tables are ordered.
+    /// Returns the servers in the order of the tables.
     pub fn sorted(&self) -> Vec<ServerId> {
-        let start = |id: &ServerId| {
-            let mut start = [0; 16];
-            let key = id.key().as_bytes();
-            let length = key.len().min(start.len());
-            start[..length].copy_from_slice(&key[..length]);
-            u128::from_be_bytes(start)
+        let prefix = |server: &ServerId| {
+            let mut prefix = [0; 16];
+            let key = server.key().as_bytes();
+            let length = key.len().min(prefix.len());
+            prefix[..length].copy_from_slice(&key[..length]);
+            u128::from_be_bytes(prefix)
         };
-        // Most keys are told apart by their start, without a look at the key itself.
-        let mut ids: Vec<_> = self.pending.keys().map(|id| (start(id), id)).collect();
-        ids.sort_unstable_by(|(a_start, a), (b_start, b)| {
+        // The prefix decides most comparisons without reading the key itself.
+        let mut servers: Vec<_> = self.pending.keys().map(|it| (prefix(it), it)).collect();
+        servers.sort_unstable_by(|(a_prefix, a), (b_prefix, b)| {
             let by_kind = a.kind().cmp(b.kind());
-            by_kind.then(a_start.cmp(b_start)).then_with(|| a.key().cmp(b.key()))
+            by_kind.then(a_prefix.cmp(b_prefix)).then_with(|| a.key().cmp(b.key()))
         });
-        ids.into_iter().map(|(_, id)| id.clone()).collect()
+        servers.into_iter().map(|(_, server)| server.clone()).collect()
     }
 }
 
-/// What a memtable says of a server: when it is due, or that it is not stored.
-pub type Overlay = HashMap<Arc<str>, Option<Stored>>;
+/// What the memtables have of a kind: the row of each server, or `None` if it is deleted.
+pub type Overlay = HashMap<Arc<str>, Option<OverlayRow>>;
 
 #[derive(Clone, Copy)]
-pub struct Stored {
+pub struct OverlayRow {
     pub due: Option<u64>,
 }
 
-/// See the [module](self).
+/// The active and the frozen memtable.
 #[derive(Default)]
-pub struct Memtable(Mutex<Generations>);
+pub struct Memtables(Mutex<Pair>);
 
 #[derive(Default)]
-struct Generations {
-    active: Generation,
-    frozen: Option<Arc<Generation>>,
+struct Pair {
+    active: Memtable,
+    frozen: Option<Arc<Memtable>>,
 }
 
-impl Memtable {
-    /// Begins with what was found in the journal.
-    pub fn new(replayed: Generation) -> Self {
-        let memtable = Self::default();
-        {
-            let mut generations = memtable.lock();
-            generations.active = replayed;
-            generations.active.since = Some(Instant::now());
-        }
-        memtable
+impl Memtables {
+    /// Begins with the updates that were read from the commit log.
+    pub fn new(replayed: Memtable) -> Self {
+        let active = Memtable { since: Some(Instant::now()), ..replayed };
+        Self(Mutex::new(Pair { active, frozen: None }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations> {
+    fn lock(&self) -> MutexGuard<'_, Pair> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to become of a server's row.
-    pub fn find(&self, id: &ServerId) -> Option<Pending> {
-        let generations = self.lock();
-        let active = generations.active.get(id);
-        let frozen = generations.frozen.as_deref().and_then(|frozen| frozen.get(id));
+    /// Returns the pending update of a server, merged from both memtables.
+    pub fn find(&self, server: &ServerId) -> Option<Pending> {
+        let pair = self.lock();
+        let active = pair.active.get(server);
+        let frozen = pair.frozen.as_deref().and_then(|frozen| frozen.get(server));
         match (frozen, active) {
             (Some(frozen), Some(active)) => {
                 let mut pending = frozen.clone();
-                pending.then(active.clone());
+                pending.merge(active.clone());
                 Some(pending)
             }
             (frozen, active) => active.or(frozen).cloned(),
         }
     }
 
-    /// Shows committed changes.
-    pub fn publish(&self, changes: impl Iterator<Item = (ServerId, Pending)>, weight: usize) {
-        let mut generations = self.lock();
-        let active = &mut generations.active;
+    /// Makes committed updates visible to readers.
+    pub fn publish(&self, updates: impl Iterator<Item = (ServerId, Pending)>, weight: usize) {
+        let mut pair = self.lock();
+        let active = &mut pair.active;
         active.since.get_or_insert_with(Instant::now);
         active.weight += weight;
-        for (id, pending) in changes {
-            active.add(id, pending, 0);
+        for (server, pending) in updates {
+            active.add(server, pending, 0);
         }
     }
 
-    /// The state that the active generation has.
-    pub fn active_state(&self, id: &ServerId) -> Option<Encoded> {
-        self.lock().active.state(id).cloned()
+    /// Returns the state of a server in the active memtable.
+    pub fn active_state(&self, server: &ServerId) -> Option<Encoded> {
+        self.lock().active.state(server).cloned()
     }
 
-    /// Whether a server is known to be deleted.
-    pub fn is_deleted(&self, id: &ServerId) -> bool {
-        let generations = self.lock();
-        let frozen = || generations.frozen.as_deref().and_then(|frozen| frozen.get(id));
-        // What was deleted is appended to by nobody, so the newer one decides.
-        let pending = generations.active.get(id).or_else(frozen);
+    /// Returns true if a memtable says that a server is deleted.
+    pub fn is_deleted(&self, server: &ServerId) -> bool {
+        let pair = self.lock();
+        let frozen = || pair.frozen.as_deref().and_then(|frozen| frozen.get(server));
+        // Nothing is appended to a deleted record, so an append in the active memtable proves
+        // that the record exists.
+        let pending = pair.active.get(server).or_else(frozen);
         pending.is_some_and(|pending| pending.update == Update::Delete)
     }
 
-    /// Whether what is newer makes a frozen change needless.
-    pub fn is_replaced(&self, id: &ServerId) -> bool {
-        let generations = self.lock();
-        let active = generations.active.get(id);
+    /// Returns true if the active memtable makes the frozen update of a server obsolete.
+    pub fn is_replaced(&self, server: &ServerId) -> bool {
+        let pair = self.lock();
+        let active = pair.active.get(server);
         active.is_some_and(|pending| !matches!(pending.update, Update::Append(_)))
     }
 
-    /// How much the active generation weighs, and since when it has had changes.
+    /// Returns the weight of the active memtable and the time of its first update, if any.
     pub fn active(&self) -> (usize, Option<Instant>) {
-        let generations = self.lock();
-        (generations.active.weight, generations.active.since)
+        let pair = self.lock();
+        (pair.active.weight, pair.active.since)
     }
 
-    /// Freezes the active generation; the one before must be gone.
-    pub fn freeze(&self) -> Arc<Generation> {
-        let mut generations = self.lock();
-        let frozen = Arc::new(mem::take(&mut generations.active));
-        let before = generations.frozen.replace(frozen.clone());
-        debug_assert!(before.is_none(), "a generation would be lost");
+    /// Freezes the active memtable. The previous frozen one must have been dropped.
+    pub fn freeze(&self) -> Arc<Memtable> {
+        let mut pair = self.lock();
+        let frozen = Arc::new(mem::take(&mut pair.active));
+        let previous = pair.frozen.replace(frozen.clone());
+        debug_assert!(previous.is_none(), "a memtable would be lost");
         frozen
     }
 
-    /// Forgets the frozen generation, which is in the tables now.
-    pub fn forget(&self) {
+    /// Drops the frozen memtable, which is in the tables now.
+    pub fn drop_frozen(&self) {
         self.lock().frozen = None;
     }
 
     /// Returns the kinds of the servers that have pending updates.
     pub fn kinds(&self) -> BTreeSet<String> {
         let mut kinds = BTreeSet::new();
-        let mut add = |generation: &Generation| {
-            for id in generation.pending.keys() {
-                if !kinds.contains(id.kind()) {
-                    kinds.insert(id.kind().to_owned());
+        self.visit(|memtable| {
+            for server in memtable.pending.keys() {
+                if !kinds.contains(server.kind()) {
+                    kinds.insert(server.kind().to_owned());
                 }
             }
-        };
-        let frozen = {
-            let generations = self.lock();
-            add(&generations.active);
-            generations.frozen.clone()
-        };
-        if let Some(frozen) = frozen {
-            add(&frozen);
-        }
+        });
         kinds
     }
 
-    /// What the tables don't know yet of a kind.
+    /// Returns the rows of a kind that differ from those in the tables.
     pub fn overlay(&self, kind: &str) -> Overlay {
         let mut overlay = Overlay::new();
-        let mut add = |generation: &Generation| {
-            for (id, pending) in &generation.pending {
-                let stored = match &pending.update {
-                    _ if id.kind() != kind => continue,
-                    Update::Put(record) => Some(Stored { due: record.due }),
+        self.visit(|memtable| {
+            for (server, pending) in &memtable.pending {
+                let row = match &pending.update {
+                    _ if server.kind() != kind => continue,
+                    Update::Put(record) => Some(OverlayRow { due: record.due }),
                     Update::Delete => None,
-                    // As it was before.
+                    // An append does not change the row.
                     Update::Append(_) => continue,
                 };
-                overlay.entry(id.shared_key().clone()).or_insert(stored);
+                overlay.entry(server.shared_key().clone()).or_insert(row);
             }
-        };
+        });
+        overlay
+    }
+
+    /// Visits the active and then the frozen memtable, the latter without the lock.
+    fn visit(&self, mut visit: impl FnMut(&Memtable)) {
         let frozen = {
-            let generations = self.lock();
-            add(&generations.active);
-            generations.frozen.clone()
+            let pair = self.lock();
+            visit(&pair.active);
+            pair.frozen.clone()
         };
         if let Some(frozen) = frozen {
-            add(&frozen);
+            visit(&frozen);
         }
-        overlay
     }
 }

@@ -1,19 +1,22 @@
-//! States in SQLite: a journal that is appended to, and tables that it is folded
-//! into.
+//! The storage in SQLite: an append-only commit log, and tables that it is flushed into.
 
 use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use tokio::sync::watch;
 
-use super::{Commit, Completion, Record, Storage, StorageFuture, Update};
-use crate::{error::OpenError, error::StorageError, id::ServerId};
+use super::{
+    Commit, Completion, Record, Storage, StorageError, StorageErrorKind, StorageFuture, Update,
+};
+use crate::{id::ServerId, support::spin::BusyWait};
 use checkpoint::Checkpoints;
-use memtable::Memtable;
-use queue::{Queue, Submission, Taker};
+use error::Result;
+use memtable::Memtables;
+use queue::{Queue, Receiver, Submission};
 use reader::Readers;
 use tables::Tables;
 use writer::Writer;
@@ -21,107 +24,184 @@ use writer::Writer;
 mod checkpoint;
 mod checksum;
 mod commit_log;
+mod error;
 mod file;
 mod flush;
 mod memtable;
+mod pacing;
 mod queue;
 mod reader;
 mod tables;
 mod writer;
 
-/// SQLite takes no row of more than a billion bytes. This leaves some for what
-/// stands beside the state and the key.
+/// SQLite's limit for a row is a billion bytes. This leaves some for the other columns.
 const ROW_LIMIT: usize = 1_000_000_000 - 4096;
 
-/// States in a SQLite database: WAL, `synchronous=FULL`, group commit.
+/// A storage in a SQLite database.
 ///
-/// One thread owns the writing connection. It appends all changes that wait to a
-/// journal, in one transaction; the next batch gathers while that is synced. In
-/// between it moves what the journal has into tables. Reads have connections of
-/// their own and never wait for it.
+/// One thread owns the writing connection. It appends all waiting commits to the commit log in one
+/// transaction with one sync (group commit), while the next batch gathers. Between batches it
+/// flushes the commit log into tables, one row per server. Readers have connections of their own
+/// and never wait for the writer. The database is in WAL mode with `synchronous=FULL`: a completed
+/// commit survives a power cut.
 ///
-/// While a runtime has the database open, other programs may read it, and see
-/// in the tables what is some seconds old. Once it is closed, all is there.
+/// Other programs may read the database while it is open. They see tables that are some seconds
+/// old. After [`close`](Storage::close) everything is in the tables.
 ///
-/// A lock file beside the database, `<path>.lock`, keeps a second runtime out;
-/// it says who holds it.
+/// The lock file `<path>.lock` keeps a second runtime out, and names the process that holds it.
+///
+/// ```
+/// # use persistent_runtime::{Runtime, SqliteOptions, SqliteStorage};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("game.db");
+/// let storage = SqliteStorage::open_with(path, SqliteOptions::new().busy_wait(false))?;
+/// let runtime = Runtime::builder().open_with(storage).await?;
+/// # Ok(()) }
+/// ```
 pub struct SqliteStorage {
+    path: PathBuf,
     queue: Arc<Queue>,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    /// Its sender is dropped when the writer thread has released the database.
-    released: Mutex<Option<watch::Receiver<()>>>,
-    memtable: Arc<Memtable>,
+    writer: Option<WriterThread>,
+    memtables: Arc<Memtables>,
     tables: Arc<Tables>,
     readers: Readers,
 }
 
+struct WriterThread {
+    handle: JoinHandle<()>,
+    /// The thread drops the sender when it has released the database.
+    released: watch::Receiver<()>,
+}
+
+/// The options of a [`SqliteStorage`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SqliteOptions {
+    busy_wait: bool,
+}
+
+impl SqliteOptions {
+    /// Creates the default options.
+    pub fn new() -> Self {
+        Self { busy_wait: true }
+    }
+
+    /// Sets whether the writer thread spins for up to 50 µs after a small batch before it sleeps.
+    /// Spinning shortens the calls of a single caller. On a machine with one core the writer never
+    /// spins. The default is true.
+    pub fn busy_wait(mut self, busy_wait: bool) -> Self {
+        self.busy_wait = busy_wait;
+        self
+    }
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SqliteStorage {
-    /// Opens the database at `path`, or creates it; its folder must exist.
+    /// Opens the database at `path`, or creates it. The folder must exist.
     ///
-    /// Blocks while SQLite opens the file and recovers its log, and while the
-    /// journal is read.
+    /// Blocks while SQLite opens the file and recovers its log, and while the commit log is read:
+    /// in async code call it by `spawn_blocking`, as `Runtime::open` does.
     ///
     /// # Errors
-    /// Each of [`OpenError`] but `Options`.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    /// If the file cannot be opened or created; the text names it. The kind is
+    /// [`Locked`](StorageErrorKind::Locked) if another runtime has the database open,
+    /// [`NotADatabase`](StorageErrorKind::NotADatabase) if the file belongs to another program,
+    /// [`NewerFormat`](StorageErrorKind::NewerFormat) if a newer release wrote it, and
+    /// [`Corrupt`](StorageErrorKind::Corrupt) if it is damaged. A file that does not open is left
+    /// as it is.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        Self::open_with(path, SqliteOptions::new())
+    }
+
+    /// Opens the database at `path` with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[expect(clippy::needless_pass_by_value, reason = "options are consumed as by every builder")]
+    pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StorageError> {
         let path = path.as_ref();
+        Self::start(path, &options).map_err(|error| {
+            let context = format_args!("cannot open database {}", path.display());
+            StorageError::from(error).with_context(context)
+        })
+    }
+
+    fn start(path: &Path, options: &SqliteOptions) -> Result<Self> {
         let lock = file::lock(path)?;
-        let (storage, writer) = Self::prepare(path)?;
-        let queue = Taker(storage.queue.clone());
-        let (releases, released) = watch::channel(());
-        let thread = thread::Builder::new()
-            .name("persistent-writer".to_owned())
-            .spawn(move || {
-                let _releases = releases;
+        let (mut storage, writer) = Self::prepare(path, options)?;
+        let queue = Receiver(storage.queue.clone());
+        let (guard, released) = watch::channel(());
+        let thread =
+            thread::Builder::new().name("persistent-writer".to_owned()).spawn(move || {
+                let _guard = guard;
                 writer.run(&queue, &lock);
-            })
-            .map_err(StorageError::from)?;
-        *storage.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        *storage.released.lock().unwrap_or_else(PoisonError::into_inner) = Some(released);
+            })?;
+        storage.writer = Some(WriterThread { handle: thread, released });
         Ok(storage)
     }
 
-    /// A storage whose writer does not run yet.
-    fn prepare(path: &Path) -> Result<(Self, Writer), OpenError> {
+    /// Opens the database without starting its writer thread.
+    fn prepare(path: &Path, options: &SqliteOptions) -> Result<(Self, Writer)> {
         let connection = file::connect(path)?;
         let (replayed, next) = writer::recover(&connection)?;
-        let tables = Arc::new(Tables::new(&connection).map_err(StorageError::from)?);
+        let tables = Arc::new(Tables::new(&connection)?);
         file::keep_log(&connection, false)?;
-        let memtable = Arc::new(Memtable::new(replayed));
+        let memtables = Arc::new(Memtables::new(replayed));
         let checkpoints = Checkpoints::new(path)?;
-        let writer = Writer::new(connection, tables.clone(), memtable.clone(), checkpoints, next);
-        let readers = Readers::new(path);
+        let writer = Writer::new(connection, tables.clone(), memtables.clone(), checkpoints, next);
         let storage = Self {
-            queue: Queue::new(),
-            writer: Mutex::new(None),
-            released: Mutex::new(None),
-            memtable,
+            path: path.to_owned(),
+            queue: Queue::new(BusyWait::new(options.busy_wait)),
+            writer: None,
+            memtables,
             tables,
-            readers,
+            readers: Readers::new(path),
         };
         Ok((storage, writer))
+    }
+
+    fn enqueue(&self, commit: Commit, completion: Completion) {
+        let server = &commit.server;
+        if server.kind().len() + server.key().len() + commit.update.bytes() > ROW_LIMIT {
+            let text = format!("the record is larger than SQLite's limit of {ROW_LIMIT} bytes");
+            completion.complete(Err(StorageError::new(StorageErrorKind::TooLarge, text)));
+        } else if let Err(completion) = self.queue.push(Submission { commit, completion }) {
+            completion.complete(Err(closed()));
+        }
+    }
+
+    /// Refuses further calls. The writer commits what is queued, flushes and releases the file.
+    fn begin_close(&self) {
+        self.readers.close();
+        self.queue.close();
     }
 }
 
 impl Storage for SqliteStorage {
-    fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
+    fn load<'a>(&'a self, server: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
         Box::pin(async move {
             if self.queue.is_closed() {
                 return Err(closed());
             }
-            // First the memtable: what leaves it is in the tables before.
-            let pending = self.memtable.find(id);
-            let more = match pending.map(|pending| (pending.number, pending.update)) {
+            // Before the tables: updates move from the memtables to the tables.
+            let pending = self.memtables.find(server);
+            let appended = match pending.map(|pending| (pending.number, pending.update)) {
                 Some((_, Update::Put(record))) => return Ok(Some(record)),
                 Some((_, Update::Delete)) => return Ok(None),
                 Some((number, Update::Append(messages))) => Some((number, messages)),
                 None => None,
             };
-            let (tables, id) = (self.tables.clone(), id.clone());
-            let before = more.as_ref().map(|(number, _)| *number);
+            let (tables, server) = (self.tables.clone(), server.clone());
+            let max = appended.as_ref().map(|(number, _)| *number);
             let record =
-                self.readers.look_up(move |reader| tables.load(reader, &id, before)).await?;
-            match more {
+                self.readers.look_up(move |reader| tables.load(reader, &server, max)).await?;
+            match appended {
                 Some((_, messages)) => Update::Append(messages).apply(record),
                 None => Ok(record),
             }
@@ -144,10 +224,10 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
         let after = after.map(str::to_owned);
-        let memtable = self.memtable.clone();
+        let memtables = self.memtables.clone();
         Box::pin(
             self.readers
-                .run(move |reader| tables::kinds(reader, &memtable, after.as_deref(), limit)),
+                .run(move |reader| tables::kinds(reader, &memtables, after.as_deref(), limit)),
         )
     }
 
@@ -158,9 +238,9 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
         let (kind, after) = (kind.to_owned(), after.map(str::to_owned));
-        let memtable = self.memtable.clone();
+        let memtables = self.memtables.clone();
         Box::pin(self.readers.run(move |reader| {
-            let overlay = memtable.overlay(&kind);
+            let overlay = memtables.overlay(&kind);
             tables::keys(reader, &overlay, &kind, after.as_deref(), limit)
         }))
     }
@@ -173,9 +253,9 @@ impl Storage for SqliteStorage {
     ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
         let kind = kind.to_owned();
         let after = after.map(|(due, key)| (due, key.to_owned()));
-        let memtable = self.memtable.clone();
+        let memtables = self.memtables.clone();
         Box::pin(self.readers.run(move |reader| {
-            let overlay = memtable.overlay(&kind);
+            let overlay = memtables.overlay(&kind);
             let after = after.as_ref().map(|(due, key)| (*due, &**key));
             tables::due(reader, &overlay, &kind, after, limit)
         }))
@@ -183,19 +263,19 @@ impl Storage for SqliteStorage {
 
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         let kind = kind.to_owned();
-        let memtable = self.memtable.clone();
+        let memtables = self.memtables.clone();
         Box::pin(self.readers.run(move |reader| {
-            let overlay = memtable.overlay(&kind);
+            let overlay = memtables.overlay(&kind);
             tables::count(reader, &overlay, &kind)
         }))
     }
 
     fn close(&self) -> StorageFuture<'_, ()> {
         self.begin_close();
-        let released = self.released.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let released = self.writer.as_ref().map(|writer| writer.released.clone());
         Box::pin(async move {
             if let Some(mut released) = released {
-                // Nothing is sent: this ends when the sender is dropped.
+                // Nothing is ever sent: this ends when the sender is dropped.
                 let _ = released.changed().await;
             }
             Ok(())
@@ -203,35 +283,22 @@ impl Storage for SqliteStorage {
     }
 }
 
-impl SqliteStorage {
-    fn enqueue(&self, commit: Commit, completion: Completion) {
-        let id = &commit.server;
-        if id.kind().len() + id.key().len() + commit.update.bytes() > ROW_LIMIT {
-            completion.complete(Err(StorageError::new("it is larger than SQLite can store")));
-        } else if let Some(Submission { completion, .. }) =
-            self.queue.push(Submission { commit, completion })
-        {
-            completion.complete(Err(closed()));
-        }
-    }
-
-    /// The writer commits what is queued, then sees the end of the queue.
-    fn begin_close(&self) {
-        self.readers.close();
-        self.queue.close();
-    }
-}
-
+/// Waits until the file is released.
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
         self.begin_close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = writer {
-            let _ = thread.join();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.handle.join();
         }
+    }
+}
+
+impl fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStorage").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 fn closed() -> StorageError {
-    StorageError::new("the database is closed")
+    StorageError::new(StorageErrorKind::Closed, "the database is closed")
 }

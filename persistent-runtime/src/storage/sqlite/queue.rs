@@ -1,144 +1,139 @@
-//! What waits for the writer.
+//! The queue between the callers and the writer thread.
 
 use std::{
-    hint, mem,
+    mem,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::{storage::Commit, storage::Completion};
+use crate::{
+    storage::{Commit, Completion},
+    support::spin::{BusyWait, WRITER_SPIN},
+};
 
-/// A change, and who waits for it.
+/// A commit with its completion.
 pub struct Submission {
     pub commit: Commit,
     pub completion: Completion,
 }
 
-/// What the writer finds when it looks.
-pub enum Found {
-    /// All that waited, in order.
-    Commits(Vec<Submission>),
-    /// Nothing, for as long as it was to wait.
-    Nothing,
-    /// Nothing, and nothing will come.
-    End,
+/// The result of waiting for commits.
+pub enum Recv {
+    /// All queued commits, in order.
+    Batch(Vec<Submission>),
+    /// None came within the timeout.
+    Timeout,
+    /// The queue is empty and closed.
+    Closed,
 }
 
-/// See the [module](self).
-#[derive(Default)]
+/// The queued commits.
 pub struct Queue {
     state: Mutex<State>,
     filled: Condvar,
-    /// Whether there is something to see, for a look without the lock.
-    stirs: AtomicBool,
-    /// Whether few commits were taken last.
-    few: AtomicBool,
+    /// Tells a spinning writer, without the lock, that there are commits or that the queue is
+    /// closed.
+    has_work: AtomicBool,
+    last_batch_small: AtomicBool,
+    busy_wait: BusyWait,
 }
 
-/// With more callers than that, their threads have a better use for the time.
-const FEW: usize = 4;
-
-/// For how long the writer looks again before it sleeps: a caller who has just been
-/// told mostly comes back within it, and to wake a thread takes about as long.
-const LINGER: Duration = Duration::from_micros(50);
+/// The writer spins after a batch of at most this many commits. With more callers, their threads
+/// make better use of the time.
+const SMALL_BATCH: usize = 4;
 
 #[derive(Default)]
 struct State {
     commits: Vec<Submission>,
     is_closed: bool,
-    /// Whether the writer sleeps: to wake it is a system call.
-    sleeps: bool,
+    /// The writer sleeps. Waking it is a system call.
+    is_parked: bool,
 }
 
 impl Queue {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(busy_wait: BusyWait) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            has_work: AtomicBool::new(false),
+            last_batch_small: AtomicBool::new(false),
+            busy_wait,
+        })
     }
 
-    /// Gives a commit to the writer, or back once it is closed.
-    pub fn push(&self, commit: Submission) -> Option<Submission> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Enqueues a commit. Returns the completion if the queue is closed.
+    pub fn push(&self, submission: Submission) -> Result<(), Completion> {
+        let mut state = self.lock();
         if state.is_closed {
-            return Some(commit);
+            return Err(submission.completion);
         }
-        state.commits.push(commit);
-        self.stirs.store(true, Ordering::Relaxed);
-        if mem::take(&mut state.sleeps) {
+        state.commits.push(submission);
+        self.has_work.store(true, Ordering::Relaxed);
+        if mem::take(&mut state.is_parked) {
             drop(state);
             self.filled.notify_one();
         }
-        None
+        Ok(())
     }
 
-    /// Lets nothing more in.
+    /// Refuses further commits. The queued ones can still be received.
     pub fn close(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        self.stirs.store(true, Ordering::Relaxed);
+        self.lock().is_closed = true;
+        self.has_work.store(true, Ordering::Relaxed);
         self.filled.notify_one();
     }
 
-    /// Lets nothing more in, and nobody wait any longer.
-    fn abandon(&self) {
-        self.close();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = mem::take(&mut state.commits);
-        drop(state);
-        drop(left);
-    }
-
     pub fn is_closed(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
+        self.lock().is_closed
     }
 
-    /// Waits for commits, for as long as `patience` says, or for ever.
-    pub fn take(&self, patience: Option<Duration>) -> Found {
-        let few = self.few.load(Ordering::Relaxed);
-        if few && patience.is_none_or(|patience| patience > LINGER) {
-            self.linger();
+    /// Waits for commits until `timeout`, or forever without one.
+    pub fn recv(&self, timeout: Option<Duration>) -> Recv {
+        let is_small = self.last_batch_small.load(Ordering::Relaxed);
+        if is_small && timeout.is_none_or(|timeout| timeout > WRITER_SPIN) {
+            self.busy_wait.spin_until(WRITER_SPIN, || self.has_work.load(Ordering::Relaxed));
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_quiet = |state: &mut State| state.commits.is_empty() && !state.is_closed;
-        if is_quiet(&mut state) && patience != Some(Duration::ZERO) {
-            state.sleeps = true;
-            state = match patience {
+        let mut state = self.lock();
+        let is_idle = |state: &mut State| state.commits.is_empty() && !state.is_closed;
+        if is_idle(&mut state) && timeout != Some(Duration::ZERO) {
+            state.is_parked = true;
+            state = match timeout {
                 None => {
-                    self.filled.wait_while(state, is_quiet).unwrap_or_else(PoisonError::into_inner)
+                    self.filled.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
                 }
-                Some(patience) => {
-                    let woken = self.filled.wait_timeout_while(state, patience, is_quiet);
+                Some(timeout) => {
+                    let woken = self.filled.wait_timeout_while(state, timeout, is_idle);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.sleeps = false;
+            state.is_parked = false;
         }
         if !state.commits.is_empty() {
-            self.stirs.store(false, Ordering::Relaxed);
-            self.few.store(state.commits.len() <= FEW, Ordering::Relaxed);
-            let room = Vec::with_capacity(state.commits.len());
-            return Found::Commits(mem::replace(&mut state.commits, room));
+            self.has_work.store(false, Ordering::Relaxed);
+            self.last_batch_small.store(state.commits.len() <= SMALL_BATCH, Ordering::Relaxed);
+            let empty = Vec::with_capacity(state.commits.len());
+            return Recv::Batch(mem::replace(&mut state.commits, empty));
         }
-        if state.is_closed { Found::End } else { Found::Nothing }
+        if state.is_closed { Recv::Closed } else { Recv::Timeout }
     }
 
-    /// Waits for a moment without going to sleep, and without giving way: where others
-    /// want this core, a thread that does so is let in again much later than one that
-    /// is woken.
-    fn linger(&self) {
-        let begin = Instant::now();
-        while !self.stirs.load(Ordering::Relaxed) && begin.elapsed() < LINGER {
-            hint::spin_loop();
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The writer's end. When that is gone, by a panic even, nobody waits for it.
-pub struct Taker(pub Arc<Queue>);
+/// The writer's end of the queue. Dropping it, e.g. by a panic of the writer, closes the queue and
+/// fails all queued commits.
+pub struct Receiver(pub Arc<Queue>);
 
-impl Drop for Taker {
+impl Drop for Receiver {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.close();
+        // Dropped without the lock: a completion that is dropped runs code of its server.
+        let left = mem::take(&mut self.0.lock().commits);
+        drop(left);
     }
 }

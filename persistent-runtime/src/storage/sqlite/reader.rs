@@ -1,9 +1,9 @@
-//! Connections that only read, beside the writer.
+//! Read-only connections beside the writer's.
 
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -12,30 +12,29 @@ use std::{
 use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{closed, file::connect_to_read};
-use crate::error::StorageError;
+use super::{closed, error::Error, file::connect_to_read};
+use crate::storage::StorageError;
 
-/// A look-up that takes longer had to wait for the disk.
-const FAST: Duration = Duration::from_micros(200);
-/// How many look-ups then go to threads, before one is tried in place again.
-const AWAY: u32 = 64;
+/// A lookup that takes longer had to wait for the disk.
+const SLOW_LOOKUP: Duration = Duration::from_micros(200);
+/// How many lookups go to blocking threads after a slow one, before the next runs in place.
+const OFFLOAD_COUNT: u32 = 64;
 /// How many threads read at once.
-const THREADS: usize = 16;
+const MAX_THREADS: usize = 16;
 
-/// Reading connections that are idle. A clone shares them.
+/// A pool of read-only connections. Clones share it.
 ///
-/// A look-up that the page cache answers takes less time than to have another
-/// thread do it, so look-ups run in place, on the thread that asks. Once one has
-/// waited for the disk, the next go to blocking threads.
+/// A lookup that the page cache answers takes less time than a thread switch. So lookups run in
+/// place, on the caller's thread, until one had to wait for the disk: then the next ones run on
+/// blocking threads.
 #[derive(Clone)]
 pub struct Readers(Arc<Shared>);
 
 struct Shared {
     path: PathBuf,
-    /// `None` once closed.
+    /// The unused connections; `None` if the pool is closed.
     idle: Mutex<Option<Vec<Connection>>>,
-    /// How many look-ups still go to threads.
-    away: AtomicU32,
+    offload_left: AtomicU32,
     threads: Semaphore,
 }
 
@@ -44,8 +43,8 @@ impl Readers {
         Self(Arc::new(Shared {
             path: path.to_owned(),
             idle: Mutex::new(Some(Vec::new())),
-            away: AtomicU32::new(0),
-            threads: Semaphore::new(THREADS),
+            offload_left: AtomicU32::new(0),
+            threads: Semaphore::new(MAX_THREADS),
         }))
     }
 
@@ -56,53 +55,56 @@ impl Readers {
     ) -> Result<T, StorageError>
     where
         T: Send + 'static,
-        E: Into<StorageError>,
+        E: Into<Error>,
     {
-        let less = |away: u32| away.checked_sub(1);
-        if self.0.away.fetch_update(Relaxed, Relaxed, less).is_ok() {
+        let decrement = |left: u32| left.checked_sub(1);
+        if self.0.offload_left.fetch_update(Relaxed, Relaxed, decrement).is_ok() {
             return self.run(query).await;
         }
         let begin = Instant::now();
         let result = self.query(query);
-        if begin.elapsed() > FAST {
-            self.0.away.store(AWAY, Relaxed);
+        if begin.elapsed() > SLOW_LOOKUP {
+            self.0.offload_left.store(OFFLOAD_COUNT, Relaxed);
         }
         result
     }
 
-    /// Runs a query off the async threads.
+    /// Runs a query on a blocking thread.
     pub async fn run<T, E>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, StorageError>
     where
         T: Send + 'static,
-        E: Into<StorageError>,
+        E: Into<Error>,
     {
-        let _permit = self.0.threads.acquire().await.map_err(StorageError::new)?;
+        let _permit = self.0.threads.acquire().await.map_err(StorageError::other)?;
         let readers = self.clone();
-        spawn_blocking(move || readers.query(query)).await.map_err(StorageError::new)?
+        spawn_blocking(move || readers.query(query)).await.map_err(StorageError::other)?
     }
 
-    fn query<T, E: Into<StorageError>>(
+    fn query<T, E: Into<Error>>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, StorageError> {
-        let idle = || self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = idle().as_mut().ok_or_else(closed)?.pop();
+        let connection = self.idle().as_mut().ok_or_else(closed)?.pop();
         let connection = match connection {
             Some(connection) => connection,
             None => connect_to_read(&self.0.path)?,
         };
-        let result = query(&connection).map_err(Into::into)?;
-        if let Some(idle) = &mut *idle() {
+        let result = query(&connection).map_err(Into::<Error>::into)?;
+        if let Some(idle) = &mut *self.idle() {
             idle.push(connection);
         }
         Ok(result)
     }
 
-    /// Every later query is an error.
+    /// Makes every later query an error.
     pub fn close(&self) {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.idle().take();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What readers look up in the tables.
+//! Queries on the tables, merged with the memtables.
 
 use std::{
     ops::Bound,
@@ -8,62 +8,66 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     checksum::Checksum,
-    memtable::{Memtable, Overlay},
+    error::Result,
+    memtable::{Memtables, Overlay},
 };
-use crate::{error::StorageError, id::ServerId, storage::Record};
+use crate::{
+    id::ServerId,
+    storage::{Record, StorageError, StorageErrorKind},
+};
 
-/// What is known of the tables without a look at them.
+/// What is known of the tables without reading them.
 pub struct Tables {
-    /// Whether there may be messages; most databases have none, and then no
-    /// look-up and no change of a server need look for them.
-    messages: AtomicBool,
+    /// False if there is no message in the database, as in most: then lookups and flushes need
+    /// not search for messages.
+    may_have_messages: AtomicBool,
 }
 
 impl Tables {
     pub fn new(connection: &Connection) -> Result<Self> {
         let exist = "SELECT EXISTS (SELECT 1 FROM messages)";
         let messages = connection.query_row(exist, [], |row| row.get(0))?;
-        Ok(Self { messages: AtomicBool::new(messages) })
+        Ok(Self { may_have_messages: AtomicBool::new(messages) })
     }
 
-    // A transaction that can see a message began after its commit, which is
-    // synchronization enough.
-    pub fn has_messages(&self) -> bool {
-        self.messages.load(Relaxed)
+    // Relaxed: a transaction that sees a message begins after the commit of that message, which
+    // synchronizes.
+    pub fn may_have_messages(&self) -> bool {
+        self.may_have_messages.load(Relaxed)
     }
 
-    pub fn set_has_messages(&self) {
-        self.messages.store(true, Relaxed);
+    pub fn set_may_have_messages(&self) {
+        self.may_have_messages.store(true, Relaxed);
     }
 
-    /// A server's row, with its messages up to a number.
+    /// Loads a server's record with its messages up to the log number `max`.
     pub fn load(
         &self,
         connection: &Connection,
-        id: &ServerId,
-        before: Option<u64>,
-    ) -> Result<Option<Record>, StorageError> {
-        if !self.has_messages() {
-            return record(connection, id);
+        server: &ServerId,
+        max: Option<u64>,
+    ) -> Result<Option<Record>> {
+        if !self.may_have_messages() {
+            return record(connection, server);
         }
-        // Both look-ups see the same fold.
+        // Both queries must see the same step of a flush.
         let transaction = connection.unchecked_transaction()?;
-        let Some(mut record) = record(connection, id)? else { return Ok(None) };
+        let Some(mut record) = record(connection, server)? else { return Ok(None) };
         let mut statement = connection.prepare_cached(
             "SELECT number, message, checksum FROM messages
              WHERE kind = ? AND key = ? AND number <= ? ORDER BY number",
         )?;
-        let before = before.map_or(i64::MAX, u64::cast_signed);
-        let mut rows = statement.query(params![id.kind(), id.key(), before])?;
+        let max = max.map_or(i64::MAX, u64::cast_signed);
+        let mut rows = statement.query(params![server.kind(), server.key(), max])?;
         while let Some(row) = rows.next()? {
             let number = row.get::<_, i64>(0)?.cast_unsigned();
             let message: Arc<[u8]> =
                 row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?.into();
-            verify(row.get(2)?, message_checksum(id, number, &message))?;
+            verify(row.get(2)?, message_checksum(server, number, &message))?;
             record.messages.push(message);
         }
         drop(rows);
@@ -73,13 +77,13 @@ impl Tables {
     }
 }
 
-fn record(connection: &Connection, id: &ServerId) -> Result<Option<Record>, StorageError> {
+fn record(connection: &Connection, server: &ServerId) -> Result<Option<Record>> {
     let row = connection
         .prepare_cached(
             "SELECT version, format, state, reminders, due, checksum FROM servers
              WHERE kind = ? AND key = ?",
         )?
-        .query_row([id.kind(), id.key()], |row| {
+        .query_row([server.kind(), server.key()], |row| {
             let record = Record {
                 version: row.get(0)?,
                 format: row.get(1)?,
@@ -92,49 +96,50 @@ fn record(connection: &Connection, id: &ServerId) -> Result<Option<Record>, Stor
         })
         .optional()?;
     let Some((record, sum)) = row else { return Ok(None) };
-    verify(sum, checksum(id, &record, &record.state.bytes()))?;
+    verify(sum, checksum(server, &record, &record.state.bytes()))?;
     Ok(Some(record))
 }
 
-fn verify(stored: i64, sum: u64) -> Result<(), StorageError> {
+fn verify(stored: i64, sum: u64) -> Result<()> {
     if stored.cast_unsigned() == sum {
         return Ok(());
     }
-    Err(StorageError::new(
-        "what is stored is damaged, as its checksum says, and was left as it is; put a backup of \
-         the database in its place, or delete the server to begin it anew",
-    ))
+    let text = "the stored record is damaged: its checksum does not match; the stored bytes were \
+                not changed; restore a backup of the database, or delete the server to begin with \
+                a new state";
+    Err(StorageError::new(StorageErrorKind::Corrupt, text).into())
 }
 
-/// That of a row of `servers`, all of it. `state` is the record's, in one piece.
-pub fn checksum(id: &ServerId, record: &Record, state: &[u8]) -> u64 {
+/// Returns the checksum of a row of `servers`. `state` is the state of the record in one piece.
+pub fn checksum(server: &ServerId, record: &Record, state: &[u8]) -> u64 {
     let due = record.due.map_or([0, 0], |due| [1, due]);
     [record.version.into(), record.format.into()]
         .into_iter()
         .chain(due)
-        .fold(address(id), Checksum::number)
+        .fold(id_checksum(server), Checksum::number)
         .bytes(state)
         .bytes(&record.reminders)
         .value()
 }
 
-/// That of a row of `messages`, all of it.
-pub fn message_checksum(id: &ServerId, number: u64, message: &[u8]) -> u64 {
-    address(id).number(number).bytes(message).value()
+/// Returns the checksum of a row of `messages`.
+pub fn message_checksum(server: &ServerId, number: u64, message: &[u8]) -> u64 {
+    id_checksum(server).number(number).bytes(message).value()
 }
 
-fn address(id: &ServerId) -> Checksum {
-    Checksum::new().bytes(id.kind().as_bytes()).bytes(id.key().as_bytes())
+fn id_checksum(server: &ServerId) -> Checksum {
+    Checksum::new().bytes(server.kind().as_bytes()).bytes(server.key().as_bytes())
 }
 
-/// Returns a page of kinds, those of the tables and of the memtable merged.
+/// Returns a page of kinds.
 pub fn kinds(
     connection: &Connection,
-    memtable: &Memtable,
+    memtables: &Memtables,
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Arc<str>>> {
-    let pending = memtable.kinds();
+    // Before the tables: updates move from the memtables to the tables.
+    let pending = memtables.kinds();
     let mut next = connection
         .prepare_cached("SELECT min(kind) FROM servers WHERE (?1 IS NULL OR kind > ?1)")?;
     let mut kinds: Vec<Arc<str>> = Vec::new();
@@ -145,9 +150,9 @@ pub fn kinds(
         let changed = pending.range::<str, _>((after, Bound::Unbounded)).next();
         let changed = changed.map(|kind| Arc::from(&**kind));
         let Some(kind) = stored.into_iter().chain(changed).min() else { break };
-        // All servers of the kind may have been deleted since.
+        // The memtables may have deleted all servers of the kind.
         let exists = !pending.contains(&*kind)
-            || !keys(connection, &memtable.overlay(&kind), &kind, None, 1)?.is_empty();
+            || !keys(connection, &memtables.overlay(&kind), &kind, None, 1)?.is_empty();
         if exists {
             kinds.push(kind.clone());
         }
@@ -156,7 +161,7 @@ pub fn kinds(
     Ok(kinds)
 }
 
-/// A page of keys, those of the tables and of the overlay merged.
+/// Returns a page of keys.
 pub fn keys(
     connection: &Connection,
     overlay: &Overlay,
@@ -166,9 +171,8 @@ pub fn keys(
 ) -> Result<Vec<Arc<str>>> {
     let pending = overlay
         .iter()
-        .filter(|(key, stored)| stored.is_some() && after.is_none_or(|after| after < &***key))
+        .filter(|(key, row)| row.is_some() && after.is_none_or(|after| after < &***key))
         .map(|(key, _)| key.clone());
-    // `NULL` sorts before every text; a missing bound lets all pass.
     let mut statement = connection.prepare_cached(
         "SELECT key FROM servers WHERE kind = ?1 AND (?2 IS NULL OR key > ?2) ORDER BY key",
     )?;
@@ -176,7 +180,7 @@ pub fn keys(
     page(rows, |key: &Arc<str>| overlay.contains_key(key), pending.collect(), limit)
 }
 
-/// A page of what is due, likewise.
+/// Returns a page of servers by due time.
 pub fn due(
     connection: &Connection,
     overlay: &Overlay,
@@ -186,10 +190,10 @@ pub fn due(
 ) -> Result<Vec<(u64, Arc<str>)>> {
     let pending = overlay
         .iter()
-        .filter_map(|(key, stored)| Some(((*stored)?.due?, key)))
+        .filter_map(|(key, row)| Some(((*row)?.due?, key)))
         .filter(|(due, key)| after.is_none_or(|after| after < (*due, &***key)))
         .map(|(due, key)| (due, key.clone()));
-    // Nothing is due in negative time.
+    // No due time is negative.
     let (time, key) = after.map_or((-1, ""), |(due, key)| (due.cast_signed(), key));
     let mut statement = connection.prepare_cached(
         "SELECT due, key FROM servers
@@ -201,9 +205,9 @@ pub fn due(
     page(rows, |(_, key)| overlay.contains_key(key), pending.collect(), limit)
 }
 
-/// The first `limit` of the rows that nothing replaces, and of what is pending.
+/// Merges the rows that are not replaced with the pending ones, and returns the first `limit`.
 fn page<T: Ord>(
-    rows: impl Iterator<Item = Result<T>>,
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
     is_replaced: impl Fn(&T) -> bool,
     mut pending: Vec<T>,
     limit: usize,
@@ -221,7 +225,7 @@ fn page<T: Ord>(
     Ok(pending)
 }
 
-/// How many servers of a kind there are, each once.
+/// Returns how many servers of a kind there are.
 pub fn count(connection: &Connection, overlay: &Overlay, kind: &str) -> Result<u64> {
     let transaction = connection.unchecked_transaction()?;
     let rows = connection
@@ -230,9 +234,9 @@ pub fn count(connection: &Connection, overlay: &Overlay, kind: &str) -> Result<u
     let mut exists = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM servers WHERE kind = ? AND key = ?)")?;
     let mut count = rows.cast_unsigned();
-    for (key, stored) in overlay {
+    for (key, row) in overlay {
         let in_tables: bool = exists.query_row([kind, key], |row| row.get(0))?;
-        match (in_tables, stored) {
+        match (in_tables, row) {
             (false, Some(_)) => count += 1,
             (true, None) => count -= 1,
             _ => {}

@@ -1,380 +1,285 @@
-//! The writer: batch after batch into the journal, and the fold between them.
+//! The writer thread: appends batches of commits to the commit log, and moves them to the tables
+//! between the batches.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    mem,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, fs::File, mem, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, params};
 
 use super::{
     checkpoint::Checkpoints,
     checksum::Checksum,
-    commit_log::{self, ROW_BYTES, Row, SPLICED},
-    flush::{self, Fold, transaction},
-    memtable::{Generation, Memtable, Pending},
-    queue::{Found, Queue, Submission, Taker},
+    commit_log::{self, ROW_BYTES, Row, SPLICE_MIN},
+    error::Result,
+    flush::{self, Flush, transaction},
+    memtable::{Memtable, Memtables, Pending},
+    pacing::{Action, BatchSize, FlushView, Pacer, View},
+    queue::{Queue, Receiver, Recv, Submission},
     tables::Tables,
 };
 use crate::{
-    error::StorageError, id::ServerId, storage::Commit, storage::Completion, storage::Update,
+    id::ServerId,
+    storage::{Commit, Completion, StorageError, StorageErrorKind, Update, commit::no_record},
 };
 
-/// Limits of one transaction, so that no commit waits for long behind others.
+/// Limits of one transaction, so that no commit waits long for others.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 
-/// The weight at which a generation is frozen. There are two at most, so twice
-/// this bounds the memory, and what is read when a database is opened.
-const GENERATION: usize = 64 << 20;
-/// How old a change becomes at least before it is folded for its age: hot
-/// servers have many changes in that time, of which one is folded.
-const YOUNG: Duration = Duration::from_secs(1);
-/// How long it must have been quiet before a fold is begun.
-const QUIET: Duration = Duration::from_millis(20);
-/// How long before what has been begun uses the pause: one who calls again and again
-/// makes shorter ones, and would wait for it each time.
-const PAUSE: Duration = Duration::from_millis(1);
-/// The age at which a change is folded though there was no pause.
-const OLD: Duration = Duration::from_secs(30);
-/// How many servers are folded at once, in a pause or between two batches: a commit
-/// may come at any time, and each fold has a sync.
-const SOME_SERVERS: usize = 128;
-/// How many servers are folded at once where nobody waits.
-const FREE_SERVERS: usize = 4096;
-/// Bytes of the journal that are deleted at once.
-const CLEANED: usize = 2 << 20;
-/// When a failed fold is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// What a batch came to.
-#[derive(Default)]
-pub struct Written {
-    /// Bytes in the journal.
-    bytes: usize,
-    /// By how much the generation has grown.
-    weight: usize,
-}
-
-/// See the [module](self).
+/// The state of the writer thread.
 pub struct Writer {
     connection: Connection,
     tables: Arc<Tables>,
-    memtable: Arc<Memtable>,
+    memtables: Arc<Memtables>,
     checkpoints: Checkpoints,
-    /// The next change's number.
+    pacer: Pacer,
+    /// The log number of the next update.
     next: u64,
-    fold: Option<Fold>,
-    /// How many servers should be folded by now.
-    late: usize,
-    /// When a fold failed, and why.
-    trouble: Option<(Instant, StorageError)>,
-    /// Whether the journal has rows that are in the tables.
-    rubbish: bool,
-    /// How many bytes of them should be deleted by now.
-    owed: usize,
-    /// Whether nobody has come since the last look.
-    quiet: bool,
+    flush: Option<Flush>,
+    /// The error of the last flush and its time.
+    last_error: Option<(Instant, StorageError)>,
+    /// Whether the commit log may have flushed rows.
+    has_flushed_rows: bool,
     buffer: Vec<u8>,
-    generation: usize,
 }
 
 impl Writer {
     pub fn new(
         connection: Connection,
         tables: Arc<Tables>,
-        memtable: Arc<Memtable>,
+        memtables: Arc<Memtables>,
         checkpoints: Checkpoints,
         next: u64,
     ) -> Self {
         Self {
             connection,
             tables,
-            memtable,
+            memtables,
             checkpoints,
+            pacer: Pacer::new(),
             next,
-            fold: None,
-            late: 0,
-            trouble: None,
-            rubbish: true,
-            owed: 0,
-            quiet: true,
+            flush: None,
+            last_error: None,
+            has_flushed_rows: true,
             buffer: Vec::new(),
-            generation: GENERATION,
         }
     }
 
-    /// Until the queue ends. The lock file is held to the end, so that the next
-    /// runtime opens a quiet database.
-    pub fn run(mut self, queue: &Taker, lock: &File) {
-        while self.turn(&queue.0) {}
+    /// Runs until the queue is closed and empty. Holds the lock file until everything is flushed,
+    /// so that the next runtime opens a database that nobody writes to.
+    pub fn run(mut self, queue: &Receiver, lock: &File) {
+        while self.run_once(&queue.0) {}
         self.close();
-        // Closing alone would not do: a child process that is just being spawned has
-        // the file as well, until it becomes another program.
+        // Closing the file would not be enough: a child process that is being spawned inherits it
+        // until it executes its program.
         let _ = lock.unlock();
     }
 
-    /// Sees to what waits, or uses the pause; false at the end.
-    fn turn(&mut self, queue: &Queue) -> bool {
-        let found = queue.take(self.patience());
-        self.quiet = matches!(found, Found::Nothing);
-        match found {
-            Found::Commits(commits) => {
+    /// Commits what is queued, or takes a step of other work if nothing is. Returns false when the
+    /// queue is closed and empty.
+    fn run_once(&mut self, queue: &Queue) -> bool {
+        let received = queue.recv(self.pacer.timeout(&self.view()));
+        self.pacer.waited(!matches!(received, Recv::Timeout));
+        match received {
+            Recv::Batch(commits) => {
                 let mut commits = commits.into_iter();
-                while self.serve(&mut commits) {}
+                while let Some(batch) = next_batch(&mut commits) {
+                    let size = self.commit(batch);
+                    self.after_batch(size);
+                }
             }
-            Found::Nothing => self.pause(),
-            Found::End => return false,
+            Recv::Timeout => {
+                let action = self.pacer.when_idle(&self.view());
+                self.act(action);
+            }
+            Recv::Closed => return false,
         }
         true
     }
 
-    /// Commits the next of them, as many as fit into a batch.
-    fn serve(&mut self, commits: &mut impl Iterator<Item = Submission>) -> bool {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < BATCH_ROWS
-            && bytes < BATCH_BYTES
-            && let Some(next) = commits.next()
-        {
-            bytes += next.commit.update.bytes();
-            batch.push(next);
-        }
-        if batch.is_empty() {
-            return false;
-        }
-        let written = self.commit(batch);
-        self.keep_up(&written);
-        true
-    }
-
-    /// Commits a batch in one transaction and answers each of its commits.
-    pub fn commit(&mut self, mut batch: Vec<Submission>) -> Written {
+    /// Commits a batch in one transaction and completes each of its commits.
+    pub fn commit(&mut self, mut batch: Vec<Submission>) -> BatchSize {
         if let Some(error) = self.refusal() {
-            answer(batch, &Err(error));
-            return Written::default();
+            fail(batch, &error);
+            return BatchSize::default();
         }
-        self.refuse_appends_to_nothing(&mut batch);
+        self.fail_appends_without_record(&mut batch);
         if batch.is_empty() {
-            return Written::default();
+            return BatchSize::default();
         }
-        let first = self.next;
-        let written = match self.append(&batch) {
-            Ok(written) => written,
+        let mut number = self.next;
+        let size = match self.append(&batch) {
+            Ok(size) => size,
             Err(error) => {
-                answer(batch, &Err(error));
-                return Written::default();
+                fail(batch, &error.into());
+                return BatchSize::default();
             }
         };
-        let mut number = first;
-        let mut waiting = Vec::with_capacity(batch.len());
-        let changes = batch.into_iter().map(|Submission { commit, completion }| {
-            waiting.push(completion);
+        let mut completions = Vec::with_capacity(batch.len());
+        let updates = batch.into_iter().map(|Submission { commit, completion }| {
+            completions.push(completion);
             let pending = Pending { number, update: commit.update };
             number += commit_log::numbers(&pending.update);
             (commit.server, pending)
         });
-        self.memtable.publish(changes, written.weight);
-        Completion::complete_all(waiting);
-        written
+        self.memtables.publish(updates, size.weight);
+        Completion::complete_all(completions);
+        size
     }
 
-    /// Writes the journal's rows.
-    fn append(&mut self, batch: &[Submission]) -> Result<Written, StorageError> {
-        let Self { connection, memtable, buffer, next, .. } = self;
-        // A difference is taken to the last change of the server. That is what the
-        // memtable has, unless there is another before it in the batch.
-        let is_large = |commit: &Submission| match &commit.commit.update {
-            Update::Put(record) => record.state.len() >= SPLICED,
+    /// Appends the rows of a batch to the commit log.
+    fn append(&mut self, batch: &[Submission]) -> Result<BatchSize> {
+        let Self { connection, memtables, buffer, next, .. } = self;
+        // A difference refers to the previous update of the server. That is the one in the
+        // memtable, unless the batch has another one before.
+        let is_large = |commit: &Commit| match &commit.update {
+            Update::Put(record) => record.state.len() >= SPLICE_MIN,
             Update::Append(_) | Update::Delete => false,
         };
-        let mut seen = batch.iter().any(is_large).then(HashSet::new);
-        let mut written = Written::default();
-        // The numbers are used up even if it fails, so no row comes twice.
+        let has_large = batch.iter().any(|submission| is_large(&submission.commit));
+        let mut seen = has_large.then(HashSet::new);
+        let mut size = BatchSize::default();
+        // `next` advances even if the transaction fails, so that no row is written twice.
         transaction(connection, || {
             let insert = |mut row: Row| {
                 connection
-                    .prepare_cached("INSERT INTO journal (number, changes) VALUES (?, ?)")?
+                    .prepare_cached("INSERT INTO commit_log (number, changes) VALUES (?, ?)")?
                     .execute(params![row.number().cast_signed(), row.seal()])?;
                 Ok::<_, rusqlite::Error>(row.into_buffer())
             };
             let mut row = Row::new(*next, mem::take(buffer));
-            for commit in batch {
-                let change = &commit.commit;
+            for Submission { commit, .. } in batch {
                 if row.len() >= ROW_BYTES {
                     row = Row::new(*next, insert(row)?);
                 }
-                let first = seen.as_mut().is_none_or(|seen| seen.insert(&change.server));
-                let old = if first && is_large(commit) {
-                    memtable.active_state(&change.server)
+                let is_first = seen.as_mut().is_none_or(|seen| seen.insert(&commit.server));
+                let old = if is_first && is_large(commit) {
+                    memtables.active_state(&commit.server)
                 } else {
                     None
                 };
                 let before = row.len();
-                row.push(&change.server, &change.update, old.as_ref());
+                row.push(&commit.server, &commit.update, old.as_ref());
                 let bytes = row.len() - before;
-                written.bytes += bytes;
-                written.weight += commit_log::weight(bytes, &change.update, old.is_some());
-                *next += commit_log::numbers(&change.update);
+                size.bytes += bytes;
+                size.weight += commit_log::weight(bytes, &commit.update, old.is_some());
+                *next += commit_log::numbers(&commit.update);
             }
             *buffer = insert(row)?;
             Ok(())
         })?;
-        // One large state must not keep its memory for ever.
+        // One large state must not occupy memory forever.
         buffer.clear();
         buffer.shrink_to(4 * ROW_BYTES);
-        Ok(written)
+        Ok(size)
     }
 
-    /// Why nothing can be committed: the journal has become too long, since it
-    /// can't be folded.
+    /// Returns why nothing can be committed: the commit log is full, because flushes fail.
     fn refusal(&mut self) -> Option<StorageError> {
-        let (weight, _) = self.memtable.active();
-        if weight < 2 * self.generation {
+        if !self.pacer.must_refuse(self.memtables.active().0) {
             return None;
         }
-        self.trouble = None;
-        self.fold(FREE_SERVERS);
-        self.trouble.as_ref().map(|(_, error)| error.clone())
+        self.last_error = None;
+        let action = self.pacer.before_refusal(&self.view());
+        self.act(action);
+        let (_, error) = self.last_error.as_ref()?;
+        Some(error.clone().with_context("the commit log is full and cannot be flushed"))
     }
 
-    /// Tells who wants to append to what is deleted that this can't be.
-    fn refuse_appends_to_nothing(&self, batch: &mut Vec<Submission>) {
-        let is_append = |commit: &Submission| matches!(commit.commit.update, Update::Append(_));
-        let is_wrong =
-            |commit: &Submission| is_append(commit) && !self.may_append(&commit.commit.server, &[]);
-        let deletes = batch.iter().any(|commit| commit.commit.update == Update::Delete);
-        if !deletes && !batch.iter().any(is_wrong) {
+    /// Completes appends to deleted servers with an error, and removes them from the batch.
+    fn fail_appends_without_record(&self, batch: &mut Vec<Submission>) {
+        let is_append =
+            |submission: &Submission| matches!(submission.commit.update, Update::Append(_));
+        let is_wrong = |submission: &Submission| {
+            is_append(submission) && !self.may_append(&submission.commit.server, &[])
+        };
+        let has_delete = batch.iter().any(|submission| submission.commit.update == Update::Delete);
+        if !has_delete && !batch.iter().any(is_wrong) {
             return;
         }
         let mut at = 0;
         while at < batch.len() {
-            let (before, rest) = batch.split_at(at);
-            if is_append(&rest[0]) && !self.may_append(&rest[0].commit.server, before) {
-                let error = StorageError::new("there is no record to append to");
-                answer(vec![batch.remove(at)], &Err(error));
+            let (before, after) = batch.split_at(at);
+            if is_append(&after[0]) && !self.may_append(&after[0].commit.server, before) {
+                fail(vec![batch.remove(at)], &no_record());
             } else {
                 at += 1;
             }
         }
     }
 
-    /// Whether a server is not known to be deleted, by a batch or before it.
-    fn may_append(&self, id: &ServerId, batch: &[Submission]) -> bool {
-        let decides =
-            |change: &Commit| change.server == *id && !matches!(change.update, Update::Append(_));
-        match batch.iter().map(|commit| &commit.commit).rfind(|change| decides(change)) {
-            Some(change) => change.update != Update::Delete,
-            None => !self.memtable.is_deleted(id),
+    /// Returns false if the last update of a server, in the batch or before it, is a delete.
+    fn may_append(&self, server: &ServerId, batch: &[Submission]) -> bool {
+        let decides = |commit: &Commit| {
+            commit.server == *server && !matches!(commit.update, Update::Append(_))
+        };
+        match batch.iter().map(|submission| &submission.commit).rfind(|commit| decides(commit)) {
+            Some(commit) => commit.update != Update::Delete,
+            None => !self.memtables.is_deleted(server),
         }
     }
 
-    /// Does as much of the fold as a batch must, so that it is over before the
-    /// next generation is full.
-    fn keep_up(&mut self, written: &Written) {
-        let (weight, since) = self.memtable.active();
-        match &self.fold {
-            Some(_) if weight >= self.generation => self.fold(FREE_SERVERS),
-            Some(fold) if fold.is_sorting() => {}
-            Some(fold) => {
-                let (rest, room) = (fold.rest(), (self.generation * 3 / 4).saturating_sub(weight));
-                self.late += match written.weight {
-                    grown if grown < room => rest * grown / room + 1,
-                    _ => rest,
-                };
-                if self.late >= SOME_SERVERS.min(rest) {
-                    self.fold(self.late);
-                }
-            }
-            None if weight >= self.generation || since.is_some_and(|it| it.elapsed() >= OLD) => {
-                self.freeze();
-            }
+    /// Does the work that is due after a batch.
+    fn after_batch(&mut self, size: BatchSize) {
+        let action = self.pacer.flush_after(&self.view(), size);
+        self.act(action);
+        let action = self.pacer.delete_after(self.has_flushed_rows, size);
+        self.act(action);
+        self.checkpoints.after_commit(&self.connection, size.bytes);
+    }
+
+    fn view(&self) -> View {
+        let (weight, since) = self.memtables.active();
+        let flush = self.flush.as_ref();
+        View {
+            weight,
+            age: since.map(|since| since.elapsed()),
+            flush: flush.map(|it| FlushView { left: it.left(), is_sorting: it.is_sorting() }),
+            failed_since: self.last_error.as_ref().map(|(since, _)| since.elapsed()),
+            has_flushed_rows: self.has_flushed_rows,
+        }
+    }
+
+    fn act(&mut self, action: Option<Action>) {
+        match action {
+            Some(Action::Freeze) => self.freeze(),
+            Some(Action::Flush(servers)) => self.flush(servers),
+            Some(Action::Delete(bytes)) => self.delete_flushed(bytes),
             None => {}
-        }
-        if self.rubbish {
-            // Twice as fast as is written.
-            self.owed += 2 * (written.bytes + flush::ROW);
-            if self.owed >= CLEANED {
-                let bytes = mem::take(&mut self.owed);
-                self.clean(bytes);
-            }
-        }
-        self.checkpoints.keep_up(&self.connection, written.bytes);
-    }
-
-    /// How long to wait for commits before the pause is used.
-    fn patience(&self) -> Option<Duration> {
-        if let Some((since, _)) = &self.trouble {
-            return Some(RETRY.saturating_sub(since.elapsed()).max(QUIET));
-        }
-        match &self.fold {
-            Some(fold) if fold.is_sorting() => Some(PAUSE),
-            None if !self.rubbish => {
-                let (_, since) = self.memtable.active();
-                since.map(|since| YOUNG.saturating_sub(since.elapsed()).max(QUIET))
-            }
-            _ => Some(if self.quiet { Duration::ZERO } else { PAUSE }),
-        }
-    }
-
-    /// Nobody waits.
-    fn pause(&mut self) {
-        let (_, since) = self.memtable.active();
-        if let Some(fold) = &self.fold {
-            if !fold.is_sorting() {
-                self.fold(SOME_SERVERS);
-            }
-        } else if self.rubbish {
-            self.clean(CLEANED);
-        } else if since.is_some_and(|since| since.elapsed() >= YOUNG) {
-            self.freeze();
         }
     }
 
     fn freeze(&mut self) {
-        self.fold = Some(Fold::new(&self.memtable, self.next));
+        self.flush = Some(Flush::new(&self.memtables, self.next));
     }
 
-    /// Folds the next servers. A fold that fails is no call's failure: it is tried
-    /// again a while later.
-    fn fold(&mut self, servers: usize) {
-        let is_tried = |(since, _): &(Instant, _)| since.elapsed() < RETRY;
-        if self.trouble.as_ref().is_some_and(is_tried) {
-            return;
-        }
-        let Some(mut fold) = self.fold.take() else { return };
-        self.late = 0;
-        match fold.step(&self.connection, &self.tables, &self.memtable, servers) {
+    /// Flushes the next servers. A failure fails no commit: the step is repeated later.
+    fn flush(&mut self, servers: usize) {
+        let Some(mut flush) = self.flush.take() else { return };
+        match flush.step(&self.connection, &self.tables, &self.memtables, servers) {
             Ok(true) => {
-                self.trouble = None;
-                self.rubbish = true;
-                fold.discard();
+                self.last_error = None;
+                self.has_flushed_rows = true;
+                flush.discard();
             }
             outcome => {
-                self.trouble = outcome.err().map(|error| (Instant::now(), error.into()));
-                self.fold = Some(fold);
+                let failed = outcome.err().map(super::error::Error::from);
+                self.last_error = failed.map(|error| (Instant::now(), error.into()));
+                self.flush = Some(flush);
             }
         }
-        self.checkpoints.look(&self.connection);
+        self.checkpoints.after_flush(&self.connection);
     }
 
-    fn clean(&mut self, bytes: usize) {
-        // What fails is tried again behind the next fold.
-        self.rubbish = flush::clean(&self.connection, bytes).unwrap_or(false);
+    fn delete_flushed(&mut self, bytes: usize) {
+        // A deletion that fails is repeated after the next flush.
+        self.has_flushed_rows = flush::delete_flushed(&self.connection, bytes).unwrap_or(false);
     }
 
-    /// Leaves plain tables behind, if the disk lets it.
+    /// Moves everything into the tables, as far as the disk allows it.
     fn close(mut self) {
-        self.trouble = None;
-        while self.trouble.is_none() {
-            match &self.fold {
-                Some(_) => self.fold(FREE_SERVERS),
-                None if self.memtable.active().1.is_some() => self.freeze(),
-                None if self.rubbish => self.clean(usize::MAX),
-                None => break,
-            }
+        self.last_error = None;
+        while let Some(action) = self.pacer.at_close(&self.view()) {
+            self.act(Some(action));
         }
         self.checkpoints.close();
         let _ = self
@@ -384,33 +289,47 @@ impl Writer {
     }
 }
 
-fn answer(batch: Vec<Submission>, outcome: &Result<(), StorageError>) {
-    for commit in batch {
-        commit.completion.complete(outcome.clone());
+/// Takes as many commits as fit into one transaction, or `None` if there are none left.
+fn next_batch(commits: &mut impl Iterator<Item = Submission>) -> Option<Vec<Submission>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH_ROWS
+        && bytes < BATCH_BYTES
+        && let Some(next) = commits.next()
+    {
+        bytes += next.commit.update.bytes();
+        batch.push(next);
+    }
+    (!batch.is_empty()).then_some(batch)
+}
+
+fn fail(batch: Vec<Submission>, error: &StorageError) {
+    for submission in batch {
+        submission.completion.complete(Err(error.clone()));
     }
 }
 
-/// What the journal has that is not in the tables, and the number behind it.
-pub fn recover(connection: &Connection) -> Result<(Generation, u64), StorageError> {
-    let (folded, sum): (i64, i64) =
-        connection.query_row("SELECT number, checksum FROM fold", [], |row| {
+/// Reads the part of the commit log that is not flushed. Returns it with the next log number.
+pub fn recover(connection: &Connection) -> Result<(Memtable, u64)> {
+    let (flushed, sum): (i64, i64) =
+        connection.query_row("SELECT number, checksum FROM flushed", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
-    // A wrong number would have rows of the journal deleted unread.
-    if Checksum::new().number(folded.cast_unsigned()).value() != sum.cast_unsigned() {
-        return Err(StorageError::new("the table `fold` is damaged"));
+    // With a wrong number, rows that were never read would be deleted.
+    if Checksum::new().number(flushed.cast_unsigned()).value() != sum.cast_unsigned() {
+        let text = "the table `flushed` is damaged; restore a backup";
+        return Err(StorageError::new(StorageErrorKind::Corrupt, text).into());
     }
-    let mut next = folded.cast_unsigned().max(1);
-    let mut generation = Generation::default();
+    let mut next = flushed.cast_unsigned().max(1);
+    let mut memtable = Memtable::default();
     let mut rows = connection
-        .prepare("SELECT number, changes FROM journal WHERE number >= ? ORDER BY number")?;
-    let mut rows = rows.query([folded])?;
+        .prepare("SELECT number, changes FROM commit_log WHERE number >= ? ORDER BY number")?;
+    let mut rows = rows.query([flushed])?;
     while let Some(row) = rows.next()? {
         let number: i64 = row.get(0)?;
-        let changes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        next = commit_log::replay(number.cast_unsigned(), changes, &mut generation)?;
+        let updates = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        next = commit_log::replay(number.cast_unsigned(), updates, &mut memtable)?;
     }
-    Ok((generation, next))
+    Ok((memtable, next))
 }
 
 #[cfg(test)]

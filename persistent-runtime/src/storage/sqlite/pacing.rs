@@ -1,0 +1,394 @@
+//! Pacing: the writer's decisions when to freeze and flush the memtable, when to delete flushed
+//! rows of the commit log, and how long to wait for commits.
+//!
+//! The decisions are functions of a [`View`]. They do no I/O and read no clock.
+//!
+//! - A memtable is frozen when it is full, or when it has an update that is old enough and no
+//!   commit comes. So the commit log has a bound, and of the many updates of a hot server only the
+//!   last is flushed.
+//! - Under load each batch adds to the debt of the flush in proportion to its weight, so that the
+//!   flush ends before the next memtable is full. A debt is paid in steps, since each step is a
+//!   transaction with a sync. Deleting flushed rows works in the same way.
+//! - When no commit comes, the work goes on in short steps, and a commit waits for one at most.
+
+use std::{mem, time::Duration};
+
+use super::flush::MIN_ROW_COST;
+
+/// The weight at which a memtable is full. There are at most two, so twice this limits the memory
+/// and the work of opening a database.
+const MEMTABLE_LIMIT: usize = 64 << 20;
+/// The least age of the oldest update at which an idle writer freezes the memtable. The updates of
+/// a hot server merge meanwhile.
+const MIN_AGE: Duration = Duration::from_secs(1);
+/// The age of the oldest update at which the memtable is frozen under load.
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// How long no commit has come before work begins.
+const IDLE_BEFORE_START: Duration = Duration::from_millis(20);
+/// How long no commit has come before work that has begun takes another step. Shorter gaps occur
+/// between the calls of one busy caller, who would otherwise wait for the step.
+pub const IDLE_BEFORE_STEP: Duration = Duration::from_millis(1);
+/// How many servers are flushed in one step while commits may come.
+pub const STEP_BUSY: usize = 128;
+/// How many servers are flushed in one step when commits cannot continue before, or no more come.
+const STEP_BLOCKING: usize = 4096;
+/// Bytes of flushed rows that are deleted in one step.
+const DELETE_BATCH: usize = 2 << 20;
+/// When a failed flush is repeated.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the decisions depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The weight of the active memtable.
+    pub weight: usize,
+    /// The age of the oldest update in the active memtable; `None` if it is empty.
+    pub age: Option<Duration>,
+    /// The flush in progress.
+    pub flush: Option<FlushView>,
+    /// The time since the last flush failed; `None` if it did not fail.
+    pub failed_since: Option<Duration>,
+    /// Whether the commit log may have flushed rows.
+    pub has_flushed_rows: bool,
+}
+
+/// The state of a flush.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushView {
+    /// How many servers are left.
+    pub left: usize,
+    /// Whether a step would have to wait for the order.
+    pub is_sorting: bool,
+}
+
+/// The size of a batch of commits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchSize {
+    /// Bytes in the commit log.
+    pub bytes: usize,
+    /// Growth of the active memtable's weight.
+    pub weight: usize,
+}
+
+/// A step of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Freeze the active memtable and begin its flush.
+    Freeze,
+    /// Flush this many servers.
+    Flush(usize),
+    /// Delete about this many bytes of flushed rows.
+    Delete(usize),
+}
+
+/// Decides the writer's next step.
+pub struct Pacer {
+    memtable_limit: usize,
+    /// How many servers the batches since the last step should have flushed.
+    flush_debt: usize,
+    /// How many bytes the batches since the last deletion should have deleted.
+    delete_debt: usize,
+    /// No commit came in the last wait.
+    is_idle: bool,
+}
+
+impl Pacer {
+    pub fn new() -> Self {
+        Self { memtable_limit: MEMTABLE_LIMIT, flush_debt: 0, delete_debt: 0, is_idle: true }
+    }
+
+    #[cfg(test)]
+    pub fn set_memtable_limit(&mut self, limit: usize) {
+        self.memtable_limit = limit;
+    }
+
+    /// Returns how long to wait for commits before [`when_idle`](Self::when_idle); `None` is
+    /// forever.
+    pub fn timeout(&self, view: &View) -> Option<Duration> {
+        if let Some(since) = view.failed_since {
+            return Some(RETRY_AFTER.saturating_sub(since).max(IDLE_BEFORE_START));
+        }
+        match view.flush {
+            Some(flush) if flush.is_sorting => Some(IDLE_BEFORE_STEP),
+            None if !view.has_flushed_rows => {
+                view.age.map(|age| MIN_AGE.saturating_sub(age).max(IDLE_BEFORE_START))
+            }
+            _ => Some(if self.is_idle { Duration::ZERO } else { IDLE_BEFORE_STEP }),
+        }
+    }
+
+    /// Takes note of whether commits came within the timeout.
+    pub fn waited(&mut self, commits_came: bool) {
+        self.is_idle = !commits_came;
+    }
+
+    /// Returns true if the memtables are so large that commits must be refused unless
+    /// [`before_refusal`](Self::before_refusal) makes room.
+    pub fn must_refuse(&self, weight: usize) -> bool {
+        weight >= 2 * self.memtable_limit
+    }
+
+    /// Returns the step that may prevent a refusal. It is taken also if the last flush has failed
+    /// just now: refusing needs a reason that still holds.
+    pub fn before_refusal(&mut self, view: &View) -> Option<Action> {
+        view.flush.map(|_| self.flush(STEP_BLOCKING))
+    }
+
+    /// Returns the step of flushing that is due after a batch.
+    pub fn flush_after(&mut self, view: &View, batch: BatchSize) -> Option<Action> {
+        let is_full = view.weight >= self.memtable_limit;
+        match view.flush {
+            Some(_) if is_full => self.retry(view, STEP_BLOCKING),
+            Some(flush) if flush.is_sorting => None,
+            Some(FlushView { left, .. }) => {
+                // The last quarter is a reserve.
+                let room = (self.memtable_limit * 3 / 4).saturating_sub(view.weight);
+                self.flush_debt += match batch.weight {
+                    weight if weight < room => left * weight / room + 1,
+                    _ => left,
+                };
+                let is_due = self.flush_debt >= STEP_BUSY.min(left);
+                is_due.then(|| self.retry(view, self.flush_debt)).flatten()
+            }
+            None => {
+                (is_full || view.age.is_some_and(|age| age >= MAX_AGE)).then_some(Action::Freeze)
+            }
+        }
+    }
+
+    /// Returns the deletion that is due after a batch.
+    pub fn delete_after(&mut self, has_flushed_rows: bool, batch: BatchSize) -> Option<Action> {
+        if !has_flushed_rows {
+            return None;
+        }
+        // Twice as fast as the batches write.
+        self.delete_debt += 2 * (batch.bytes + MIN_ROW_COST);
+        let is_due = self.delete_debt >= DELETE_BATCH;
+        is_due.then(|| Action::Delete(mem::take(&mut self.delete_debt)))
+    }
+
+    /// Returns the step to take when no commit came within the timeout.
+    pub fn when_idle(&mut self, view: &View) -> Option<Action> {
+        match view.flush {
+            Some(flush) if flush.is_sorting => None,
+            Some(_) => self.retry(view, STEP_BUSY),
+            None if view.has_flushed_rows => Some(Action::Delete(DELETE_BATCH)),
+            None => view.age.is_some_and(|age| age >= MIN_AGE).then_some(Action::Freeze),
+        }
+    }
+
+    /// Returns the next step of closing, which leaves everything in the tables. It ends with a
+    /// failure.
+    pub fn at_close(&mut self, view: &View) -> Option<Action> {
+        match view.flush {
+            _ if view.failed_since.is_some() => None,
+            Some(_) => Some(self.flush(STEP_BLOCKING)),
+            None if view.age.is_some() => Some(Action::Freeze),
+            None => view.has_flushed_rows.then_some(Action::Delete(usize::MAX)),
+        }
+    }
+
+    /// Flushes, unless the last flush has failed a moment ago.
+    fn retry(&mut self, view: &View, servers: usize) -> Option<Action> {
+        let may_flush = view.failed_since.is_none_or(|since| since >= RETRY_AFTER);
+        may_flush.then(|| self.flush(servers))
+    }
+
+    fn flush(&mut self, servers: usize) -> Action {
+        self.flush_debt = 0;
+        Action::Flush(servers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1000;
+    /// The weight at which a flush has ended: three quarters of the limit.
+    const TARGET: usize = 750;
+    const BATCH: BatchSize = BatchSize { bytes: 10, weight: 10 };
+    const NEVER: Option<Duration> = None;
+
+    fn pacer() -> Pacer {
+        let mut pacer = Pacer::new();
+        pacer.set_memtable_limit(LIMIT);
+        pacer
+    }
+
+    fn empty() -> View {
+        View { weight: 0, age: None, flush: None, failed_since: None, has_flushed_rows: false }
+    }
+
+    fn aged(age: Duration) -> View {
+        View { weight: 1, age: Some(age), ..empty() }
+    }
+
+    fn flushing(left: usize) -> View {
+        View { flush: Some(FlushView { left, is_sorting: false }), ..empty() }
+    }
+
+    fn sorting() -> View {
+        View { flush: Some(FlushView { left: 9999, is_sorting: true }), ..empty() }
+    }
+
+    fn failed(view: View, since: Duration) -> View {
+        View { failed_since: Some(since), ..view }
+    }
+
+    fn with_rows(view: View) -> View {
+        View { has_flushed_rows: true, ..view }
+    }
+
+    #[test]
+    fn the_timeout_is_as_long_as_no_work_is_due() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        for (view, idle, busy) in [
+            (empty(), NEVER, NEVER),
+            (aged(Duration::ZERO), ms(1000), ms(1000)),
+            (aged(Duration::from_millis(400)), ms(600), ms(600)),
+            (aged(Duration::from_millis(990)), ms(20), ms(20)),
+            (aged(Duration::from_mins(1)), ms(20), ms(20)),
+            (with_rows(empty()), ms(0), ms(1)),
+            (flushing(5), ms(0), ms(1)),
+            (with_rows(flushing(5)), ms(0), ms(1)),
+            (sorting(), ms(1), ms(1)),
+            (failed(flushing(5), Duration::ZERO), ms(1000), ms(1000)),
+            (failed(with_rows(flushing(5)), Duration::from_millis(300)), ms(700), ms(700)),
+            (failed(flushing(5), Duration::from_mins(1)), ms(20), ms(20)),
+        ] {
+            let mut pacer = pacer();
+            assert_eq!(pacer.timeout(&view), idle, "{view:?}");
+            pacer.waited(true);
+            assert_eq!(pacer.timeout(&view), busy, "{view:?}");
+            pacer.waited(false);
+            assert_eq!(pacer.timeout(&view), idle, "{view:?}");
+        }
+    }
+
+    #[test]
+    fn an_idle_writer_flushes_then_deletes_then_freezes() {
+        for (view, action) in [
+            (empty(), None),
+            (aged(Duration::from_millis(999)), None),
+            (aged(Duration::from_secs(1)), Some(Action::Freeze)),
+            (with_rows(aged(Duration::from_secs(9))), Some(Action::Delete(DELETE_BATCH))),
+            (with_rows(flushing(5)), Some(Action::Flush(STEP_BUSY))),
+            (with_rows(sorting()), None),
+            (failed(flushing(5), Duration::from_millis(999)), None),
+            (failed(flushing(5), Duration::from_secs(1)), Some(Action::Flush(STEP_BUSY))),
+        ] {
+            assert_eq!(pacer().when_idle(&view), action, "{view:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_freezes_a_memtable_that_is_full_or_old() {
+        let full = |weight| View { weight, ..aged(Duration::ZERO) };
+        for (view, action) in [
+            (empty(), None),
+            (full(LIMIT - 1), None),
+            (full(LIMIT), Some(Action::Freeze)),
+            (aged(Duration::from_millis(29_999)), None),
+            (aged(Duration::from_secs(30)), Some(Action::Freeze)),
+            // A flush in progress comes first.
+            (View { weight: LIMIT, ..flushing(5) }, Some(Action::Flush(STEP_BLOCKING))),
+            (View { weight: LIMIT, ..sorting() }, Some(Action::Flush(STEP_BLOCKING))),
+            (View { weight: LIMIT - 1, ..sorting() }, None),
+            (failed(View { weight: LIMIT, ..flushing(5) }, Duration::ZERO), None),
+        ] {
+            assert_eq!(pacer().flush_after(&view, BATCH), action, "{view:?}");
+        }
+    }
+
+    /// A batch has at most a quarter of a memtable's weight.
+    #[test]
+    fn a_flush_under_load_ends_before_the_next_memtable_is_full() {
+        for servers in [1, 10, 127, 128, 129, 5000, 1_000_000] {
+            for weight in [1, 10, 100, LIMIT / 4] {
+                let (mut pacer, mut left, mut grown) = (pacer(), servers, 0);
+                let batch = BatchSize { bytes: weight, weight };
+                while left > 0 {
+                    grown += weight;
+                    assert!(grown <= TARGET, "{servers} servers, batches of {weight}");
+                    let view = View { weight: grown, ..flushing(left) };
+                    match pacer.flush_after(&view, batch) {
+                        Some(Action::Flush(count)) => {
+                            assert!(count >= STEP_BUSY.min(left), "a step is worth its sync");
+                            left = left.saturating_sub(count);
+                        }
+                        None => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_batches_share_the_sync_of_a_step() {
+        let mut pacer = pacer();
+        pacer.set_memtable_limit(usize::MAX / 4);
+        for round in 0..3 {
+            for batch in 1..STEP_BUSY {
+                assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None, "{round}, {batch}");
+            }
+            let step = Some(Action::Flush(STEP_BUSY));
+            assert_eq!(pacer.flush_after(&flushing(9999), BATCH), step, "{round}");
+        }
+        // A step in a pause pays the debt.
+        for _ in 1..STEP_BUSY {
+            assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None);
+        }
+        assert_eq!(pacer.when_idle(&flushing(9999)), Some(Action::Flush(STEP_BUSY)));
+        assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None);
+    }
+
+    #[test]
+    fn the_debt_of_a_failing_flush_is_kept() {
+        let mut pacer = pacer();
+        pacer.set_memtable_limit(usize::MAX / 4);
+        let failing = failed(flushing(9999), Duration::ZERO);
+        for _ in 0..2 * STEP_BUSY {
+            assert_eq!(pacer.flush_after(&failing, BATCH), None);
+        }
+        let step = Some(Action::Flush(2 * STEP_BUSY + 1));
+        assert_eq!(pacer.flush_after(&failed(failing, RETRY_AFTER), BATCH), step);
+    }
+
+    #[test]
+    fn flushed_rows_are_deleted_twice_as_fast_as_batches_write() {
+        let mut pacer = pacer();
+        let bytes = DELETE_BATCH / 8 - MIN_ROW_COST;
+        let batch = BatchSize { bytes, weight: 0 };
+        assert_eq!(pacer.delete_after(false, batch), None);
+        for _ in 0..2 {
+            let actions: Vec<_> = (0..4).map(|_| pacer.delete_after(true, batch)).collect();
+            assert_eq!(actions, [None, None, None, Some(Action::Delete(DELETE_BATCH))]);
+        }
+    }
+
+    #[test]
+    fn commits_are_refused_only_after_a_flush_was_tried() {
+        let mut pacer = pacer();
+        assert!(!pacer.must_refuse(2 * LIMIT - 1));
+        assert!(pacer.must_refuse(2 * LIMIT));
+        let failing = failed(flushing(5), Duration::ZERO);
+        assert_eq!(pacer.before_refusal(&failing), Some(Action::Flush(STEP_BLOCKING)));
+        assert_eq!(pacer.before_refusal(&empty()), None);
+    }
+
+    #[test]
+    fn closing_flushes_and_deletes_everything_unless_it_fails() {
+        for (view, action) in [
+            (with_rows(flushing(5)), Some(Action::Flush(STEP_BLOCKING))),
+            (with_rows(sorting()), Some(Action::Flush(STEP_BLOCKING))),
+            (with_rows(aged(Duration::ZERO)), Some(Action::Freeze)),
+            (with_rows(empty()), Some(Action::Delete(usize::MAX))),
+            (empty(), None),
+            (failed(with_rows(flushing(5)), Duration::from_mins(1)), None),
+        ] {
+            assert_eq!(pacer().at_close(&view), action, "{view:?}");
+        }
+    }
+}

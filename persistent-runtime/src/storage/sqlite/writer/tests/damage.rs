@@ -1,0 +1,115 @@
+//! Damaged rows, and the form of a closed database.
+
+use super::*;
+
+#[tokio::test]
+async fn a_damaged_commit_log_is_an_error_and_is_not_changed() {
+    let mut engine = Engine::new();
+    engine.commit("a", put("one")).await;
+    for damage in [
+        "UPDATE commit_log SET changes = substr(changes, 1, length(changes) - 1)",
+        "UPDATE commit_log SET changes = x''",
+        "UPDATE commit_log SET changes = CAST(replace(changes, 'one', 'two') AS BLOB)",
+        "UPDATE commit_log SET number = number + 1",
+    ] {
+        let crashed = engine.crashed();
+        crashed.writer.connection.execute(damage, []).unwrap();
+        let before = crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log");
+        let path = database(&crashed.folder);
+        let error = SqliteStorage::open(&path).expect_err(damage).to_string();
+        assert!(error.contains("of the commit log is damaged"), "{error}");
+        assert_eq!(
+            crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log"),
+            before
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_an_error_of_its_server_alone() {
+    let mut engine = Engine::new();
+    for key in ["a", "b"] {
+        let record = Record {
+            reminders: b"reminders".into(),
+            due: Some(5),
+            messages: vec![bytes("one"), bytes("two")],
+            ..record(&b"state"[..])
+        };
+        engine.commit(key, Update::Put(record)).await;
+    }
+    engine.flush_all();
+    let load = async |key: &str| engine.storage.load(&id(key)).await.map(text);
+    let whole = load("a").await.unwrap();
+    assert_eq!(whole.as_deref(), Some("state one two"));
+    for (table, column, other, value) in [
+        ("servers", "version", "3", "1"),
+        ("servers", "format", "0", "1"),
+        ("servers", "state", "x'7374617464'", "x'7374617465'"),
+        ("servers", "reminders", "x''", "CAST('reminders' AS BLOB)"),
+        ("servers", "due", "NULL", "5"),
+        ("servers", "due", "0", "5"),
+        ("servers", "checksum", "checksum + 1", "checksum - 1"),
+        ("messages", "number", "number + 1000", "number - 1000"),
+        ("messages", "checksum", "checksum - 1", "checksum + 1"),
+        ("messages", "message", "x''", "CASE number % 3 WHEN 2 THEN 'one' ELSE 'two' END"),
+    ] {
+        let set = |value: &str| {
+            let sql = format!(
+                "UPDATE {table} SET {column} = CAST({value} AS {}) WHERE key = 'a'",
+                if ["state", "reminders", "message"].contains(&column) {
+                    "BLOB"
+                } else {
+                    "INTEGER"
+                }
+            );
+            engine.writer.connection.execute_batch(&sql).unwrap();
+        };
+        set(other);
+        let error = load("a").await.unwrap_err().to_string();
+        assert!(error.contains("checksum") && error.contains("backup"), "{column}: {error}");
+        assert_eq!(load("b").await.unwrap(), whole, "{column}");
+        set(value);
+        assert_eq!(load("a").await.unwrap(), whole, "{column}");
+    }
+}
+
+/// With a wrong position, rows that were never read would be deleted.
+#[test]
+fn a_damaged_flush_position_is_an_error_before_rows_are_deleted() {
+    let engine = Engine::new();
+    engine.writer.connection.execute_batch("UPDATE flushed SET number = number + 8").unwrap();
+    let error = recover(&engine.writer.connection).map(|_| ()).unwrap_err();
+    let error = StorageError::from(error);
+    assert!(error.to_string().contains("flushed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_closed_database_has_everything_in_its_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    for n in ["1", "2"] {
+        let storage = SqliteStorage::open(&path).unwrap();
+        for key in ["a", "b"] {
+            storage.commit(Commit::new(id(key), put(n))).await.unwrap();
+        }
+        storage.commit(Commit::new(id("a"), append(&["m"]))).await.unwrap();
+        // Closed explicitly, and closed by the drop.
+        if n == "1" {
+            storage.close().await.unwrap();
+        }
+        drop(storage);
+        check_tables(&path, n);
+    }
+}
+
+fn check_tables(path: &Path, n: &str) {
+    assert!(!path.with_extension("db-wal").exists(), "the write-ahead log is empty");
+    let plain = Connection::open(path).unwrap();
+    let text = |sql: &str| plain.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(
+        text("SELECT group_concat(key || CAST(state AS TEXT)) FROM servers"),
+        format!("a{n},b{n}")
+    );
+    assert_eq!(text("SELECT group_concat(key || CAST(message AS TEXT)) FROM messages"), "am");
+    assert_eq!(text("SELECT CAST(count(*) AS TEXT) FROM commit_log"), "0");
+}
