@@ -80,7 +80,7 @@ pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageErr
 /// let counter = runtime.at::<Counter>("a", ());
 /// counter.add().await?;
 /// counter.get().await?;
-/// assert_eq!(storage.commits.load(Relaxed), 2); // the first activation and the change
+/// assert_eq!(storage.commits.load(Relaxed), 1); // the creation together with the change
 /// # Ok(()) }
 /// ```
 ///
