@@ -82,7 +82,7 @@ fn exhibit(database: &Path, program: &[Fixture]) -> Result<(), Failure> {
     let unreceipted = transcript::check_resumed(program, &first, &second)?;
     println!(
         "Second run: all of them are there, and {unreceipted} more that were committed \
-         unacknowledged;\n            each game goes on from its exact position.\n            \
+         unacknowledged;\n            each game continues from its exact position.\n            \
          {} moves acknowledged in {} games, then {}.",
         second.moves,
         second.acknowledged.len(),

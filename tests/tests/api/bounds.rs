@@ -258,7 +258,7 @@ async fn a_handler_that_outlives_its_runtime_does_not_keep_it_in_memory() {
 async fn thousands_of_servers_can_activate_at_once_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");
-    for life in 1..=2 {
+    for activation in 1..=2 {
         let runtime = Runtime::open(&path).await.unwrap();
         let mut calls = JoinSet::new();
         for n in 0..3000 {
@@ -266,7 +266,7 @@ async fn thousands_of_servers_can_activate_at_once_on_sqlite() {
             calls.spawn(async move { server.increment().await });
         }
         for answer in calls.join_all().await {
-            assert_eq!(answer.unwrap(), life);
+            assert_eq!(answer.unwrap(), activation);
         }
         runtime.shutdown(60 * SECOND).await.unwrap();
     }

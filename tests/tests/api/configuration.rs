@@ -283,16 +283,16 @@ async fn jitter_shortens_a_backoff_delay_and_never_lengthens_it() {
         .in_memory()
         .await
         .unwrap();
-    let mut rests = Vec::new();
+    let mut delays = Vec::new();
     for key in 0..20 {
         let server = runtime.at::<Counter>(key.to_string(), ());
         server.crash("now".into()).await.unwrap_err();
         let begin = Instant::now();
         server.value().await.unwrap();
-        rests.push(begin.elapsed());
+        delays.push(begin.elapsed());
     }
     // Paused time advances in steps of 1 ms.
     let range = SECOND / 2..=SECOND + SECOND / 500;
-    assert!(rests.iter().all(|rest| range.contains(rest)), "{rests:?}");
-    assert!(rests.iter().any(|rest| *rest != rests[0]), "{rests:?}");
+    assert!(delays.iter().all(|delay| range.contains(delay)), "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay != delays[0]), "{delays:?}");
 }

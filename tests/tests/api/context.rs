@@ -399,7 +399,7 @@ async fn a_reminder_survives_its_runtime_and_fires_at_once_if_overdue() {
     drop(runtime);
     tokio::time::sleep(100 * SECOND).await;
 
-    // In production the wall clock goes on while a process is down. In a test with paused
+    // In production the wall clock continues while a process is down. In a test with paused
     // time it does not, so the reminder for tea is due 10 s after the runtime opens.
     let runtime = Runtime::builder().register::<Diary>().open_with(storage.clone()).await.unwrap();
     tokio::time::sleep(20 * SECOND).await;

@@ -213,16 +213,16 @@ async fn effects_of_a_read_take_place_when_it_runs_inline() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let mirror = runtime.start::<Mirror>("a", ()).await.unwrap();
-    let rest = || tokio::time::sleep(Duration::from_millis(1));
-    rest().await;
+    let pause = || tokio::time::sleep(Duration::from_millis(1));
+    pause().await;
     mirror.read_and_then().await.unwrap();
     assert_eq!(mirror.count().await.unwrap(), 1);
-    rest().await;
+    pause().await;
     mirror.read_and_remind().await.unwrap();
-    rest().await;
+    pause().await;
     assert_eq!(mirror.count().await.unwrap(), 2);
     assert_eq!(mirror.read_and_stop().await.unwrap(), 2);
-    rest().await;
+    pause().await;
     assert_eq!(runtime.count::<Mirror>().await.unwrap().live, 0);
     assert_eq!(mirror.count().await.unwrap(), 2);
 }
@@ -254,13 +254,13 @@ async fn a_deferred_reply_works_when_its_message_runs_inline() {
 async fn a_caller_in_a_loop_yields_its_thread() {
     let runtime = Runtime::in_memory().await.unwrap();
     let counter = runtime.start::<Counter>("a", ()).await.unwrap();
-    let turn = Arc::new(AtomicBool::new(false));
+    let has_run = Arc::new(AtomicBool::new(false));
     let other = tokio::spawn({
-        let turn = turn.clone();
-        async move { turn.store(true, Ordering::SeqCst) }
+        let has_run = has_run.clone();
+        async move { has_run.store(true, Ordering::SeqCst) }
     });
     for call in 0.. {
-        if turn.load(Ordering::SeqCst) {
+        if has_run.load(Ordering::SeqCst) {
             break;
         }
         assert!(call < 100_000, "the other task never ran");

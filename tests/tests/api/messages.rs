@@ -259,7 +259,7 @@ struct Clockwork {
 
 #[persistent_server]
 impl Clockwork {
-    pub fn look(&mut self, context: &Context<Self>) -> (SystemTime, u64) {
+    pub fn read(&mut self, context: &Context<Self>) -> (SystemTime, u64) {
         self.seen.push((context.now(), context.random()));
         self.seen[self.seen.len() - 1]
     }
@@ -270,9 +270,9 @@ async fn a_server_without_a_message_journal_reads_time_and_random_numbers() {
     let storage = MemoryStorage::new();
     let runtime = open(&storage).await;
     let clockwork = runtime.at::<Clockwork>("a", ());
-    let (first, one) = clockwork.look().await.unwrap();
+    let (first, one) = clockwork.read().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (second, other) = clockwork.look().await.unwrap();
+    let (second, other) = clockwork.read().await.unwrap();
     assert_eq!(second.duration_since(first).unwrap(), Duration::from_secs(1));
     assert_ne!(one, other);
     assert!(first.duration_since(SystemTime::UNIX_EPOCH).unwrap() > Duration::from_hours(24));
@@ -290,7 +290,7 @@ async fn reminders_are_stored_with_the_state() {
     assert!(record::<Ledger>(&storage, "a").unwrap().due.is_some());
     assert!(!ledger.cancel("other".to_owned()).await.unwrap());
     ledger.count_reminders().await.unwrap();
-    assert_eq!(stored(&storage).1, 2, "neither replaced a reminder");
+    assert_eq!(stored(&storage).1, 2, "no reminder was changed");
     ledger.kill().await.unwrap();
     assert_eq!(ledger.entries().await.unwrap(), [1, 0, -1, 1]);
 
@@ -318,11 +318,11 @@ impl Fuse {
         context.remind("end", Duration::from_secs(1), FuseMessage::End);
     }
 
-    pub fn look(&mut self, context: &Context<Self>) {
+    pub fn observe(&mut self, context: &Context<Self>) {
         self.0.push(context.reminders().len());
     }
 
-    pub fn looks(&self) -> Vec<usize> {
+    pub fn observed(&self) -> Vec<usize> {
         self.0.clone()
     }
 
@@ -343,15 +343,15 @@ async fn a_reminder_that_crashes_leaves_the_state_that_observed_it() {
         let runtime = builder.open_with(storage.clone()).await.unwrap();
         let fuse = runtime.at::<Fuse>("a", ());
         fuse.light().await.unwrap();
-        fuse.look().await.unwrap();
+        fuse.observe().await.unwrap();
         let record = || record::<Fuse>(&storage, "a").unwrap();
         assert!((record().due.is_some(), record().messages.len()) == (true, 1));
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!((record().due.is_some(), record().messages.len()) == (false, 0));
-        assert_eq!(fuse.looks().await.unwrap(), [1]);
-        fuse.look().await.unwrap();
+        assert_eq!(fuse.observed().await.unwrap(), [1]);
+        fuse.observe().await.unwrap();
         fuse.kill().await.unwrap();
-        assert_eq!(fuse.looks().await.unwrap(), [1, 0]);
+        assert_eq!(fuse.observed().await.unwrap(), [1, 0]);
     }
 }
 
@@ -543,7 +543,7 @@ async fn changes_made_by_hooks_are_stored_as_snapshots() {
     assert_eq!(hooked.said().await.unwrap(), ["started", "one", "started"]);
     assert_eq!(messages(), 0, "stored by the activation");
     hooked.say("two".to_owned()).await.unwrap();
-    hooked.stop("rest").await.unwrap();
+    hooked.stop("pause").await.unwrap();
     assert_eq!(messages(), 0);
     hooked.said().await.unwrap();
     hooked.stop("with no message in between").await.unwrap();
@@ -551,12 +551,12 @@ async fn changes_made_by_hooks_are_stored_as_snapshots() {
     assert_eq!(said[3..], ["two", "terminate", "started", "terminate", "started"]);
 }
 
-type Heard = (Option<Vec<i64>>, Vec<i64>);
+type Received = (Option<Vec<i64>>, Vec<i64>);
 
 /// A listener that records the changes that it receives.
 #[derive(Clone, Default)]
 struct Scribe {
-    changes: Arc<Mutex<Vec<Heard>>>,
+    changes: Arc<Mutex<Vec<Received>>>,
     records: Arc<Mutex<Vec<Record>>>,
 }
 
@@ -577,8 +577,8 @@ impl Observer for Scribe {
 async fn listeners_and_observers_receive_states_and_not_messages() {
     let storage = MemoryStorage::new();
     let scribe = Scribe::default();
-    let heard = |builder: Builder| builder.listener(scribe.clone()).observer(scribe.clone());
-    let runtime = heard(Runtime::builder()).open_with(storage.clone()).await.unwrap();
+    let observed = |builder: Builder| builder.listener(scribe.clone()).observer(scribe.clone());
+    let runtime = observed(Runtime::builder()).open_with(storage.clone()).await.unwrap();
     let ledger = runtime.at::<Ledger>("a", ());
     ledger.book(1).await.unwrap();
     ledger.touch().await.unwrap();
@@ -593,7 +593,7 @@ async fn listeners_and_observers_receive_states_and_not_messages() {
     );
     let records = std::mem::take(&mut *scribe.records.lock().unwrap());
     assert_eq!(records.len(), 3);
-    ledger.stop("rest").await.unwrap();
+    ledger.stop("pause").await.unwrap();
     assert_eq!(stored(&storage), (records[2].state.clone(), 0), "observers receive whole states");
 }
 
@@ -662,13 +662,13 @@ async fn acknowledged_messages_survive_any_sequence_of_failures() {
         let builder = || Runtime::builder().check_replay(seed % 2 == 0);
         let mut runtime = builder().open_with(storage.clone()).await.unwrap();
         let mut expected = Vec::new();
-        let mut chance = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         for step in 0..100 {
-            chance ^= chance << 13;
-            chance ^= chance >> 7;
-            chance ^= chance << 17;
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
             let ledger = runtime.at::<Ledger>("a", ());
-            match chance % 16 {
+            match random % 16 {
                 0 => ledger.kill().await.unwrap(),
                 1 => tokio::time::sleep(Duration::from_secs(61)).await,
                 2 => runtime = builder().open_with(storage.clone()).await.unwrap(),
@@ -681,7 +681,7 @@ async fn acknowledged_messages_survive_any_sequence_of_failures() {
                     }
                     storage.on_next_commit(Fault::None);
                 }
-                6 => drop(ledger.stamp(usize::try_from(chance >> 60).unwrap()).await),
+                6 => drop(ledger.stamp(usize::try_from(random >> 60).unwrap()).await),
                 _ => match ledger.book(step).await {
                     Ok(_) => expected.push(step),
                     Err(CallError::RuntimeStopped { .. }) => {

@@ -423,18 +423,19 @@ struct Busy {
 impl Busy {
     pub fn ask(&mut self, context: &Context<Self>) -> usize {
         self.log.push("ask".to_owned());
-        context.continue_with(BusyMessage::Hear { what: "then".to_owned() });
-        let hear = |what: &str| BusyMessage::Hear { what: what.to_owned() };
-        context.send_after(Duration::from_millis(1), hear("timer"));
-        context.attach_stream(futures::stream::iter([hear("stream")]));
-        context
-            .interval(Duration::from_hours(1), move || BusyMessage::Hear { what: String::new() });
+        context.continue_with(BusyMessage::Receive { what: "then".to_owned() });
+        let receive = |what: &str| BusyMessage::Receive { what: what.to_owned() };
+        context.send_after(Duration::from_millis(1), receive("timer"));
+        context.attach_stream(futures::stream::iter([receive("stream")]));
+        context.interval(Duration::from_hours(1), move || BusyMessage::Receive {
+            what: String::new(),
+        });
         self.others.push(context.client_of(&Address::<Ledger>::new("other", ())));
-        let other = context.client_of(&Address::<Ledger>::new("told", ()));
+        let other = context.client_of(&Address::<Ledger>::new("other", ()));
         tokio::spawn(async move { other.book(1).await });
-        let kept = context.resource::<AtomicUsize>("asked");
-        let kept = kept.unwrap_or_else(|| context.insert_resource("asked", AtomicUsize::new(0)));
-        kept.fetch_add(1, Ordering::SeqCst);
+        let asked = context.resource::<AtomicUsize>("asked");
+        let asked = asked.unwrap_or_else(|| context.insert_resource("asked", AtomicUsize::new(0)));
+        asked.fetch_add(1, Ordering::SeqCst);
         self.log.len()
     }
 
@@ -464,7 +465,7 @@ impl Busy {
     }
 
     #[info]
-    fn hear(&mut self, what: String) {
+    fn receive(&mut self, what: String) {
         self.log.push(what);
     }
 }
@@ -491,8 +492,8 @@ async fn effects_of_a_message_do_not_repeat_in_a_replay() {
         6,
         "each activation has its own"
     );
-    let told = runtime.at::<Ledger>("told", ());
-    assert_eq!(told.entries().await.unwrap(), [1]);
+    let other = runtime.at::<Ledger>("other", ());
+    assert_eq!(other.entries().await.unwrap(), [1]);
     drop(runtime);
 
     let runtime = open(&storage).await;
@@ -501,12 +502,12 @@ async fn effects_of_a_message_do_not_repeat_in_a_replay() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(busy.log().await.unwrap(), log);
     assert_eq!(busy.asked().await.unwrap(), None);
-    let told = runtime.at::<Ledger>("told", ());
-    assert_eq!(told.entries().await.unwrap(), [1]);
+    let other = runtime.at::<Ledger>("other", ());
+    assert_eq!(other.entries().await.unwrap(), [1]);
     assert_eq!(busy.ask().await.unwrap(), 7);
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(busy.log().await.unwrap()[6..], ["ask", "then", "stream", "timer"]);
-    assert_eq!(told.entries().await.unwrap(), [1, 1]);
+    assert_eq!(other.entries().await.unwrap(), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -517,8 +518,8 @@ async fn effects_of_a_message_happen_once_when_replays_are_checked() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(busy.log().await.unwrap(), ["ask", "then", "stream", "timer"]);
     assert_eq!(busy.asked().await.unwrap(), Some(1));
-    let told = runtime.at::<Ledger>("told", ());
-    assert_eq!(told.entries().await.unwrap(), [1]);
+    let other = runtime.at::<Ledger>("other", ());
+    assert_eq!(other.entries().await.unwrap(), [1]);
     let (answer, answered) = tokio::join!(busy.later(), busy.answer());
     assert_eq!(answer.unwrap(), 1);
     answered.unwrap();

@@ -469,11 +469,11 @@ async fn init_runs_only_without_a_stored_state() {
     let storage = FaultyStorage::default();
     for seed in [1, 2] {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
-        let server = runtime.start::<Probe>("first-life", seed).await.unwrap();
+        let server = runtime.start::<Probe>("init-once", seed).await.unwrap();
         assert_eq!(server.seed().await.unwrap(), 1);
         runtime.shutdown(SECOND).await.unwrap();
     }
-    let inits = events("first-life").into_iter().filter(|event| event.starts_with("init"));
+    let inits = events("init-once").into_iter().filter(|event| event.starts_with("init"));
     assert_eq!(inits.collect::<Vec<_>>(), ["init 1"]);
 }
 

@@ -21,43 +21,43 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A listener that records what it receives.
 #[derive(Clone, Default)]
 struct Ear {
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
     panics: bool,
 }
 
 impl Ear {
-    fn hear(&self, what: String) {
-        self.heard.lock().unwrap().push(what);
+    fn receive(&self, what: String) {
+        self.received.lock().unwrap().push(what);
         assert!(!self.panics, "a listener that panics");
     }
 
-    fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut self.heard.lock().unwrap())
+    fn received(&self) -> Vec<String> {
+        std::mem::take(&mut self.received.lock().unwrap())
     }
 }
 
 impl Listener<Counter> for Ear {
     fn on_state_changed(&self, _: &Address<Counter>, old: Option<&Counter>, new: &Counter) {
-        self.hear(format!("{:?} to {}", old.map(|old| old.value), new.value));
+        self.receive(format!("{:?} to {}", old.map(|old| old.value), new.value));
     }
 
     fn on_terminate(&self, address: &Address<Counter>, reason: &StopReason, state: &Counter) {
-        self.hear(format!("{} {reason} with {}", address.key(), state.value));
+        self.receive(format!("{} {reason} with {}", address.key(), state.value));
     }
 
     fn on_crash(&self, address: &Address<Counter>, panic: &str) {
-        self.hear(format!("{} crashed: {panic}", address.key()));
+        self.receive(format!("{} crashed: {panic}", address.key()));
     }
 }
 
 impl Observer for Ear {
     fn on_change(&self, server: &ServerId, record: Option<&Record>) {
         let state = record.map(|record| record.state.bytes()[record.state.len() - 1]);
-        self.hear(format!("{server} stored {state:?}"));
+        self.receive(format!("{server} stored {state:?}"));
     }
 
     fn on_event(&self, server: &ServerId, event: &Event) {
-        self.hear(format!("{server} {event:?}"));
+        self.receive(format!("{server} {event:?}"));
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     server.touch().await.unwrap();
     server.value().await.unwrap();
     server.increment().await.unwrap();
-    assert_eq!(ear.heard(), ["None to 0", "Some(0) to 1", "Some(1) to 2"]);
+    assert_eq!(ear.received(), ["None to 0", "Some(0) to 1", "Some(1) to 2"]);
 
     // Changes that share a commit are reported one by one.
     storage.on_commit(Fault::Slow(SECOND / 10));
@@ -88,13 +88,13 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     for call in calls {
         call.await.unwrap();
     }
-    assert_eq!(ear.heard(), ["Some(2) to 3", "Some(3) to 4", "Some(4) to 5"]);
+    assert_eq!(ear.received(), ["Some(2) to 3", "Some(3) to 4", "Some(4) to 5"]);
 
     // A change that is not committed is not reported.
     storage.on_commit(Fault::Refuse);
     server.increment().await.unwrap_err();
     storage.on_commit(Fault::None);
-    assert_eq!(ear.heard(), [""; 0]);
+    assert_eq!(ear.received(), [""; 0]);
 
     server.crash("now".into()).await.unwrap_err();
     assert_eq!(server.increment().await.unwrap(), 6);
@@ -107,7 +107,7 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     server.value().await.unwrap();
     runtime.shutdown(SECOND).await.unwrap();
     assert_eq!(
-        ear.heard(),
+        ear.received(),
         [
             "a crashed: now",
             "Some(5) to 6",
@@ -137,8 +137,8 @@ async fn a_panic_in_a_listener_affects_no_server() {
     server.crash("now".into()).await.unwrap_err();
     assert_eq!(server.increment().await.unwrap(), 2);
     server.stop("other").await.unwrap();
-    assert!(ear.heard().len() > 4);
-    assert_eq!(second.heard().len(), 5, "the next listener still receives the change");
+    assert!(ear.received().len() > 4);
+    assert_eq!(second.received().len(), 5, "the next listener still receives the change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,9 +149,9 @@ async fn an_observer_receives_events_of_all_types() {
     runtime.at::<Probe>("observed", 1).seed().await.unwrap();
     runtime.at::<Counter>("a", ()).kill().await.unwrap();
     runtime.at::<Counter>("a", ()).stop_and_delete().await.unwrap();
-    let heard = ear.heard();
+    let received = ear.received();
     let about = |kind: &str| -> Vec<&str> {
-        heard.iter().filter_map(|heard| heard.strip_prefix(kind)).collect()
+        received.iter().filter_map(|received| received.strip_prefix(kind)).collect()
     };
     let start = " Started";
     assert_eq!(
@@ -258,13 +258,13 @@ struct Nurse {
 #[persistent_server]
 impl Nurse {
     pub fn look_after(&mut self, patient: Address<Counter>, context: &Context<Self>) {
-        context.watch(&patient, |event| NurseMessage::Hear {
+        context.watch(&patient, |event| NurseMessage::Receive {
             crashed: matches!(event, Event::Crashed { .. }),
         });
     }
 
     #[info]
-    fn hear(&mut self, crashed: bool) {
+    fn receive(&mut self, crashed: bool) {
         self.crashes += u32::from(crashed);
     }
 
@@ -487,11 +487,11 @@ impl Traveller {
     }
 
     pub fn remind(&mut self, wait: Duration, context: &Context<Self>) {
-        context.remind("later", wait, TravellerMessage::Hear);
+        context.remind("later", wait, TravellerMessage::Receive);
     }
 
     #[info]
-    fn hear(&mut self) {
+    fn receive(&mut self) {
         self.reminded += 1;
     }
 

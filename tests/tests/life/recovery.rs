@@ -617,11 +617,11 @@ async fn backoff_grows_with_each_crash_and_messages_wait() {
             .await
             .unwrap();
         let server = runtime.at::<Counter>("a", ());
-        for rest in [1, 2, 3, 3] {
+        for delay in [1, 2, 3, 3] {
             server.crash("now".into()).await.unwrap_err();
             let begin = Instant::now();
             server.value().await.unwrap();
-            assert_eq!(begin.elapsed(), rest * SECOND, "{policy:?}");
+            assert_eq!(begin.elapsed(), delay * SECOND, "{policy:?}");
         }
         server.crash("now".into()).await.unwrap_err();
         let begin = Instant::now();
@@ -665,9 +665,9 @@ impl Fragile {
 #[tokio::test]
 async fn changes_of_started_are_stored_before_the_first_reply() {
     let storage = MemoryStorage::new();
-    for life in 1..=3 {
+    for activation in 1..=3 {
         let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
-        assert_eq!(runtime.at::<Cat>("a", ()).lives().await.unwrap(), life);
+        assert_eq!(runtime.at::<Cat>("a", ()).activations().await.unwrap(), activation);
         drop(runtime);
     }
 }
@@ -675,7 +675,7 @@ async fn changes_of_started_are_stored_before_the_first_reply() {
 /// Counts its activations.
 #[derive(Default, Serialize, Deserialize)]
 struct Cat {
-    lives: u32,
+    activations: u32,
 }
 
 #[persistent_server]
@@ -683,10 +683,10 @@ impl Cat {
     #[started]
     async fn started(&mut self) {
         tokio::task::yield_now().await;
-        self.lives += 1;
+        self.activations += 1;
     }
 
-    pub fn lives(&self) -> u32 {
-        self.lives
+    pub fn activations(&self) -> u32 {
+        self.activations
     }
 }

@@ -42,7 +42,7 @@ impl Farewell {
             self.last_words = "noted".into();
         }
         for reply in self.waiting.drain(..) {
-            self.last_words = "told".into();
+            self.last_words = "changed".into();
             reply.send(self.count);
         }
     }

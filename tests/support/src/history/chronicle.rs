@@ -150,26 +150,26 @@ impl Chronicle {
 
 /// An instance in memory. A second one of the same server is a violation.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct LiveInstance {
     epoch: u32,
     key: String,
 }
 
-impl Life {
+impl LiveInstance {
     pub(super) fn begin(key: &str) -> Self {
         tell(|chronicle| {
-            let life = Self { epoch: chronicle.epoch, key: key.to_owned() };
-            let count = chronicle.live.entry((life.epoch, life.key.clone())).or_default();
+            let instance = Self { epoch: chronicle.epoch, key: key.to_owned() };
+            let count = chronicle.live.entry((instance.epoch, instance.key.clone())).or_default();
             *count += 1;
             if *count > 1 {
                 chronicle.violations.push(format!("two instances of {key} at once"));
             }
-            life
+            instance
         })
     }
 }
 
-impl Drop for Life {
+impl Drop for LiveInstance {
     fn drop(&mut self) {
         // The chronicle is already gone if the thread is ending.
         let _ = CHRONICLE.try_with(|chronicle| {

@@ -5,7 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 use persistent_runtime::{Context, persistent_server};
 use serde::{Deserialize, Serialize};
 
-use super::chronicle::{self, Life};
+use super::chronicle::{self, LiveInstance};
 
 /// The text of each planned panic.
 pub(super) const PLANNED: &str = "planned";
@@ -18,14 +18,14 @@ pub struct Ledger {
     /// of a handler.
     whole: usize,
     #[serde(skip)]
-    life: OnceLock<Life>,
+    instance: OnceLock<LiveInstance>,
 }
 
 #[persistent_server]
 impl Ledger {
     #[started]
     fn started(&self, context: &Context<Self>) {
-        self.life.get_or_init(|| Life::begin(context.key()));
+        self.instance.get_or_init(|| LiveInstance::begin(context.key()));
     }
 
     #[terminate]
