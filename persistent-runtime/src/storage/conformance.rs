@@ -66,11 +66,14 @@ impl<S: Storage> Subject<S> {
         outcome.unwrap_or_else(|error| panic!("{}: commit of {server}: {error}", self.name));
     }
 
-    /// Commits through [`Storage::submit`], as the runtime does.
-    async fn submit(&self, commit: Commit) -> Result<(), StorageError> {
+    /// Submits a commit, as the runtime does, and returns the future of its outcome.
+    fn submit(
+        &self,
+        commit: Commit,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send + use<S> {
         let (completion, outcome) = Completion::channel();
         self.storage.clone().submit(commit, completion);
-        outcome.await
+        outcome
     }
 
     async fn load(&self, server: &ServerId) -> Option<Record> {
@@ -220,11 +223,12 @@ async fn an_append_without_a_record_fails_alone<S: Storage>(subject: Subject<S>)
         let server = id(key);
         let append = Commit::new(server.clone(), Update::Append(messages(&["1"])));
         let neighbour = Commit::new(id("neighbour"), put(key.as_bytes()));
-        let (wrong, right) = tokio::join!(subject.submit(append), subject.submit(neighbour));
+        let (wrong, right) = (subject.submit(append), subject.submit(neighbour));
         let name = subject.name;
-        if let Err(error) = wrong {
+        if let Err(error) = wrong.await {
             assert_eq!(error.kind(), StorageErrorKind::NoRecord, "{name}: {error}");
         }
+        let right = right.await;
         right.unwrap_or_else(|error| panic!("{name}: the neighbour failed: {error}"));
         let found = subject.storage.load(&server).await;
         assert!(!matches!(found, Ok(Some(_))), "{name}: the append created {found:?}");
@@ -373,9 +377,7 @@ async fn dropped_futures_harm_no_later_commit<S: Storage>(subject: Subject<S>) {
     for nth in 0..100_u8 {
         drop(subject.storage.commit(Commit::new(id("other"), put(&[nth]))));
         drop(subject.storage.load(&server));
-        let (completion, outcome) = Completion::channel();
-        drop(outcome);
-        subject.storage.clone().submit(Commit::new(id("unheard"), put(&[nth])), completion);
+        drop(subject.submit(Commit::new(id("unheard"), put(&[nth]))));
         subject.commit(&server, put(&[nth])).await;
         subject.assert_stored(&server, Some(&record(&[nth]))).await;
     }
@@ -390,12 +392,7 @@ async fn closing_ends_what_was_submitted<S: Storage>(
     let name = subject.name;
     subject.commit(&id("before"), put(b"before")).await;
     let outcomes: Vec<_> = (0..100_u8)
-        .map(|nth| {
-            let (completion, outcome) = Completion::channel();
-            let commit = Commit::new(id(&nth.to_string()), put(&[nth]));
-            subject.storage.clone().submit(commit, completion);
-            outcome
-        })
+        .map(|nth| subject.submit(Commit::new(id(&nth.to_string()), put(&[nth]))))
         .collect();
     for _ in 0..2 {
         let closed = subject.storage.close().await;

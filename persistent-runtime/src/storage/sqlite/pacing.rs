@@ -248,14 +248,14 @@ mod tests {
             (aged(Duration::ZERO), ms(1000), ms(1000)),
             (aged(Duration::from_millis(400)), ms(600), ms(600)),
             (aged(Duration::from_millis(990)), ms(20), ms(20)),
-            (aged(Duration::from_mins(1)), ms(20), ms(20)),
+            (aged(Duration::from_secs(60)), ms(20), ms(20)),
             (with_rows(empty()), ms(0), ms(1)),
             (flushing(5), ms(0), ms(1)),
             (with_rows(flushing(5)), ms(0), ms(1)),
             (sorting(), ms(1), ms(1)),
             (failed(flushing(5), Duration::ZERO), ms(1000), ms(1000)),
             (failed(with_rows(flushing(5)), Duration::from_millis(300)), ms(700), ms(700)),
-            (failed(flushing(5), Duration::from_mins(1)), ms(20), ms(20)),
+            (failed(flushing(5), Duration::from_secs(60)), ms(20), ms(20)),
         ] {
             let mut pacer = pacer();
             assert_eq!(pacer.timeout(&view), idle, "{view:?}");
@@ -386,7 +386,7 @@ mod tests {
             (with_rows(aged(Duration::ZERO)), Some(Action::Freeze)),
             (with_rows(empty()), Some(Action::Delete(usize::MAX))),
             (empty(), None),
-            (failed(with_rows(flushing(5)), Duration::from_mins(1)), None),
+            (failed(with_rows(flushing(5)), Duration::from_secs(60)), None),
         ] {
             assert_eq!(pacer().at_close(&view), action, "{view:?}");
         }
