@@ -25,7 +25,7 @@ use crate::{
         erased::Method,
         inline,
         instance::{Instance, earliest},
-        mailbox::{Mailbox, Start},
+        mailbox::{Lend, Mailbox, Start},
         registry::Registry,
         services::ShutdownGuard,
         task::{Step, Task},
@@ -54,6 +54,9 @@ pub(crate) struct Cell {
     /// True if the task should look into the mailbox before its next message: a reply was posted,
     /// or the server is killed.
     has_signal: AtomicBool,
+    /// True while a caller has borrowed the instance: other callers spin on this instead of taking
+    /// the mailbox's lock from it.
+    is_borrowed: AtomicBool,
     /// The sequence number of the last commit that was begun. Only the task writes it.
     commit_sequence: AtomicU64,
     /// The sequence number of the last commit whose outcome the task has not seen, or 0.
@@ -124,6 +127,7 @@ impl Cell {
     pub(crate) fn new(registry: Arc<Registry>, id: ServerId) -> Self {
         Self {
             has_signal: AtomicBool::new(false),
+            is_borrowed: AtomicBool::new(false),
             commit_sequence: AtomicU64::new(0),
             finished_commit: AtomicU64::new(0),
             registry,
@@ -279,6 +283,27 @@ impl Cell {
         }
     }
 
+    /// Borrows the instance for one message, if it is idle and `is_free` says so of it.
+    pub(crate) fn lend(&self, is_free: impl FnOnce(&Instance) -> bool) -> Lend {
+        let lend = self.lock().lend(is_free);
+        if let Lend::Lent(_) = lend {
+            self.is_borrowed.store(true, Ordering::Relaxed);
+        }
+        lend
+    }
+
+    /// Returns true while a caller has borrowed the instance. A hint: only [`lend`](Self::lend)
+    /// decides.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.is_borrowed.load(Ordering::Relaxed)
+    }
+
+    /// Lets a task take over an instance that a caller has borrowed.
+    pub(crate) fn end_borrow(&self) {
+        self.lock().run();
+        self.is_borrowed.store(false, Ordering::Relaxed);
+    }
+
     /// Puts back an instance that a caller has borrowed, or starts a task if something has arrived
     /// meanwhile.
     pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance>) {
@@ -289,10 +314,12 @@ impl Cell {
         if mailbox.is_quiet() && !self.registry.is_stopping() {
             let deadline = mailbox.put_back(instance, now);
             drop(mailbox);
+            self.is_borrowed.store(false, Ordering::Relaxed);
             self.schedule(deadline);
         } else {
             mailbox.run();
             drop(mailbox);
+            self.is_borrowed.store(false, Ordering::Relaxed);
             self.start_task(Some(instance), None);
         }
     }

@@ -35,7 +35,7 @@ use crate::{
     error::CallError,
     support::{
         catch::poll_catching,
-        spin::{BORROW_ATTEMPTS, BORROW_PAUSE, pause},
+        spin::{BORROW_ATTEMPTS, BORROW_PAUSE},
         sync::{task::try_id, thread_local},
     },
 };
@@ -86,7 +86,7 @@ pub(crate) fn try_handle(
             (Some(sender), receiver)
         }
     };
-    cell.lock().run();
+    cell.end_borrow();
     let executed = Executed {
         is_read: method.is_read,
         persist: options.persist,
@@ -104,16 +104,21 @@ pub(crate) fn try_handle(
 /// Takes the instance if it is idle and the message would leave it idle.
 fn borrow(cell: &Cell, options: &CallOptions, is_read: bool) -> Option<Box<Instance>> {
     let is_free = |instance: &Instance| instance.parts.needs_no_commit(is_read, options.persist);
+    let busy_wait = cell.registry().services().busy_wait();
     for _ in 0..BORROW_ATTEMPTS {
         if cell.registry().is_stopping() {
             return None;
         }
-        match cell.lock().lend(is_free) {
-            Lend::Lent(instance) => return Some(instance),
-            Lend::Borrowed if cell.registry().services().busy_wait().is_allowed() => {
-                pause(BORROW_PAUSE);
+        // The lock is not taken from a caller that is about to put the instance back.
+        if !cell.is_borrowed() {
+            match cell.lend(is_free) {
+                Lend::Lent(instance) => return Some(instance),
+                Lend::Borrowed => {}
+                Lend::Unavailable => return None,
             }
-            Lend::Borrowed | Lend::Unavailable => return None,
+        }
+        if !busy_wait.pause(BORROW_PAUSE) {
+            return None;
         }
     }
     None

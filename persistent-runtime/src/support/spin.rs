@@ -27,8 +27,8 @@ pub(crate) const COMMIT_SPIN: Duration =
     if cfg!(shuttle) { Duration::ZERO } else { Duration::from_micros(250) };
 /// How often a caller looks for a server that another caller has borrowed.
 pub(crate) const BORROW_ATTEMPTS: u32 = 16;
-/// How long a caller pauses between two attempts, in spin-loop hints: each attempt takes the
-/// lock's cache line from the caller that has the server.
+/// How long a caller pauses between two attempts, in spin-loop hints. Meanwhile the caller that has
+/// the server can handle several messages without the cache lines changing cores.
 pub(crate) const BORROW_PAUSE: u32 = 64;
 /// How often a task yields after a burst of casts before it looks for more.
 pub(crate) const CAST_YIELDS: u32 = 4;
@@ -53,6 +53,16 @@ impl BusyWait {
         self.0
     }
 
+    /// Pauses for `hints` spin-loop hints. Returns false at once if busy waiting is not allowed.
+    pub(crate) fn pause(self, hints: u32) -> bool {
+        if self.0 {
+            for _ in 0..hints {
+                hint::spin_loop();
+            }
+        }
+        self.0
+    }
+
     /// Spins until `ready` returns true or `limit` has passed.
     #[cfg(feature = "sqlite")]
     pub(crate) fn spin_until(self, limit: Duration, ready: impl Fn() -> bool) {
@@ -65,12 +75,6 @@ impl BusyWait {
     }
 }
 
-/// Pauses for `iterations` spin-loop hints.
-pub(crate) fn pause(iterations: u32) {
-    for _ in 0..iterations {
-        hint::spin_loop();
-    }
-}
 
 #[cfg(test)]
 mod tests {
