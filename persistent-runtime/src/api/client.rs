@@ -6,6 +6,7 @@ use crate::{
     api::{address::Address, server::Server, typed::registry},
     config::options::{Options, Persist},
     engine::{
+        cell::SendOutcome,
         command::{CallOptions, Command, Job, Stop},
         context::AnyAddress,
         handle::{HandleCore, Sent, coop_yield},
@@ -48,10 +49,7 @@ impl<S: Server> Handle<S> {
         let method = S::method(&message);
         let (mut message, mut result) = (Some(message), None::<R>);
         match self.core.send(&mut message, method, &mut result) {
-            Sent::Done(outcome) => {
-                coop_yield().await;
-                outcome?;
-            }
+            Sent::Done => coop_yield().await,
             sent => self.core.wait(sent, &mut message, method, &mut result).await?,
         }
         result.ok_or_else(|| CallError::NoReply { server: self.core.server().clone() })
@@ -64,7 +62,15 @@ impl<S: Server> Handle<S> {
     /// is exceeded, or the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
         let method = S::method(&message);
-        self.core.cast(&mut Some(message), method).await
+        let mut message = Some(message);
+        match self.core.try_cast(&mut message, method) {
+            SendOutcome::Queued | SendOutcome::Handled => {
+                coop_yield().await;
+                Ok(())
+            }
+            SendOutcome::Full => self.core.cast_when_possible(&mut message, method).await,
+            SendOutcome::Refused(error) => Err(*error),
+        }
     }
 
     /// Runs `work` on the state as a message of its own.

@@ -57,10 +57,9 @@ pub(crate) struct Cell {
     /// True while a caller has borrowed the instance: other callers spin on this instead of taking
     /// the mailbox's lock from it.
     is_borrowed: AtomicBool,
-    /// The sequence number of the last commit that was begun. Only the task writes it.
-    commit_sequence: AtomicU64,
-    /// The sequence number of the last commit whose outcome the task has not seen, or 0.
-    finished_commit: AtomicU64,
+    /// Twice the sequence number of the last commit, plus one while its outcome is known and its
+    /// task has not seen it.
+    commit: AtomicU64,
     registry: Arc<Registry>,
     /// The number of clients. It leaves 0 only under the registry's lock.
     references: AtomicUsize,
@@ -70,12 +69,15 @@ pub(crate) struct Cell {
 
 /// What has become of a message that was offered to a mailbox.
 pub(crate) enum SendOutcome {
-    /// There is no capacity; the message is still in its slot.
-    Full(Option<ReplySender>),
+    /// There is no capacity; the message and its reply sender are still with the caller.
+    Full,
     /// The message is queued or with a task, or its caller was refused.
     Queued,
     /// The message was handled inline. Its reply may wait for a commit or for its handler.
     Handled,
+    /// The message was refused, and no caller waits for a reply. Boxed: this enum is returned for
+    /// each cast, and fits into registers.
+    Refused(Box<CallError>),
 }
 
 /// A message or command on its way into a mailbox.
@@ -128,8 +130,7 @@ impl Cell {
         Self {
             has_signal: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(false),
-            commit_sequence: AtomicU64::new(0),
-            finished_commit: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
             registry,
             references: AtomicUsize::new(0),
             id,
@@ -170,9 +171,9 @@ impl Cell {
     pub(crate) fn try_send(
         self: &Arc<Self>,
         outgoing: Outgoing<'_>,
-        reply: Option<ReplySender>,
+        reply: &mut Option<ReplySender>,
         options: &Arc<CallOptions>,
-    ) -> Result<SendOutcome, CallError> {
+    ) -> SendOutcome {
         self.push(outgoing, reply, options, |mailbox| {
             self.has_capacity(mailbox) && mailbox.blocked_senders() == 0
         })
@@ -182,7 +183,7 @@ impl Cell {
     pub(crate) fn send_past(self: &Arc<Self>, envelope: Envelope) {
         let options = Arc::new(CallOptions::default());
         // A refusal goes to the caller that waits for the reply.
-        let _ = self.push(Outgoing::Envelope(&mut Some(envelope)), None, &options, |_| true);
+        self.push(Outgoing::Envelope(&mut Some(envelope)), &mut None, &options, |_| true);
     }
 
     pub(crate) fn has_capacity(&self, mailbox: &Mailbox) -> bool {
@@ -193,30 +194,35 @@ impl Cell {
     fn push(
         self: &Arc<Self>,
         outgoing: Outgoing<'_>,
-        reply: Option<ReplySender>,
+        reply: &mut Option<ReplySender>,
         options: &Arc<CallOptions>,
         may: impl FnOnce(&Mailbox) -> bool,
-    ) -> Result<SendOutcome, CallError> {
+    ) -> SendOutcome {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&outgoing, &mailbox) {
             drop(mailbox);
             let reply = match outgoing {
                 Outgoing::Envelope(envelope) => envelope.take().and_then(|it| it.reply),
-                Outgoing::Message(..) => reply,
+                Outgoing::Message(..) => reply.take(),
             };
-            return refuse(reply, error).map(|()| SendOutcome::Queued);
+            return match refuse(reply, error) {
+                Ok(()) => SendOutcome::Queued,
+                Err(error) => SendOutcome::Refused(Box::new(error)),
+            };
         }
         if !may(&mailbox) {
-            return Ok(SendOutcome::Full(reply));
+            return SendOutcome::Full;
         }
         let active = || ShutdownGuard::new(self.registry.services().clone());
         let Some(start) = mailbox.start(active) else {
             let of = self.registry.server_type();
             let (removed, waker) = match outgoing {
-                Outgoing::Message(slot, _) => mailbox.enqueue_message(of, slot, reply, options),
+                Outgoing::Message(slot, _) => {
+                    mailbox.enqueue_message(of, slot, reply.take(), options)
+                }
                 Outgoing::Envelope(envelope) => match envelope.take() {
                     Some(envelope) => mailbox.enqueue(of, envelope, options),
-                    None => return Ok(SendOutcome::Queued),
+                    None => return SendOutcome::Queued,
                 },
             };
             drop(mailbox);
@@ -224,7 +230,7 @@ impl Cell {
             if let Some(waker) = waker {
                 waker.wake();
             }
-            return Ok(SendOutcome::Queued);
+            return SendOutcome::Queued;
         };
         // Nothing is queued before this message: it is the task's first.
         drop(mailbox);
@@ -232,13 +238,14 @@ impl Cell {
         drop(removed);
         let mut task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
         task.begin(is_blocked, options.clone());
-        Ok(if outgoing.runs_inline(reply.as_ref()) {
+        let reply = reply.take();
+        if outgoing.runs_inline(reply.as_ref()) {
             inline::run_task(task, outgoing, reply)
         } else {
             task.push(outgoing, reply);
             self.registry.spawn(task.run(Some(Step::HandleFront)));
             SendOutcome::Queued
-        })
+        }
     }
 
     /// Queues an envelope, waiting for capacity.
@@ -250,11 +257,12 @@ impl Cell {
         options: &Arc<CallOptions>,
     ) -> Result<(), CallError> {
         let mut envelope = Some(envelope);
-        match self.try_send(Outgoing::Envelope(&mut envelope), None, options)? {
-            SendOutcome::Full(_) => {
+        match self.try_send(Outgoing::Envelope(&mut envelope), &mut None, options) {
+            SendOutcome::Full => {
                 self.send_when_possible(Waiting::Envelope(envelope), None, options).await
             }
             SendOutcome::Queued | SendOutcome::Handled => Ok(()),
+            SendOutcome::Refused(error) => Err(*error),
         }
     }
 
@@ -274,9 +282,10 @@ impl Cell {
             capacity.as_mut().enable();
             // Before the first wake-up, only to learn of a refusal.
             let may = |mailbox: &Mailbox| is_woken && self.has_capacity(mailbox);
-            match self.push(waiting.outgoing(), reply.take(), options, may)? {
-                SendOutcome::Full(full) => reply = full,
+            match self.push(waiting.outgoing(), &mut reply, options, may) {
+                SendOutcome::Full => {}
                 SendOutcome::Queued | SendOutcome::Handled => return Ok(()),
+                SendOutcome::Refused(error) => return Err(*error),
             }
             capacity.await;
             is_woken = true;
@@ -419,7 +428,7 @@ impl Cell {
 
     /// Returns true if commit `sequence` is over and its task has not seen it yet.
     pub(crate) fn is_commit_finished(&self, sequence: u64) -> bool {
-        self.finished_commit.load(Ordering::Acquire) == sequence
+        self.commit.load(Ordering::Acquire) == 2 * sequence + 1
     }
 
     /// Adds a watcher, which keeps `client` alive.
@@ -479,6 +488,14 @@ impl Cell {
 
     pub(crate) fn limit_exceeded(&self, panic: &str) -> CallError {
         CallError::RestartLimit { server: self.id.clone(), panic: panic.to_owned() }
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        if self.mailbox.get_mut().is_armed() {
+            self.registry.services().expiry().note_dropped();
+        }
     }
 }
 
@@ -544,7 +561,7 @@ impl CommitHost for Cell {
     /// storage's thread releases the replies and makes the server idle.
     fn committed(self: Arc<Self>, sequence: u64, outcome: Result<(), StorageError>) {
         let mut mailbox = self.lock();
-        if sequence != self.commit_sequence.load(Ordering::Acquire) {
+        if self.commit.load(Ordering::Acquire) != 2 * sequence {
             // Its task is gone, and with it everyone who waited.
             return;
         }
@@ -557,7 +574,7 @@ impl CommitHost for Cell {
             }
             Err(error) => mailbox.set_commit_error(sequence, error),
         }
-        self.finished_commit.store(sequence, Ordering::Release);
+        self.commit.store(2 * sequence + 1, Ordering::Release);
         self.wake_task(mailbox);
     }
 
@@ -576,7 +593,9 @@ impl GateHost for Cell {
     }
 
     fn begin_commit(&self) -> u64 {
-        self.commit_sequence.fetch_add(1, Ordering::AcqRel) + 1
+        let sequence = self.commit.load(Ordering::Acquire) / 2 + 1;
+        self.commit.store(2 * sequence, Ordering::Release);
+        sequence
     }
 
     fn poll_commit(&self, sequence: u64, cx: &task::Context<'_>) -> Poll<Result<(), StorageError>> {
@@ -589,7 +608,7 @@ impl GateHost for Cell {
                 return Poll::Pending;
             }
         }
-        self.finished_commit.store(0, Ordering::Release);
+        self.commit.store(2 * sequence, Ordering::Release);
         Poll::Ready(match self.lock().take_commit_error(sequence) {
             None => Ok(()),
             Some(error) => Err(error),

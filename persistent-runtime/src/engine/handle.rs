@@ -12,7 +12,7 @@ use std::{
 use crate::{
     call::{
         deadline::Deadline,
-        reply::{self, ReplyReceiver, ReplyTarget},
+        reply::{ReplyReceiver, ReplySender, ReplyTarget},
     },
     engine::{
         cell::{CellRef, Outgoing, SendOutcome, Waiting},
@@ -42,11 +42,12 @@ pub(crate) struct HandleCore {
 /// How a call goes on after it was sent.
 pub(crate) enum Sent {
     /// The result is in the caller's place.
-    Done(Result<(), CallError>),
+    Done,
     /// The reply comes later. True if it may only wait for a commit.
     Pending(ReplyReceiver, bool),
     /// The mailbox is full. The message is still in its slot.
-    Full(reply::ReplySender, ReplyReceiver),
+    Full(ReplySender, ReplyReceiver),
+    Refused(Box<CallError>),
 }
 
 thread_local! {
@@ -102,17 +103,18 @@ impl HandleCore {
     ) -> Sent {
         let cell = self.cell();
         match inline::try_handle(cell, &self.options, slot, method, target) {
-            Inline::Done(result) => return Sent::Done(result),
+            Inline::Done => return Sent::Done,
             Inline::Pending(receiver) => return Sent::Pending(receiver, false),
             Inline::Declined => {}
         }
         let (sender, receiver) = target.channel();
+        let mut sender = Some(sender);
         let outgoing = Outgoing::Message(slot, method);
-        match cell.try_send(outgoing, Some(sender), &self.options) {
-            Ok(SendOutcome::Full(Some(sender))) => Sent::Full(sender, receiver),
-            Ok(SendOutcome::Handled) => Sent::Pending(receiver, true),
-            Ok(SendOutcome::Queued | SendOutcome::Full(None)) => Sent::Pending(receiver, false),
-            Err(error) => Sent::Done(Err(error)),
+        match (cell.try_send(outgoing, &mut sender, &self.options), sender) {
+            (SendOutcome::Full, Some(sender)) => Sent::Full(sender, receiver),
+            (SendOutcome::Handled, _) => Sent::Pending(receiver, true),
+            (SendOutcome::Queued | SendOutcome::Full, _) => Sent::Pending(receiver, false),
+            (SendOutcome::Refused(error), _) => Sent::Refused(error),
         }
     }
 
@@ -128,7 +130,8 @@ impl HandleCore {
     ) -> Result<(), CallError> {
         let waiting = pin!(async {
             let receiver = match sent {
-                Sent::Done(result) => return result,
+                Sent::Done => return Ok(()),
+                Sent::Refused(error) => return Err(*error),
                 Sent::Full(sender, receiver) => {
                     let waiting = Waiting::Message(slot, method);
                     // Boxed: the future of each call would be as large.
@@ -153,23 +156,19 @@ impl HandleCore {
     }
 
     /// Queues the message in `slot` without waiting for its handler.
-    pub(crate) async fn cast(
+    pub(crate) fn try_cast(&self, slot: &mut (dyn Any + Send), method: Method) -> SendOutcome {
+        self.cell().try_send(Outgoing::Message(slot, method), &mut None, &self.options)
+    }
+
+    /// Queues the message in `slot`, which found the mailbox full.
+    pub(crate) async fn cast_when_possible(
         &self,
         slot: &mut (dyn Any + Send),
         method: Method,
     ) -> Result<(), CallError> {
-        let cell = self.cell();
-        match cell.try_send(Outgoing::Message(slot, method), None, &self.options)? {
-            SendOutcome::Full(_) => {
-                let waiting = Waiting::Message(slot, method);
-                let mut sending = Box::pin(cell.send_when_possible(waiting, None, &self.options));
-                self.within_deadline(sending.as_mut()).await
-            }
-            SendOutcome::Queued | SendOutcome::Handled => {
-                coop_yield().await;
-                Ok(())
-            }
-        }
+        let waiting = Waiting::Message(slot, method);
+        let mut sending = Box::pin(self.cell().send_when_possible(waiting, None, &self.options));
+        self.within_deadline(sending.as_mut()).await
     }
 
     /// Sends a command and waits until it is done.
@@ -181,9 +180,12 @@ impl HandleCore {
         let (sender, receiver) = target.channel();
         let mut envelope = Some(Envelope::command(command, Some(sender)));
         let outgoing = Outgoing::Envelope(&mut envelope);
-        let outcome = self.cell().try_send(outgoing, None, &self.options)?;
+        let outcome = self.cell().try_send(outgoing, &mut None, &self.options);
         self.within_deadline(pin!(async {
-            if let SendOutcome::Full(_) = outcome {
+            if let SendOutcome::Refused(error) = outcome {
+                return Err(*error);
+            }
+            if let SendOutcome::Full = outcome {
                 let waiting = Waiting::Envelope(envelope);
                 Box::pin(self.cell().send_when_possible(waiting, None, &self.options)).await?;
             }

@@ -32,7 +32,6 @@ use crate::{
         mailbox::Lend,
         task::{Executed, Step, Task},
     },
-    error::CallError,
     support::{
         catch::poll_catching,
         spin::{BORROW_ATTEMPTS, BORROW_PAUSE},
@@ -43,7 +42,7 @@ use crate::{
 /// What became of an attempt to handle a message inline.
 pub(crate) enum Inline {
     /// The result is in the caller's place.
-    Done(Result<(), CallError>),
+    Done,
     /// The handler has run, but its reply comes later.
     Pending(ReplyReceiver),
     /// The message has to go through the mailbox; it is still in its slot.
@@ -71,12 +70,17 @@ pub(crate) fn try_handle(
     };
     let is_quiet = instance.server.context().is_quiet();
     if outcome.is_ok()
-        && instance.parts.finish_without_commit(method.is_read, options.persist, is_quiet)
+        && instance.parts.finish_without_commit(
+            method.is_read,
+            options.persist,
+            is_quiet,
+            cell.registry().services().expiry(),
+        )
     {
         cell.put_back(instance);
         return match caller.deferred {
             Some(receiver) => Inline::Pending(receiver),
-            None => Inline::Done(Ok(())),
+            None => Inline::Done,
         };
     }
     let (reply, receiver) = match caller.deferred {

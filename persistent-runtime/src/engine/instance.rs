@@ -7,14 +7,14 @@ use crate::{
         options::{Options, Persist},
         settings::Settings,
     },
-    engine::{erased::LiveServer, message_journal::MessageJournal, registry::LiveGuard},
+    engine::{erased::LiveServer, message_journal::MessageJournal},
     storage::encoded::Encoded,
-    support::expiry::CompactInstant,
+    support::expiry::{CompactInstant, ExpiryQueue},
 };
 
 /// A server in memory: what the engine knows of it, and the typed server behind the
 /// [seam](super::erased), in one allocation.
-pub(crate) struct Instance<T: ?Sized = dyn LiveServer> {
+pub(crate) struct Instance<T: LiveServer + ?Sized = dyn LiveServer> {
     pub(crate) parts: InstanceParts,
     pub(crate) server: T,
 }
@@ -36,8 +36,24 @@ pub(crate) struct InstanceParts {
     pub(crate) settings: Arc<Settings>,
     /// The options that the activating client set.
     pub(crate) options: Option<Arc<Options>>,
-    /// `None` for an instance that only replays.
-    pub(crate) live: Option<LiveGuard>,
+    /// True if the instance is counted as live. An instance that only replays is not.
+    is_live: bool,
+}
+
+impl Instance {
+    /// Counts the instance as live until it is dropped.
+    pub(crate) fn set_live(&mut self) {
+        self.server.context().registry().add_live();
+        self.parts.is_live = true;
+    }
+}
+
+impl<T: LiveServer + ?Sized> Drop for Instance<T> {
+    fn drop(&mut self) {
+        if self.parts.is_live {
+            self.server.context().registry().remove_live();
+        }
+    }
 }
 
 impl InstanceParts {
@@ -50,7 +66,7 @@ impl InstanceParts {
             has_succeeded: false,
             settings,
             options: None,
-            live: None,
+            is_live: false,
         }
     }
 
@@ -69,6 +85,7 @@ impl InstanceParts {
         is_read: bool,
         persist: Option<Persist>,
         is_quiet: bool,
+        expiry: &ExpiryQueue,
     ) -> bool {
         if !is_quiet || !self.needs_no_commit(is_read, persist) {
             return false;
@@ -76,19 +93,18 @@ impl InstanceParts {
         self.has_succeeded = true;
         if !is_read {
             self.is_unsaved = true;
-            self.flush_within(persist.unwrap_or(self.settings.persist));
+            self.flush_within(persist.unwrap_or(self.settings.persist), expiry);
         }
         true
     }
 
     /// Sets the time limit of a persist level.
-    pub(crate) fn flush_within(&mut self, level: Persist) {
+    pub(crate) fn flush_within(&mut self, level: Persist, expiry: &ExpiryQueue) {
         if let Persist::Every(limit) = level
             && self.is_unsaved
             && self.flush_at.is_none()
-            && let Some(live) = &self.live
         {
-            self.flush_at = live.expiry().now().checked_add(limit);
+            self.flush_at = expiry.now().checked_add(limit);
         }
     }
 

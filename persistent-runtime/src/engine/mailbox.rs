@@ -429,6 +429,11 @@ impl Mailbox {
         Some(deadline)
     }
 
+    /// Returns true if the expiry queue has an entry of this cell.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
     /// Handles an expired entry. Returns false if it is stale.
     pub(crate) fn disarm(&mut self, now: CompactInstant) -> bool {
         if self.armed.is_none_or(|armed| armed > now) {

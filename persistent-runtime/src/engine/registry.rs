@@ -17,13 +17,10 @@ use crate::{
     },
     id::ServerId,
     stop_reason::StopReason,
-    support::{
-        expiry::ExpiryQueue,
-        sync::{
-            DashMap,
-            atomic::{AtomicUsize, Ordering},
-            task::AbortHandle,
-        },
+    support::sync::{
+        DashMap,
+        atomic::{AtomicUsize, Ordering},
+        task::AbortHandle,
     },
 };
 
@@ -147,6 +144,16 @@ impl Registry {
         self.cells.remove_if(id.key(), |entry, ()| entry.0.is_vacant());
     }
 
+    /// Counts a server that enters memory.
+    pub(crate) fn add_live(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a server that leaves memory.
+    pub(crate) fn remove_live(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Returns the number of servers in memory.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
@@ -185,25 +192,5 @@ impl Registry {
         for cell in cells {
             cell.halt();
         }
-    }
-}
-
-/// Counts a server as live while it is in memory.
-pub(crate) struct LiveGuard(Arc<Registry>);
-
-impl LiveGuard {
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        registry.live.fetch_add(1, Ordering::Relaxed);
-        Self(registry)
-    }
-
-    pub(crate) fn expiry(&self) -> &ExpiryQueue {
-        self.0.services.expiry()
-    }
-}
-
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::Relaxed);
     }
 }

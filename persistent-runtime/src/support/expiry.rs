@@ -13,7 +13,12 @@ use std::{
     collections::{BinaryHeap, binary_heap::PeekMut},
     fmt,
     num::NonZeroU64,
-    sync::{Arc, Weak},
+    sync::{
+        Arc,
+        Weak,
+        // Decides the cost of memory, not the order of events.
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -52,6 +57,8 @@ pub(crate) struct ExpiryQueue {
     /// The instant that [`CompactInstant`]s count from.
     base: Instant,
     heap: Mutex<BinaryHeap<Entry>>,
+    /// How many targets were dropped since their entries were last removed.
+    dropped: AtomicUsize,
     /// Notified if the earliest deadline becomes earlier.
     earlier: Notify,
 }
@@ -66,7 +73,12 @@ struct Entry {
 
 impl ExpiryQueue {
     pub(crate) fn new() -> Self {
-        Self { base: Instant::now(), heap: Mutex::default(), earlier: Notify::new() }
+        Self {
+            base: Instant::now(),
+            heap: Mutex::default(),
+            dropped: AtomicUsize::new(0),
+            earlier: Notify::new(),
+        }
     }
 
     pub(crate) fn now(&self) -> CompactInstant {
@@ -94,6 +106,22 @@ impl ExpiryQueue {
         drop(heap);
         if first {
             self.earlier.notify_one();
+        }
+    }
+
+    /// Notes that the target of an entry was dropped. Removes such entries once they are the
+    /// majority: their weak references would keep the memory of the targets until their deadlines.
+    pub(crate) fn note_dropped(&self) {
+        /// How many targets are dropped between two looks at the heap, which take its lock.
+        const STEP: usize = 1024;
+        let dropped = self.dropped.fetch_add(1, Relaxed) + 1;
+        if !dropped.is_multiple_of(STEP) {
+            return;
+        }
+        let mut heap = self.heap.lock();
+        if dropped > heap.len() / 2 {
+            self.dropped.store(0, Relaxed);
+            heap.retain(|entry| entry.target.strong_count() > 0);
         }
     }
 

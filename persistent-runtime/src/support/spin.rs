@@ -75,7 +75,6 @@ impl BusyWait {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

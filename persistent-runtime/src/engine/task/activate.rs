@@ -12,7 +12,6 @@ use crate::{
         erased::{AnyInit, Hook},
         instance::{Instance, InstanceParts},
         message_journal::{MessageJournal, ReplayChecker},
-        registry::LiveGuard,
         reminders::Reminders,
         replay::replay,
     },
@@ -55,7 +54,7 @@ impl Task {
             }
         };
         instance.parts.options = client_options;
-        instance.parts.live = Some(LiveGuard::new(registry.clone()));
+        instance.set_live();
         if started != Hook::Absent {
             let hook = instance.server.started();
             match drive(&mut self.gate, &self.cell, hook).await {

@@ -87,7 +87,9 @@ impl Batch for MessageBatch<'_> {
         is_quiet: bool,
     ) -> bool {
         let persist = self.options.as_ref().and_then(|options| options.persist);
-        if outcome.is_err() || !self.parts.finish_without_commit(method.is_read, persist, is_quiet)
+        let expiry = self.cell.registry().services().expiry();
+        if outcome.is_err()
+            || !self.parts.finish_without_commit(method.is_read, persist, is_quiet, expiry)
         {
             let is_read = method.is_read;
             self.executed = Some(Executed { is_read, persist, outcome: outcome.into(), reply });
@@ -236,7 +238,7 @@ impl Task {
         }
     }
 
-    /// Carries out a command.
+    /// Carries out a command. The rare ones are boxed: the future of each message would be as large.
     pub(super) async fn obey(
         &mut self,
         command: Command,
@@ -244,15 +246,18 @@ impl Task {
         reply: Option<ReplySender>,
     ) {
         match command {
-            Command::Run(job) => self.serve(|_| Some(Work::Job(*job)), options, reply).await,
+            Command::Run(job) => {
+                Box::pin(self.serve(|_| Some(Work::Job(*job)), options, reply)).await;
+            }
             Command::Info(info) => {
                 let (message, origin) = *info;
                 // Otherwise its activation is over, or the source was cancelled.
                 if origin.is_current() {
-                    self.serve(|instance| Work::message(instance, message), options, reply).await;
+                    let work = |instance: &Instance| Work::message(instance, message);
+                    Box::pin(self.serve(work, options, reply)).await;
                 }
             }
-            Command::Remind => self.remind(options, reply).await,
+            Command::Remind => Box::pin(self.remind(options, reply)).await,
             Command::Start => match self.ready(options).await {
                 Ok(instance) => {
                     self.instance = Some(instance);
@@ -260,8 +265,8 @@ impl Task {
                 }
                 Err(failure) => self.decline(failure, reply).await,
             },
-            Command::Transfer(transfer) => self.transfer(*transfer, reply).await,
-            Command::Receive(offer) => self.receive(offer, reply).await,
+            Command::Transfer(transfer) => Box::pin(self.transfer(*transfer, reply)).await,
+            Command::Receive(offer) => Box::pin(self.receive(offer, reply)).await,
             Command::Stop(stop) => {
                 let Stop { reason, deletes } = *stop;
                 let instance = self.instance.take();

@@ -325,7 +325,11 @@ impl Task {
     fn yields_after_burst(&self) -> u32 {
         match &self.inbox {
             Some(inbox) if inbox.len() >= BURST => {
-                if inbox.is_back_waited_for() { 0 } else { CAST_YIELDS }
+                if inbox.is_back_waited_for() {
+                    0
+                } else {
+                    CAST_YIELDS
+                }
             }
             _ => 0,
         }

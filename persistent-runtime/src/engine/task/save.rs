@@ -37,7 +37,8 @@ impl Task {
         if level == Persist::EveryMessage || effects.reminders_changed() {
             return self.save(instance);
         }
-        instance.parts.flush_within(level);
+        let expiry = self.cell.registry().services().expiry();
+        instance.parts.flush_within(level, expiry);
         Ok(())
     }
 
