@@ -10,6 +10,7 @@ pub(super) const DEPTH: usize = 256;
 
 /// Returns true if the value at the start of `bytes` has more than [`DEPTH`] levels of lists and
 /// maps. Returns false for malformed bytes, which the decoder rejects.
+#[cfg(test)]
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
     // Each list and map takes at least one byte.
     if bytes.len() <= DEPTH {

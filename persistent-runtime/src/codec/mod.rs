@@ -8,12 +8,14 @@ use std::{error::Error, fmt};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use depth::{DEPTH, is_too_deep};
+use decoder::Decoder;
+use depth::DEPTH;
 use encoder::Encoder;
 
 pub(crate) use buffer::with_buffer;
 
 mod buffer;
+mod decoder;
 mod depth;
 mod encoder;
 
@@ -164,8 +166,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<
 /// If `bytes` are not exactly one `T`. The error names the field.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut rest = bytes;
-    let value = decode_next(&mut rest)?;
-    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { bytes: rest.len() }) }
+    match decode_next(&mut rest) {
+        Ok(_) if !rest.is_empty() => Err(DecodeError::Trailing { bytes: rest.len() }),
+        decoded => decoded,
+    }
 }
 
 /// Decodes a value at the start of `bytes`, and advances `bytes` past it.
@@ -173,19 +177,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 /// # Errors
 /// If `bytes` don't start with a `T`. The error names the field.
 pub fn decode_next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
-    let all = *bytes;
-    if is_too_deep(all) {
-        return Err(DecodeError::malformed(WHOLE.to_owned(), TooDeep));
+    let mut decoder = Decoder::new(bytes);
+    match T::deserialize(&mut decoder) {
+        Ok(value) => {
+            *bytes = decoder.rest();
+            Ok(value)
+        }
+        Err(error) => Err(decoder.explain(error)),
     }
-    // Tracking the path costs time, so only a failure is decoded a second time with tracking.
-    T::deserialize(&mut rmp_serde::Deserializer::new(bytes)).map_err(|source| {
-        let mut again = rmp_serde::Deserializer::new(all);
-        let field = match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Ok(_) => WHOLE.to_owned(),
-            Err(error) => error.path().to_string(),
-        };
-        DecodeError::malformed(field, source)
-    })
 }
 
 #[cfg(test)]
@@ -218,9 +217,13 @@ mod tests {
             let refused = encode(&chain(most + 1, link), &mut Vec::new()).unwrap_err();
             assert_eq!(refused.to_string(), TEXT);
         }
-        for deep in [&b"\x81\xa4Link"[..], b"\x81\xa5Links\x81\xa5links\x91", b"\x91", b"\x81\xa0"]
-        {
+        for deep in [&b"\x81\xa4Link"[..], b"\x81\xa5Links\x81\xa5links\x91"] {
             let error = decode::<Chain>(&deep.repeat(100_000)).unwrap_err();
+            assert!(error.to_string().contains(TEXT), "{error}");
+        }
+        // A value that is skipped has the same limit.
+        for deep in [&b"\x81\xa4Link"[..], b"\x91", b"\x81\xa0", b"\x81"] {
+            let error = decode::<serde::de::IgnoredAny>(&deep.repeat(100_000)).unwrap_err();
             assert!(error.to_string().contains(TEXT), "{error}");
         }
     }
