@@ -579,7 +579,7 @@ impl CommitHost for Cell {
     }
 
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.registry.spawn(work);
+        self.registry.services().spawn_until_halt(work);
     }
 }
 
