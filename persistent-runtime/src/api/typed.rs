@@ -88,12 +88,12 @@ impl<S: Server> ServerType for TypedServerType<S> {
         Box::new(TypedQueue::<S> { first: None, rest: VecDeque::new() })
     }
 
-    fn init<'a>(
-        &'a self,
+    fn init(
+        &self,
         init: AnyInit,
         parts: InstanceParts,
         context: ContextCore,
-    ) -> HookFuture<'a, Result<Box<Instance>, String>> {
+    ) -> HookFuture<'_, Result<Box<Instance>, String>> {
         Box::pin(async move {
             let context = Context::<S>::new(context);
             let init = init.downcast::<S::Init>().map_err(|_| "the init arguments are lost")?;
@@ -245,6 +245,9 @@ enum TypedContent<M> {
     Command(Command),
 }
 
+/// A message that is taken from the queue, with its reply sender and the sender's call options.
+type ReadyMessage<M> = (Method, M, Option<ReplySender>, Option<Arc<CallOptions>>);
+
 impl<S: Server> TypedQueue<S> {
     fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {
         if self.first.is_none() && self.rest.is_empty() {
@@ -263,9 +266,7 @@ impl<S: Server> TypedQueue<S> {
     }
 
     /// Takes the front message, if its method is not `async`.
-    fn pop_ready(
-        &mut self,
-    ) -> Option<(Method, S::Message, Option<ReplySender>, Option<Arc<CallOptions>>)> {
+    fn pop_ready(&mut self) -> Option<ReadyMessage<S::Message>> {
         let TypedContent::Message(message) = &self.front()?.content else { return None };
         let method = S::method(message);
         if method.is_async {
