@@ -74,6 +74,7 @@ impl<S: Server> Handle<S> {
     }
 
     /// Runs `work` on the state as a message of its own.
+    #[cfg_attr(not(feature = "macros"), expect(dead_code, reason = "only agents use it"))]
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         is_read: bool,

@@ -88,12 +88,12 @@ impl<S: Server> ServerType for TypedServerType<S> {
         Box::new(TypedQueue::<S> { first: None, rest: VecDeque::new() })
     }
 
-    fn init<'a>(
-        &'a self,
+    fn init(
+        &self,
         init: AnyInit,
         parts: InstanceParts,
         context: ContextCore,
-    ) -> HookFuture<'a, Result<Box<Instance>, String>> {
+    ) -> HookFuture<'_, Result<Box<Instance>, String>> {
         Box::pin(async move {
             let context = Context::<S>::new(context);
             let init = init.downcast::<S::Init>().map_err(|_| "the init arguments are lost")?;
@@ -252,6 +252,9 @@ enum TypedContent<M> {
     Message(M),
     Command(Command),
 }
+
+/// A message that is taken from the queue, with its reply sender and the sender's call options.
+type ReadyMessage<M> = (Method, M, Option<ReplySender>, Option<Arc<CallOptions>>);
 
 impl<S: Server> TypedQueue<S> {
     #[inline]

@@ -27,6 +27,7 @@ use crate::{
         instance::{Instance, earliest},
         mailbox::{Lend, Mailbox, Start},
         registry::Registry,
+        resources::Resources,
         services::ShutdownGuard,
         task::{Step, Task},
     },
@@ -510,7 +511,7 @@ impl Expire for Cell {
         if mailbox.is_busy() {
             return None;
         }
-        let (mut resources, mut unload) = (Default::default(), None);
+        let (mut resources, mut unload) = (Resources::default(), None);
         let deadline = match mailbox.idle_deadline(now) {
             Some((deadline, is_over)) => {
                 unload = is_over.then_some(StopReason::Idle);

@@ -73,12 +73,12 @@ pub(crate) trait ServerType: Send + Sync {
     fn queue(&self) -> Box<dyn MessageQueue>;
 
     /// Creates the state of a first life. Returns the text of the `#[init]` function's error.
-    fn init<'a>(
-        &'a self,
+    fn init(
+        &self,
         init: AnyInit,
         instance: InstanceParts,
         context: ContextCore,
-    ) -> HookFuture<'a, Result<Box<Instance>, String>>;
+    ) -> HookFuture<'_, Result<Box<Instance>, String>>;
 
     /// Rebuilds a state from its stored form.
     fn decode(

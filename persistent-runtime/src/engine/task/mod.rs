@@ -356,11 +356,10 @@ impl Task {
                 && let Some(envelope) = self.pop()
             {
                 match (moved, failed, &envelope.content) {
-                    (Some(_), _, Content::Command(Command::Receive(_))) => {}
+                    (Some(_), _, Content::Command(Command::Receive(_))) | (None, None, _) => {}
                     (Some(target), ..) => return Step::Forward(envelope, target),
                     (_, Some(_), Content::Command(Command::Stop(_))) => {}
                     (_, Some(panic), _) => return Step::Refuse(envelope, panic),
-                    (None, None, _) => {}
                 }
                 self.put_front(envelope);
             }
