@@ -67,7 +67,7 @@ pub trait Server: Sized + Send + 'static {
     }
 
     /// Returns the method that handles `message`.
-    fn method(message: &Self::Message) -> Method;
+    fn method(message: &Self::Message) -> &'static Method;
 
     /// Runs a method that is not `async` and passes its result to `reply`. Does
     /// nothing for an `async` method.

@@ -153,7 +153,7 @@ impl<S: Server> LiveServer for TypedServer<S> {
         self.context.core()
     }
 
-    fn method(&self, message: &dyn Any) -> Option<Method> {
+    fn method(&self, message: &dyn Any) -> Option<&'static Method> {
         message.downcast_ref::<Option<S::Message>>()?.as_ref().map(S::method)
     }
 
@@ -165,7 +165,15 @@ impl<S: Server> LiveServer for TypedServer<S> {
     fn handle_queued(&mut self, queue: &mut dyn MessageQueue, batch: &mut dyn Batch) {
         let queue: &mut dyn Any = queue;
         let Some(queue) = queue.downcast_mut::<TypedQueue<S>>() else { return };
-        while let Some((method, message, mut reply, options)) = queue.pop_ready() {
+        while let Some(TypedContent::Message(message)) = queue.front().map(|front| &front.content) {
+            let method = S::method(message);
+            if method.is_async {
+                return;
+            }
+            let Some(TypedEnvelope { content, mut reply, options }) = queue.pop_front() else {
+                return;
+            };
+            let TypedContent::Message(message) = content else { return };
             batch.begin(options);
             let slot = ReplySlot::to_sender(&mut reply);
             let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
@@ -246,8 +254,9 @@ enum TypedContent<M> {
 }
 
 impl<S: Server> TypedQueue<S> {
+    #[inline]
     fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {
-        if self.first.is_none() && self.rest.is_empty() {
+        if self.rest.is_empty() && self.first.is_none() {
             self.first = Some(envelope);
         } else {
             self.rest.push_back(envelope);
@@ -260,20 +269,6 @@ impl<S: Server> TypedQueue<S> {
 
     fn pop_front(&mut self) -> Option<TypedEnvelope<S::Message>> {
         self.first.take().or_else(|| self.rest.pop_front())
-    }
-
-    /// Takes the front message, if its method is not `async`.
-    fn pop_ready(
-        &mut self,
-    ) -> Option<(Method, S::Message, Option<ReplySender>, Option<Arc<CallOptions>>)> {
-        let TypedContent::Message(message) = &self.front()?.content else { return None };
-        let method = S::method(message);
-        if method.is_async {
-            return None;
-        }
-        let TypedEnvelope { content, reply, options } = self.pop_front()?;
-        let TypedContent::Message(message) = content else { return None };
-        Some((method, message, reply, options))
     }
 }
 

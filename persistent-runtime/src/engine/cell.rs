@@ -83,21 +83,21 @@ pub(crate) enum SendOutcome {
 /// A message or command on its way into a mailbox.
 pub(crate) enum Outgoing<'a> {
     /// A slot with the message.
-    Message(&'a mut (dyn Any + Send), Method),
+    Message(&'a mut (dyn Any + Send), &'static Method),
     /// An envelope without options. Always `Some`, until it is taken.
     Envelope(&'a mut Option<Envelope>),
 }
 
 /// What waits for capacity.
 pub(crate) enum Waiting<'a> {
-    Message(&'a mut (dyn Any + Send), Method),
+    Message(&'a mut (dyn Any + Send), &'static Method),
     Envelope(Option<Envelope>),
 }
 
 impl Waiting<'_> {
     fn outgoing(&mut self) -> Outgoing<'_> {
         match self {
-            Self::Message(slot, method) => Outgoing::Message(&mut **slot, *method),
+            Self::Message(slot, method) => Outgoing::Message(&mut **slot, method),
             Self::Envelope(envelope) => Outgoing::Envelope(envelope),
         }
     }

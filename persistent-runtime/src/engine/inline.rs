@@ -54,7 +54,7 @@ pub(crate) fn try_handle(
     cell: &Arc<Cell>,
     options: &Arc<CallOptions>,
     slot: &mut (dyn Any + Send),
-    method: Method,
+    method: &'static Method,
     target: &mut dyn ReplyTarget,
 ) -> Inline {
     if method.is_async {

@@ -49,7 +49,7 @@ pub(crate) enum Continuation {
 
 /// What a handler is given.
 enum Work {
-    Message(AnyMessage, Method),
+    Message(AnyMessage, &'static Method),
     Job(Job),
 }
 
@@ -81,7 +81,7 @@ impl Batch for MessageBatch<'_> {
 
     fn handled(
         &mut self,
-        method: Method,
+        method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
         is_quiet: bool,
@@ -108,7 +108,7 @@ impl Instance {
     pub(crate) fn run(
         &mut self,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         reply: ReplySlot<'_>,
     ) -> Result<(), String> {
         let Self { parts, server } = self;
@@ -126,7 +126,7 @@ impl Task {
     pub(crate) fn handle_first(
         mut self: Box<Self>,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         reply: Option<ReplySender>,
     ) -> Option<(Box<Self>, Option<Step>)> {
         let instance = self.instance.take()?;
@@ -153,7 +153,7 @@ impl Task {
         &mut self,
         mut instance: Box<Instance>,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         mut reply: Option<ReplySender>,
     ) -> Option<Continuation> {
         let persist = self.options.as_ref().and_then(|options| options.persist);
