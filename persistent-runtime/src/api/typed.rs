@@ -253,9 +253,6 @@ enum TypedContent<M> {
     Command(Command),
 }
 
-/// A message that is taken from the queue, with its reply sender and the sender's call options.
-type ReadyMessage<M> = (Method, M, Option<ReplySender>, Option<Arc<CallOptions>>);
-
 impl<S: Server> TypedQueue<S> {
     #[inline]
     fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {

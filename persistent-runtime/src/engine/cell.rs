@@ -2,7 +2,7 @@
 //!
 //! A cell stays in the registry while a client of it exists, while its server is in memory, and
 //! while it has something to remember: crashes, resources, or where its server was transferred.
-//! So a message that meets an unloading server has nowhere wrong to go: it queues in the same
+//! A message that meets an unloading server is not lost: it queues in the same
 //! cell, and the cell's task activates the server again. A cell leaves the registry under the
 //! registry's lock, when nobody can send to it any more.
 
