@@ -68,6 +68,8 @@ pub(crate) struct Cell {
     mailbox: Mutex<Mailbox>,
 }
 
+const _: () = assert!(std::mem::offset_of!(Cell, mailbox) >= 64, "a cache line apart");
+
 /// What has become of a message that was offered to a mailbox.
 pub(crate) enum SendOutcome {
     /// There is no capacity; the message and its reply sender are still with the caller.
