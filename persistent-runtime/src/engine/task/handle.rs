@@ -324,7 +324,7 @@ impl Task {
             let Some(message) = instance.server.context().effects.next_continuation() else {
                 return Ok(instance);
             };
-            let outcome = self.continue_with(instance, message).await;
+            let outcome = Box::pin(self.continue_with(instance, message)).await;
             consume_budget().await;
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
