@@ -335,8 +335,11 @@ impl<S: Server> Context<S> {
         })
     }
 
-    /// Watches another server: sends this one the message that `message` makes
-    /// of each [`Event`], until this one leaves memory.
+    /// Watches another server: sends this server the message that `message` returns for each later
+    /// [`Event`] of `other`.
+    ///
+    /// The watch ends with this server's activation. It neither starts `other` nor keeps it in
+    /// memory.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Address, Context, Event, Runtime};
@@ -346,8 +349,7 @@ impl<S: Server> Context<S> {
     /// #[persistent_server]
     /// impl Foreman {
     ///     pub fn hire(&mut self, worker: Address<Worker>, context: &Context<Self>) {
-    ///         let worker = context.client_of(&worker);
-    ///         context.watch::<Worker>(&worker, |event| ForemanMessage::Hear {
+    ///         context.watch(&worker, |event| ForemanMessage::Hear {
     ///             crashed: matches!(event, Event::Crashed { .. }),
     ///         });
     ///     }
