@@ -7,7 +7,7 @@ use persistent_runtime::persistent_server;
 use serde::{Deserialize, Serialize};
 
 /// The state of one game. All of it is stored, and nothing else is.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Game {
     white: String,
     black: String,

@@ -1,6 +1,6 @@
 //! Benchmarks of this library beside its lower bounds and other libraries.
 //!
-//! Each part prints tables and adds its ratios to the [`Report`](report::Report):
+//! Each part prints tables and adds its ratios to the [`Report`]:
 //!
 //! - `calls`: the cost of messages in memory, beside tokio's primitives and three actor
 //!   libraries;

@@ -161,7 +161,7 @@
 //!
 //! # Feature flags
 //!
-//! - `macros` (default): the [`#[persistent_server]`](persistent_server) attribute.
+//! - `macros` (default): the [`#[persistent_server]`](persistent_server) attribute, and [`Agent`].
 //! - `sqlite` (default): [`SqliteStorage`] and [`Runtime::open`]. Compiles SQLite, so it needs a C
 //!   compiler.
 //! - `conformance`: the test suite for your own implementation of [`Storage`].
@@ -169,6 +169,12 @@
 //! # How it works
 //!
 #![doc = include_str!("../architecture.svg")]
+//!
+//! A call runs at once in the caller's own poll if its server is idle, and otherwise queues in the
+//! mailbox. A changed state is staged at the output gate, which holds the reply. One writer thread
+//! commits the staged states of all servers in one transaction with one sync. Then the gate releases
+//! the reply. [`Builder::busy_wait`] turns off the busy waiting that shortens the calls of a single
+//! caller.
 //!
 //! The repository explains the design in `docs/design.md` and maps each promise to its tests in
 //! `docs/reliability.md`.

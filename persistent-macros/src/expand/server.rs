@@ -123,13 +123,13 @@ fn method(names: &Names) -> TokenStream {
         quote! {
             #(#cfgs)*
             #message::#variant { .. } => {
-                #method { name: #name, is_read: #is_read, is_async: #is_async }
+                &#method { name: #name, is_read: #is_read, is_async: #is_async }
             }
         }
     });
     let unused = names.unused_arm();
     quote! {
-        fn method(message: &Self::Message) -> #method {
+        fn method(message: &Self::Message) -> &'static #method {
             match *message {
                 #(#arms)*
                 #unused

@@ -128,14 +128,14 @@ where
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Stack<T, N>>())
     }
-    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
+    fn method(message: &Self::Message) -> &'static ::persistent_runtime::__private::Method {
         match *message {
-            StackMessage::Push { .. } => ::persistent_runtime::__private::Method {
+            StackMessage::Push { .. } => &::persistent_runtime::__private::Method {
                 name: "push",
                 is_read: false,
                 is_async: false,
             },
-            StackMessage::Swap { .. } => ::persistent_runtime::__private::Method {
+            StackMessage::Swap { .. } => &::persistent_runtime::__private::Method {
                 name: "swap",
                 is_read: false,
                 is_async: false,

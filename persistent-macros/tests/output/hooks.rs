@@ -124,10 +124,10 @@ impl crate::runtime::Server for sports::Team {
     ) {
         crate::runtime::__private::sendable(Self::ended(self, context, reason)).await
     }
-    fn method(message: &Self::Message) -> crate::runtime::__private::Method {
+    fn method(message: &Self::Message) -> &'static crate::runtime::__private::Method {
         match *message {
             TeamMessage::Tick { .. } => {
-                crate::runtime::__private::Method { name: "tick", is_read: false, is_async: true }
+                &crate::runtime::__private::Method { name: "tick", is_read: false, is_async: true }
             }
         }
     }

@@ -102,14 +102,14 @@ impl ::persistent_runtime::Server for Ledger {
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Ledger>())
     }
-    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
+    fn method(message: &Self::Message) -> &'static ::persistent_runtime::__private::Method {
         match *message {
-            LedgerMessage::Book { .. } => ::persistent_runtime::__private::Method {
+            LedgerMessage::Book { .. } => &::persistent_runtime::__private::Method {
                 name: "book",
                 is_read: false,
                 is_async: false,
             },
-            LedgerMessage::Print { .. } => ::persistent_runtime::__private::Method {
+            LedgerMessage::Print { .. } => &::persistent_runtime::__private::Method {
                 name: "print",
                 is_read: true,
                 is_async: true,

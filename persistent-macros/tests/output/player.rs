@@ -160,25 +160,25 @@ impl ::persistent_runtime::Server for Player {
     ) -> ::core::result::Result<Self, ::persistent_runtime::__private::String> {
         ::core::result::Result::Ok(::persistent_runtime::__private::default_state::<Player>())
     }
-    fn method(message: &Self::Message) -> ::persistent_runtime::__private::Method {
+    fn method(message: &Self::Message) -> &'static ::persistent_runtime::__private::Method {
         match *message {
-            PlayerMessage::Add { .. } => ::persistent_runtime::__private::Method {
+            PlayerMessage::Add { .. } => &::persistent_runtime::__private::Method {
                 name: "add",
                 is_read: false,
                 is_async: false,
             },
-            PlayerMessage::Rival { .. } => ::persistent_runtime::__private::Method {
+            PlayerMessage::Rival { .. } => &::persistent_runtime::__private::Method {
                 name: "rival",
                 is_read: true,
                 is_async: true,
             },
             #[cfg(feature = "cheats")]
-            PlayerMessage::Set { .. } => ::persistent_runtime::__private::Method {
+            PlayerMessage::Set { .. } => &::persistent_runtime::__private::Method {
                 name: "set",
                 is_read: false,
                 is_async: false,
             },
-            PlayerMessage::Trade { .. } => ::persistent_runtime::__private::Method {
+            PlayerMessage::Trade { .. } => &::persistent_runtime::__private::Method {
                 name: "trade",
                 is_read: false,
                 is_async: true,

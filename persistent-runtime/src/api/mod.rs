@@ -5,7 +5,6 @@
 
 pub(crate) mod address;
 #[cfg(feature = "macros")]
-#[cfg(feature = "macros")]
 pub(crate) mod agent;
 pub(crate) mod client;
 pub(crate) mod context;

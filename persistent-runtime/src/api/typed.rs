@@ -1,4 +1,4 @@
-//! One server type behind the engine's seam: all code that is compiled per type.
+//! A server type behind the engine's seam: all code that is compiled once per server type.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -30,7 +30,7 @@ use crate::{
 /// The listeners of one server type.
 pub(crate) type Listeners<S> = Vec<Arc<dyn Listener<S>>>;
 
-/// Returns the registry of a type.
+/// Returns the registry of a server type. Creates it at the first use of the type.
 pub(crate) fn registry<S: Server>(services: &Arc<Services>) -> Arc<Registry> {
     services.registry(TypeId::of::<S>(), |listeners| Registration {
         path: type_name::<S>(),
@@ -48,14 +48,14 @@ struct TypedServerType<S: Server> {
     listeners: Listeners<S>,
 }
 
-/// A server in memory.
+/// The state of a server in memory, with its context.
 struct TypedServer<S: Server> {
     state: S,
     context: Context<S>,
 }
 
 impl<S: Server> TypedServerType<S> {
-    /// Calls each listener. Their panics end here.
+    /// Passes each listener to `call`. Catches its panics.
     fn notify(&self, call: impl Fn(&dyn Listener<S>)) {
         for listener in &self.listeners {
             let _ = catch_unwind(|| call(&**listener));
@@ -88,15 +88,16 @@ impl<S: Server> ServerType for TypedServerType<S> {
         Box::new(TypedQueue::<S> { first: None, rest: VecDeque::new() })
     }
 
-    fn init<'a>(
-        &'a self,
+    fn init(
+        &self,
         init: AnyInit,
         parts: InstanceParts,
         context: ContextCore,
-    ) -> HookFuture<'a, Result<Box<Instance>, String>> {
+    ) -> HookFuture<'_, Result<Box<Instance>, String>> {
         Box::pin(async move {
             let context = Context::<S>::new(context);
-            let init = init.downcast::<S::Init>().map_err(|_| "the init arguments are lost")?;
+            let init =
+                init.downcast::<S::Init>().map_err(|_| "the init arguments have another type")?;
             let state = S::init(S::Init::clone(&init), &context).await?;
             let server = TypedServer { state, context };
             let instance: Box<Instance> = Box::new(Instance { parts, server });
@@ -153,7 +154,7 @@ impl<S: Server> LiveServer for TypedServer<S> {
         self.context.core()
     }
 
-    fn method(&self, message: &dyn Any) -> Option<Method> {
+    fn method(&self, message: &dyn Any) -> Option<&'static Method> {
         message.downcast_ref::<Option<S::Message>>()?.as_ref().map(S::method)
     }
 
@@ -165,7 +166,15 @@ impl<S: Server> LiveServer for TypedServer<S> {
     fn handle_queued(&mut self, queue: &mut dyn MessageQueue, batch: &mut dyn Batch) {
         let queue: &mut dyn Any = queue;
         let Some(queue) = queue.downcast_mut::<TypedQueue<S>>() else { return };
-        while let Some((method, message, mut reply, options)) = queue.pop_ready() {
+        while let Some(TypedContent::Message(message)) = queue.front().map(|front| &front.content) {
+            let method = S::method(message);
+            if method.is_async {
+                return;
+            }
+            let Some(TypedEnvelope { content, mut reply, options }) = queue.pop_front() else {
+                return;
+            };
+            let TypedContent::Message(message) = content else { return };
             batch.begin(options);
             let slot = ReplySlot::to_sender(&mut reply);
             let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
@@ -222,13 +231,13 @@ impl<S: Server> LiveServer for TypedServer<S> {
     }
 }
 
-/// Takes the message out of a slot.
+/// Takes the value out of a slot, if it has the type `M`.
 fn take<M: 'static>(slot: &mut dyn Any) -> Option<M> {
     slot.downcast_mut::<Option<M>>()?.take()
 }
 
-/// The envelopes that wait for one server. The first one is kept apart: a server that is called
-/// now and then never needs the buffer behind it.
+/// The queued envelopes of one server. The first envelope has a place of its own, so that a server
+/// with at most one queued message allocates no buffer.
 struct TypedQueue<S: Server> {
     first: Option<TypedEnvelope<S::Message>>,
     rest: VecDeque<TypedEnvelope<S::Message>>,
@@ -246,8 +255,9 @@ enum TypedContent<M> {
 }
 
 impl<S: Server> TypedQueue<S> {
+    #[inline]
     fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {
-        if self.first.is_none() && self.rest.is_empty() {
+        if self.rest.is_empty() && self.first.is_none() {
             self.first = Some(envelope);
         } else {
             self.rest.push_back(envelope);
@@ -260,20 +270,6 @@ impl<S: Server> TypedQueue<S> {
 
     fn pop_front(&mut self) -> Option<TypedEnvelope<S::Message>> {
         self.first.take().or_else(|| self.rest.pop_front())
-    }
-
-    /// Takes the front message, if its method is not `async`.
-    fn pop_ready(
-        &mut self,
-    ) -> Option<(Method, S::Message, Option<ReplySender>, Option<Arc<CallOptions>>)> {
-        let TypedContent::Message(message) = &self.front()?.content else { return None };
-        let method = S::method(message);
-        if method.is_async {
-            return None;
-        }
-        let TypedEnvelope { content, reply, options } = self.pop_front()?;
-        let TypedContent::Message(message) = content else { return None };
-        Some((method, message, reply, options))
     }
 }
 

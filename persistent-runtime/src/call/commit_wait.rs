@@ -115,18 +115,18 @@ mod tests {
     #[test]
     fn a_lone_caller_polls_again_until_its_reply_arrives() {
         let (commit_wait, (sender, receiver)) = (after_a_short_wait(Duration::MAX), reply());
-        let wakes = Arc::new(Wakes::default());
-        let waker = wakes.clone().into();
+        let counter = Arc::new(Wakes::default());
+        let waker = counter.clone().into();
         let mut cx = Context::from_waker(&waker);
         let waiter = commit_wait.register(&receiver).unwrap();
         let mut spinning = pin!(waiter.spin(&receiver));
         for polls in 1..=3 {
             assert!(spinning.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(wakes.0.load(Relaxed), polls, "it schedules its own next poll");
+            assert_eq!(counter.0.load(Relaxed), polls, "it schedules its own next poll");
         }
         sender.release();
         assert!(spinning.poll(&mut cx).is_ready());
-        assert_eq!(wakes.0.load(Relaxed), 3);
+        assert_eq!(counter.0.load(Relaxed), 3);
     }
 
     #[test]

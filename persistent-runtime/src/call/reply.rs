@@ -197,7 +197,7 @@ pub(crate) struct InlineCaller<'a> {
     pub(crate) deferred: Option<ReplyReceiver>,
 }
 
-/// Where a handler puts its result: the place of the waiting caller, or nowhere.
+/// Where a handler puts its result: the place of the waiting caller, if there is one.
 pub struct ReplySlot<'a>(To<'a>);
 
 enum To<'a> {

@@ -31,7 +31,7 @@ impl Options {
         let RestartLimit { count, within } =
             own.max_restarts.unwrap_or(RestartLimit { count: 3, within: Duration::from_secs(5) });
         let IdleTimeout(idle_timeout) =
-            own.idle_timeout.unwrap_or(IdleTimeout(Duration::from_mins(1)));
+            own.idle_timeout.unwrap_or(IdleTimeout(Duration::from_secs(60)));
         let CallTimeout(call_timeout) =
             own.call_timeout.unwrap_or(CallTimeout(Duration::from_secs(5)));
         Settings {

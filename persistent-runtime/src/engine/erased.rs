@@ -73,12 +73,12 @@ pub(crate) trait ServerType: Send + Sync {
     fn queue(&self) -> Box<dyn MessageQueue>;
 
     /// Creates the state of a first life. Returns the text of the `#[init]` function's error.
-    fn init<'a>(
-        &'a self,
+    fn init(
+        &self,
         init: AnyInit,
         instance: InstanceParts,
         context: ContextCore,
-    ) -> HookFuture<'a, Result<Box<Instance>, String>>;
+    ) -> HookFuture<'_, Result<Box<Instance>, String>>;
 
     /// Rebuilds a state from its stored form.
     fn decode(
@@ -108,7 +108,7 @@ pub(crate) trait LiveServer: Any + Send {
     fn context(&self) -> &ContextCore;
 
     /// Returns the method behind a message.
-    fn method(&self, message: &dyn Any) -> Option<Method>;
+    fn method(&self, message: &dyn Any) -> Option<&'static Method>;
 
     /// Runs a message whose method is not `async`. A panic is returned as its text.
     fn handle(&mut self, message: &mut dyn Any, reply: ReplySlot<'_>) -> Result<(), String>;
@@ -153,7 +153,7 @@ pub(crate) trait Batch {
     /// Applies the outcome of one message. Returns false to end the batch.
     fn handled(
         &mut self,
-        method: Method,
+        method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
         is_quiet: bool,
@@ -166,7 +166,7 @@ pub(crate) trait Batch {
 /// What is at the front of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Front {
-    Message(Method),
+    Message(&'static Method),
     Command,
 }
 

@@ -15,10 +15,11 @@ use crate::{
         reply::{ReplyReceiver, ReplySender, ReplyTarget},
     },
     engine::{
-        cell::{CellRef, Outgoing, SendOutcome, Waiting},
+        cell::CellRef,
         command::{CallOptions, Command, Envelope},
         erased::Method,
         inline::{self, Inline},
+        send::{Outgoing, SendOutcome, Waiting},
     },
     error::CallError,
     id::ServerId,
@@ -98,7 +99,7 @@ impl HandleCore {
     pub(crate) fn send(
         &self,
         slot: &mut (dyn Any + Send),
-        method: Method,
+        method: &'static Method,
         target: &mut dyn ReplyTarget,
     ) -> Sent {
         let cell = self.cell();
@@ -125,7 +126,7 @@ impl HandleCore {
         &self,
         sent: Sent,
         slot: &mut (dyn Any + Send),
-        method: Method,
+        method: &'static Method,
         target: &mut dyn ReplyTarget,
     ) -> Result<(), CallError> {
         let waiting = pin!(async {
@@ -156,7 +157,11 @@ impl HandleCore {
     }
 
     /// Queues the message in `slot` without waiting for its handler.
-    pub(crate) fn try_cast(&self, slot: &mut (dyn Any + Send), method: Method) -> SendOutcome {
+    pub(crate) fn try_cast(
+        &self,
+        slot: &mut (dyn Any + Send),
+        method: &'static Method,
+    ) -> SendOutcome {
         self.cell().try_send(Outgoing::Message(slot, method), &mut None, &self.options)
     }
 
@@ -164,7 +169,7 @@ impl HandleCore {
     pub(crate) async fn cast_when_possible(
         &self,
         slot: &mut (dyn Any + Send),
-        method: Method,
+        method: &'static Method,
     ) -> Result<(), CallError> {
         let waiting = Waiting::Message(slot, method);
         let mut sending = Box::pin(self.cell().send_when_possible(waiting, None, &self.options));

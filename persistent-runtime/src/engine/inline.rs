@@ -25,11 +25,12 @@ use std::{
 use crate::{
     call::reply::{InlineCaller, ReplyReceiver, ReplySender, ReplySlot, ReplyTarget},
     engine::{
-        cell::{Cell, Outgoing, SendOutcome},
+        cell::Cell,
         command::CallOptions,
         erased::Method,
         instance::Instance,
         mailbox::Lend,
+        send::{Outgoing, SendOutcome},
         task::{Executed, Step, Task},
     },
     support::{
@@ -54,7 +55,7 @@ pub(crate) fn try_handle(
     cell: &Arc<Cell>,
     options: &Arc<CallOptions>,
     slot: &mut (dyn Any + Send),
-    method: Method,
+    method: &'static Method,
     target: &mut dyn ReplyTarget,
 ) -> Inline {
     if method.is_async {

@@ -2,30 +2,29 @@
 //!
 //! # Phases
 //!
-//! ```text
-//!                    lend                      lend, put_idle
-//!           ┌──────────────────► Borrowed ◄──────────────┐
-//!           │                       │ run                 │
-//!           │        take_idle      ▼       put_idle      │
-//!   Idle ───┴──────────────────► Running ──────────────► Idle
-//!                                 │ ▲ │ ▲
-//!                      put_absent │ │ │ │ unpark
-//!                                 ▼ │ ▼ │
-//!                            Absent─┘ Parked
-//!                              run      park
-//! ```
+//! | from | to | by | cause |
+//! | --- | --- | --- | --- |
+//! | Absent, Idle | Running | [`start`](Mailbox::start) | a message starts a task |
+//! | Idle | Running | [`take_idle`](Mailbox::take_idle) | an unload, a due save or a kill |
+//! | Idle | Borrowed | [`lend`](Mailbox::lend) | a caller handles its message inline |
+//! | Borrowed | Idle | [`put_back`](Mailbox::put_back) | the message is handled, and nothing else has arrived |
+//! | Borrowed | Running | [`run`](Mailbox::run) | something has arrived, or the message needs a task |
+//! | Running | Parked | [`park`](Mailbox::park) | the task only waits for a commit |
+//! | Parked | Running | [`start`](Mailbox::start), [`unpark`](Mailbox::unpark) | a message, a signal or the commit |
+//! | Running | Idle, Absent | [`finish_task`](Mailbox::finish_task) | the task has nothing left to do |
+//! | any | Absent | [`abandon_task`](Mailbox::abandon_task) | the task was dropped |
 //!
-//! | phase | the instance is | who may touch it |
+//! | phase | the instance is | it may be touched by |
 //! | --- | --- | --- |
-//! | Absent | not in memory | nobody |
-//! | Idle | in the mailbox | whoever takes it, under the lock |
+//! | Absent | not in memory | nothing |
+//! | Idle | in the mailbox | the thread that takes it, under the lock |
 //! | Borrowed | with a caller, for one message that needs no waiting | that caller |
 //! | Running | with the server's task | that task |
-//! | Parked | with the task, and the task in the mailbox | whoever unparks the task, under the lock |
+//! | Parked | with the task, and the task in the mailbox | the thread that unparks the task, under the lock |
 //!
 //! A cell has at most one task. It begins when the phase becomes Running and ends when the phase
-//! becomes Idle or Absent. Whoever leaves Borrowed or Running checks, under the same lock, that
-//! nothing has arrived meanwhile ([`Mailbox::is_quiet`]); so no message is left behind.
+//! becomes Idle or Absent. A transition out of Borrowed or Running checks, under the same lock,
+//! that nothing has arrived meanwhile ([`Mailbox::is_quiet`]); so no message is left behind.
 //!
 //! # Lock rules
 //!

@@ -70,7 +70,7 @@ impl MessageJournal {
         &mut self,
         server: &mut dyn LiveServer,
         message: &mut dyn std::any::Any,
-        method: Method,
+        method: &'static Method,
         reply: ReplySlot<'_>,
     ) -> Result<(), String> {
         if self.needs_snapshot {

@@ -4,10 +4,11 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
+    task::Poll,
 };
 
 use crate::{
@@ -52,6 +53,8 @@ pub(crate) struct Services {
     stopping: AtomicBool,
     /// Nothing goes on at all.
     halted: AtomicBool,
+    /// Notified when `halted` is set.
+    halt: Notify,
     active: AtomicUsize,
     quiet: Notify,
 }
@@ -121,6 +124,7 @@ impl Services {
             stopped: OnceLock::new(),
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
+            halt: Notify::new(),
             active: AtomicUsize::new(0),
             quiet: Notify::new(),
         }
@@ -190,6 +194,26 @@ impl Services {
         self.tokio.spawn(work);
     }
 
+    /// Spawns a task that is dropped when these services halt: it may never end by itself, and
+    /// would keep the storage.
+    pub(crate) fn spawn_until_halt(
+        self: &Arc<Self>,
+        work: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) {
+        let (services, mut work) = (self.clone(), work);
+        self.tokio.spawn(async move {
+            let mut halt = pin!(services.halt.notified());
+            halt.as_mut().enable();
+            poll_fn(|cx| {
+                if work.as_mut().poll(cx).is_ready() || services.is_halted() {
+                    return Poll::Ready(());
+                }
+                halt.as_mut().poll(cx)
+            })
+            .await;
+        });
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -257,6 +281,7 @@ impl Services {
     pub(crate) fn halt(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.halted.store(true, Ordering::SeqCst);
+        self.halt.notify_waiters();
         self.expiry_task.abort();
         let registries = mem::take(&mut *self.registries.write());
         for registry in registries.by_type.values() {

@@ -1,6 +1,6 @@
 //! The builder of a runtime.
 
-use std::{any::TypeId, ffi::OsString, fmt, path::Path, sync::Arc};
+use std::{any::TypeId, ffi::OsString, fmt, sync::Arc};
 
 use crate::{
     api::{listener::Listener, server::Server, typed},
@@ -41,8 +41,11 @@ pub struct Builder {
     observers: Vec<Arc<dyn Observer>>,
     check_replay: bool,
     no_busy_wait: bool,
-    revivals: Vec<fn(&Arc<Services>)>,
+    revivals: Vec<Revive>,
 }
+
+/// Revives the stored servers of one registered type.
+type Revive = fn(&Arc<Services>);
 
 impl Builder {
     /// Options for every type, over those of the attributes.
@@ -184,7 +187,7 @@ impl Builder {
     /// and memory in proportion to the state.
     ///
     /// Where they differ the handler is not deterministic. The caller gets
-    /// [`CallError::Diverged`], which names the method, and what the message
+    /// [`CallError::Diverged`](crate::CallError::Diverged), which names the method, and what the message
     /// changed is dropped, as by a failed commit. A state with parts that are
     /// stored in any order, as a `HashMap` is, differs as well: take a `BTreeMap`.
     ///
@@ -199,7 +202,7 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let runtime = Runtime::builder().check_replay(true).in_memory().await?;
     /// let error = runtime.at::<Log>("a", ()).note().await.unwrap_err();
-    /// assert!(matches!(error, CallError::Diverged { method, .. } if method == "Note"));
+    /// assert!(matches!(error, CallError::Diverged { method, .. } if method == "note"));
     /// # Ok(()) }
     /// ```
     pub fn check_replay(mut self, check: bool) -> Self {
@@ -220,7 +223,7 @@ impl Builder {
 
     /// Makes a type known when the runtime opens, not at its first client: its
     /// durable timers fire from then on, and if its policy is
-    /// [`Restart::Permanent`] its stored servers are revived, in the
+    /// [`Restart::Permanent`](crate::Restart::Permanent) its stored servers are revived, in the
     /// background. One that can't be revived says so at its next call.
     pub fn register<S: Server>(mut self) -> Self {
         self.revivals.push(revive::<S>);
@@ -232,7 +235,7 @@ impl Builder {
     /// # Errors
     /// As [`Runtime::open`], or if an option can't be honoured.
     #[cfg(feature = "sqlite")]
-    pub async fn open(self, path: impl AsRef<Path>) -> Result<Runtime, OpenError> {
+    pub async fn open(self, path: impl AsRef<std::path::Path>) -> Result<Runtime, OpenError> {
         use crate::{
             storage::{SqliteOptions, SqliteStorage, StorageError},
             support::sync::task::spawn_blocking,
@@ -267,7 +270,7 @@ impl Builder {
 
     /// Refuses what can't be honoured, before any storage is touched.
     /// Resolves the options of every layer.
-    fn resolve(self) -> Result<(ServicesConfig, Vec<fn(&Arc<Services>)>), OpenError> {
+    fn resolve(self) -> Result<(ServicesConfig, Vec<Revive>), OpenError> {
         let Self { config, environment, listeners, observers, check_replay, .. } = self;
         let config = ServicesConfig {
             layers: Layers::new(config, environment)?,
@@ -281,11 +284,7 @@ impl Builder {
     }
 }
 
-fn open(
-    storage: Arc<dyn Storage>,
-    config: ServicesConfig,
-    revivals: Vec<fn(&Arc<Services>)>,
-) -> Runtime {
+fn open(storage: Arc<dyn Storage>, config: ServicesConfig, revivals: Vec<Revive>) -> Runtime {
     let runtime = Runtime::open_on(storage, config);
     for revive in revivals {
         revive(runtime.services());

@@ -106,7 +106,7 @@ impl Scheduler {
         poll_fn(|cx| {
             if let Poll::Ready(Some(ended)) = self.calls.poll_join_next(cx) {
                 if let Ok((key, outcome)) = ended {
-                    self.finish(key, outcome);
+                    self.finish(key, &outcome);
                 }
                 return Poll::Ready(());
             }
@@ -118,7 +118,7 @@ impl Scheduler {
         .await;
     }
 
-    fn finish(&mut self, key: Arc<str>, outcome: Result<(), CallError>) {
+    fn finish(&mut self, key: Arc<str>, outcome: &Result<(), CallError>) {
         match outcome {
             // A panic costs the message, a reminder's like any other.
             Ok(()) | Err(CallError::Crashed { .. }) => {

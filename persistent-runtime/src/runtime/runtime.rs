@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    path::Path,
     sync::Arc,
     task::Wake,
     thread::{self, Thread},
@@ -63,14 +62,14 @@ pub struct Runtime(Arc<Owner>);
 struct Owner(Arc<Services>);
 
 impl Runtime {
-    #[cfg(feature = "sqlite")]
     /// Opens the SQLite database at `path`, or creates it.
     ///
     /// The servers' tasks run on the tokio runtime that this is called in.
     ///
     /// # Errors
     /// If the file is in use, not ours, or can't be opened.
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    #[cfg(feature = "sqlite")]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         Self::builder().open(path).await
     }
 

@@ -3,7 +3,7 @@
 //! Waking a sleeping thread takes 10 to 40 µs, which is up to a third of a commit. A wait that is
 //! likely to be shorter than that is spent awake:
 //!
-//! | who waits | for what | how | at most |
+//! | waiter | waits for | how | at most |
 //! | --- | --- | --- | --- |
 //! | the writer thread | the next commit, after a batch of few commits | spins | [`WRITER_SPIN`] |
 //! | a caller alone | its reply, if the last such wait was short | yields | [`COMMIT_SPIN`] |

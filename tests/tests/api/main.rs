@@ -7,6 +7,7 @@ mod concurrency;
 mod configuration;
 mod context;
 mod inline;
+mod layers;
 mod messages;
 mod readme;
 mod reliability;

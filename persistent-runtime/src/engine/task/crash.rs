@@ -60,7 +60,7 @@ impl Task {
         let mut sleep = pin!(time::sleep(delay));
         let cell = self.cell.clone();
         self.drive(poll_fn(|cx| {
-            // Registered before the flag is read: whoever sets the flag wakes this task.
+            // Registered before the flag is read: setting the flag wakes this task.
             let removed = cell.lock().set_waker(cx.waker());
             drop(removed);
             if registry.is_stopping() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }

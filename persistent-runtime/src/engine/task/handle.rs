@@ -6,6 +6,7 @@ use crate::{
         output_gate::OutputGate,
         reply::{ReplySender, ReplySlot},
     },
+    codec::DecodeError,
     config::options::Persist,
     engine::{
         cell::Cell,
@@ -49,7 +50,7 @@ pub(crate) enum Continuation {
 
 /// What a handler is given.
 enum Work {
-    Message(AnyMessage, Method),
+    Message(AnyMessage, &'static Method),
     Job(Job),
 }
 
@@ -81,7 +82,7 @@ impl Batch for MessageBatch<'_> {
 
     fn handled(
         &mut self,
-        method: Method,
+        method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
         is_quiet: bool,
@@ -108,7 +109,7 @@ impl Instance {
     pub(crate) fn run(
         &mut self,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         reply: ReplySlot<'_>,
     ) -> Result<(), String> {
         let Self { parts, server } = self;
@@ -126,7 +127,7 @@ impl Task {
     pub(crate) fn handle_first(
         mut self: Box<Self>,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         reply: Option<ReplySender>,
     ) -> Option<(Box<Self>, Option<Step>)> {
         let instance = self.instance.take()?;
@@ -153,7 +154,7 @@ impl Task {
         &mut self,
         mut instance: Box<Instance>,
         message: &mut dyn Any,
-        method: Method,
+        method: &'static Method,
         mut reply: Option<ReplySender>,
     ) -> Option<Continuation> {
         let persist = self.options.as_ref().and_then(|options| options.persist);
@@ -323,7 +324,7 @@ impl Task {
             let Some(message) = instance.server.context().effects.next_continuation() else {
                 return Ok(instance);
             };
-            let outcome = self.continue_with(instance, message).await;
+            let outcome = Box::pin(self.continue_with(instance, message)).await;
             consume_budget().await;
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
@@ -360,10 +361,15 @@ impl Task {
         let next = due.into_iter().find_map(|due| {
             let mut bytes = due.message();
             let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
-            match decoded.map_err(|reason| crate::codec::DecodeError::Restore { reason }) {
-                Ok(Ok(Some(message))) => Some((due, message)),
-                Ok(Ok(None)) => None,
-                Ok(Err(source)) | Err(source) => {
+            let decoded = decoded.unwrap_or_else(|reason| Err(DecodeError::Restore { reason }));
+            match decoded {
+                Ok(Some(message)) if bytes.is_empty() => Some((due, message)),
+                Ok(Some(_)) => {
+                    undecodable = Some(DecodeError::Trailing { bytes: bytes.len() });
+                    None
+                }
+                Ok(None) => None,
+                Err(source) => {
                     undecodable = Some(source);
                     None
                 }
