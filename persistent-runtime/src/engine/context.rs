@@ -140,7 +140,7 @@ impl ContextCore {
         self.inputs().map(|mut inputs| inputs.take()).unwrap_or_default()
     }
 
-    /// Returns true if nothing was asked for that is not done yet.
+    /// Returns true if no effect is pending.
     pub(crate) fn is_quiet(&self) -> bool {
         self.effects.is_empty()
     }

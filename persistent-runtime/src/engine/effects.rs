@@ -57,7 +57,7 @@ impl Effects {
         self.lock().as_deref_mut().map(take).unwrap_or_default()
     }
 
-    /// Returns true if nothing was asked for that is not done yet.
+    /// Returns true if no effect is pending.
     pub(crate) fn is_empty(&self) -> bool {
         if !self.touched.load(Ordering::Acquire) {
             return true;

@@ -179,14 +179,13 @@ impl Task {
         }
     }
 
-    /// Saves what no caller has a receipt for yet, and waits for the commit. If it cannot be
+    /// Saves unacknowledged changes and waits for the commit. If it cannot be
     /// saved, it stays in memory and is tried again: nothing is lost while the process lives.
     pub(super) async fn save_or_keep(&mut self, instance: &mut Instance) -> bool {
         if !instance.parts.is_unsaved {
             return true;
         }
-        // A failure of what was staged before is another matter: callers were notified, and
-        // memory has to go back.
+        // A failure of an earlier commit must drop the instance: its callers received the error.
         self.gate.drain().await;
         if self.gate.has_failed() {
             return true;
