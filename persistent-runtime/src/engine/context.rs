@@ -130,7 +130,12 @@ impl ContextCore {
         }
     }
 
-    /// Ends a replay: from now on the context acts.
+    /// Begins a replay in which nothing that is asked for happens.
+    pub(crate) fn begin_replay(&self) {
+        self.set_inputs(RecordedInputs::replay(Vec::new()));
+    }
+
+    /// Ends a replay: from now on what is asked for happens.
     pub(crate) fn end_replay(&self) {
         self.set_inputs(RecordedInputs::Idle);
     }

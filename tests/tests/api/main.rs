@@ -12,3 +12,4 @@ mod messages;
 mod readme;
 mod reliability;
 mod replay;
+mod restore_and_replay;
