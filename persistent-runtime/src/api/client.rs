@@ -6,10 +6,10 @@ use crate::{
     api::{address::Address, server::Server, typed::registry},
     config::options::{Options, Persist},
     engine::{
-        cell::SendOutcome,
         command::{CallOptions, Command, Job, Stop},
         context::AnyAddress,
         handle::{HandleCore, Sent, coop_yield},
+        send::SendOutcome,
         services::Services,
         task::Transfer,
     },

@@ -1,30 +1,47 @@
-//! The decoder: reads values from `MessagePack` with named fields, as `rmp_serde` does.
+//! The decoder: reads values from `MessagePack` as `rmp_serde` does, with an eighth of its
+//! generic code.
 //!
 //! # Why not `rmp_serde`
 //!
-//! Every server type brings some twenty `serde` visitors, and each generic method of a
-//! deserializer is compiled once per visitor. Per visitor, `rmp_serde` takes up to 1,400 lines of
-//! LLVM IR, and `serde_path_to_error`, which finds the path of an error, takes as many again.
-//! Here a token is read by functions that are not generic, and a generic method is one match with
-//! a call of the visitor in each arm. MEASURED
+//! A generic method of a deserializer is compiled once per `serde` visitor, and every server type
+//! brings about twenty visitors. `rmp_serde` compiles 1,300 lines of LLVM IR per visitor, and
+//! `serde_path_to_error`, which finds the path of an error, compiles them a second time. Here a
+//! visitor costs about 100 lines: functions that are not generic read the tokens, and each generic
+//! method is one match with one call of the visitor per arm. 20 times two structs and two enums,
+//! with lists, maps and options of them (`cargo llvm-lines`, without optimizations):
+//!
+//! | decoder | lines | functions |
+//! | --- | --- | --- |
+//! | `rmp_serde` with `serde_path_to_error` | 1,453,000 | 37,400 |
+//! | this one | 178,000 | 6,000 |
+//!
+//! Of the latter 67,000 lines are those that `#[derive(Deserialize)]` generates. The program is
+//! compiled in 3.7 seconds of CPU time instead of 14.4.
 //!
 //! # What differs from `rmp_serde`
 //!
-//! The tests compare the decoder with `rmp_serde::from_slice` over values and over corrupt bytes:
-//! both accept the same bytes, with the same values. Exceptions:
+//! The tests compare the decoder with `rmp_serde` over values of all types and over corrupt bytes:
+//! both accept the same bytes, with the same values, and call the same methods of visitors. The
+//! exceptions are:
 //!
-//! 1. The limit on nesting is [`DEPTH`] levels, for enums as well.
-//! 2. A visitor of a list, tuple, map or struct is offered lists, maps and bytes, a visitor of a
-//!    unit struct its unit. `rmp_serde` offers them all kinds of values; visitors that
-//!    accept others without `deserialize_any` exist in no format that is known to us.
-//! 3. The texts of errors.
+//! 1. The limit on nesting is [`DEPTH`] levels, for enums as well. A type that is an option of
+//!    itself is rejected and does not overflow the stack.
+//! 2. Texts and bytes are borrowed, as by `rmp_serde::from_slice`.
+//! 3. A visitor that is passed to `deserialize_seq`, `_tuple`, `_map` or `_struct` is offered lists
+//!    and maps (and bytes, as a list of numbers), and one that is passed to
+//!    `deserialize_unit_struct` units. As with `serde_json`, visitors of other values need
+//!    `deserialize_any`. An arm for each kind of number would double the cost of each visitor.
+//! 4. A visitor of a name gets integers with 64 bits, and no list or map.
+//! 5. The bytes of an extension are read with its head, so that an extension that is cut off is
+//!    an error even if its visitor does not read it.
+//! 6. The texts of errors.
 //!
 //! # The path of an error
 //!
-//! An error is made deep in the recursion, mostly by a visitor, which does not know the path. On
-//! its way out each list, map and enum adds its segment to [`Decoder::trail`], so that success
-//! pays nothing. The text is that of `serde_path_to_error`, with two exceptions: a key that is an
-//! enum or a newtype is part of the path, not `?`, and a key of 128 bits is `?`.
+//! An error mostly starts in a visitor, which does not know the path. On the way out, each list,
+//! map and enum adds its segment to [`Trail`], so that success costs nothing and failing bytes are
+//! not decoded a second time. The text is that of `serde_path_to_error`, with two exceptions: a key
+//! that is an option, a newtype or an enum is written and is not `?`, and a key of 128 bits is `?`.
 
 use serde::{
     Deserializer,
@@ -50,9 +67,9 @@ mod variant;
 mod tests;
 
 /// The name of a newtype struct by which `rmp_serde` recognizes an extension.
-const EXTENSION: &str = "_ExtStruct";
+pub(super) const EXTENSION: &str = "_ExtStruct";
 
-/// A deserializer of the value at the start of some bytes.
+/// A deserializer of the value at the start of the given bytes.
 #[derive(Debug)]
 pub(super) struct Decoder<'de> {
     /// The bytes that are not read yet.
@@ -184,8 +201,8 @@ impl<'de> Decoder<'de> {
         Ok(Variant::new(self, has_content))
     }
 
-    /// Reads a number, a bool or a unit. A program has few visitors of numbers, and this is all the
-    /// work of a long list of them: it pays to have the whole of it compiled for each.
+    /// Reads a number, a bool or a unit. Generic as a whole: a program has few visitors of numbers,
+    /// and a long list of numbers is read five times as fast as through [`Decoder::token`].
     fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         if self.pending.is_none()
             && let [marker, rest @ ..] = self.rest
@@ -240,8 +257,8 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Calls the visitor of any value. The visitors of texts, bytes and units go this way, of
-    /// which a program has few: there is nothing to gain from leaving out an arm.
+    /// Reads any value. Visitors of texts, bytes and units come here as well. A program has few of
+    /// these, so that fewer arms for them would gain nothing.
     fn any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.token() {
             Ok(Token::Text(text)) => visitor.visit_borrowed_str(text),
@@ -272,6 +289,17 @@ impl<'de> Decoder<'de> {
             Ok(Token::F64(number)) => visitor.visit_f64(number),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Returns the type and the content of an extension, if `bytes` are exactly a pair of these.
+pub(super) fn extension_parts(bytes: &[u8]) -> Option<(i8, &[u8])> {
+    let mut decoder = Decoder::new(bytes);
+    let head = decoder.token().ok()?;
+    let kind = decoder.token().ok()?.integer()?;
+    match (head, decoder.token(), decoder.rest) {
+        (Token::List(2), Ok(Token::Bytes(content)), []) => Some((kind.try_into().ok()?, content)),
+        _ => None,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Decoding is recursive, so deep nesting overflows the stack, which aborts the process.
 //! `rmp_serde` has a limit of 1024 levels, which it does not apply to enums. The encoder enforces
-//! [`DEPTH`] as it writes. Before decoding, [`is_too_deep`] scans the bytes.
+//! [`DEPTH`] as it writes, and the decoder as it reads. The tests compare both with a scan of the
+//! bytes.
 
 /// How many levels of lists and maps may be nested. The stack of a thread holds the recursion of
 /// this many levels, also without optimizations.

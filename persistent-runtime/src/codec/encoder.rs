@@ -16,7 +16,7 @@ use serde::{
     },
 };
 
-use super::EncodeError;
+use super::{EncodeError, decoder::EXTENSION, decoder::extension_parts};
 
 /// A serializer of one value, which appends to `bytes`.
 pub(super) struct Encoder<'a> {
@@ -163,6 +163,24 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// Turns a pair of a type and bytes, which `bytes` has from `start` on, into an extension.
+fn extension(bytes: &mut Vec<u8>, start: usize) -> Result<(), EncodeError> {
+    let Some((kind, content)) = extension_parts(&bytes[start..]) else {
+        return Err(EncodeError::new("invalid extension, expected tuple of an `i8` and bytes"));
+    };
+    let length = content.len();
+    let head = match (length, u8::try_from(length), u16::try_from(length)) {
+        (1 | 2 | 4 | 8 | 16, ..) => vec![[0xd4, 0xd5, 0xd6, 0xd7, 0xd8][length.ilog2() as usize]],
+        (_, Ok(length), _) => vec![0xc7, length],
+        (_, _, Ok(length)) => [&[0xc8][..], &length.to_be_bytes()].concat(),
+        // The length of bytes was written in 32 bits.
+        _ => [&[0xc9][..], &length.to_be_bytes()[size_of::<usize>() - 4..]].concat(),
+    };
+    let content = bytes.len() - length;
+    bytes.splice(start..content, head.into_iter().chain([kind.cast_unsigned()]));
+    Ok(())
+}
+
 macro_rules! scalars {
     ($($method:ident: $scalar:ty => |$this:ident, $value:ident| $put:expr,)*) => {
         $(
@@ -234,10 +252,11 @@ impl<'a> Serializer for Encoder<'a> {
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
-            return rmp_serde::Serializer::new(self.bytes)
-                .serialize_newtype_struct(name, value)
-                .map_err(EncodeError::new);
+        if name == EXTENSION {
+            let start = self.bytes.len();
+            // An extension is not a level, unlike the pair that it is written as here.
+            value.serialize(Encoder { bytes: self.bytes, levels: self.levels + 1 })?;
+            return extension(self.bytes, start);
         }
         value.serialize(self)
     }
@@ -495,11 +514,11 @@ mod tests {
     }
 
     /// A `MessagePack` extension type, in the form that `rmp_serde` recognizes.
-    struct Extension(u8);
+    struct Extension(i8, usize);
 
     impl Serialize for Extension {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let extension = (5_i8, Bytes(&[self.0]));
+            let extension = (self.0, Bytes(&vec![7; self.1]));
             serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &extension)
         }
     }
@@ -547,7 +566,8 @@ mod tests {
         check(&Variant::Nothing {});
         check(&vec![vec![1, 2], vec![]]);
         check(&BTreeMap::from([(1, vec![BTreeMap::from([(Newtype(1).0, 'c')])]), (2, vec![])]));
-        check(&(Bytes(b"\x91\x91"), Shown(1), Lengthless(3), Extension(1)));
+        check(&(Bytes(b"\x91\x91"), Shown(1), Lengthless(3), Extension(5, 1)));
+        check(&Extension(-5, 3));
         check(&Lengthless(0));
         check(&[Variant::OfALongNameThatTakesMoreThan31Bytes {
             and_its_only_field_has_one_as_well: 1,
@@ -576,6 +596,7 @@ mod tests {
         for length in [0, 1, 15, 16, 31, 32, 127, 128, 255, 256, 65_535, 65_536, 70_000] {
             check(&"x".repeat(length));
             check(&Bytes(&vec![7; length]));
+            check(&(Extension(-128, length), Extension(127, 1 << (length % 5))));
             check(&vec![true; length]);
             check(&(0..length).map(|n| (n, 'c')).collect::<BTreeMap<_, _>>());
             check(&Lengthless(length));
