@@ -148,7 +148,7 @@ impl Diary {
         Some((context.resource::<String>(&name)?.to_string(), connection))
     }
 
-    pub fn unkeep(&mut self, name: String, context: &Context<Self>) -> bool {
+    pub fn remove(&mut self, name: String, context: &Context<Self>) -> bool {
         context.remove_resource::<String>(&name).is_some()
     }
 
@@ -546,7 +546,7 @@ async fn resources_outlive_panics_but_not_activations() {
     }
     diary.keep("plain".into(), "replaced".into()).await.unwrap();
     assert_eq!(kept("plain").await.unwrap().0, "replaced");
-    assert!(diary.unkeep("plain".into()).await.unwrap());
+    assert!(diary.remove("plain".into()).await.unwrap());
     assert_eq!(kept("plain").await, None);
 
     for end in ["kill", "stop", "delete", "idle"] {

@@ -113,7 +113,7 @@ async fn a_stop_whose_save_is_refused_during_terminate_fails() {
     assert!(stopped.is_err(), "{stopped:?}");
 }
 
-/// Regression: the caller was told that its change had failed, and then the commit of
+/// Regression: the caller received an error for its change, and then the commit of
 /// `terminate` stored the change.
 #[tokio::test(start_paused = true)]
 async fn a_failed_change_is_not_stored_by_terminate() {
