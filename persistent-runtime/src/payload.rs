@@ -1,12 +1,27 @@
-//! What can travel in a message.
+//! The bound of all arguments and results.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// What can travel in a message: an argument or a result of a server's method.
+/// An argument or a result of a server's method.
 ///
-/// Implemented for each owned type that serde can write and read. The bound
-/// holds for results too, so that a server can move to another process
-/// without a change to its callers.
+/// Implemented for every owned type that is `Send`, `Serialize` and `Deserialize`. Results have the
+/// same bound as arguments, so that a server can move to another process without a change to its
+/// callers.
+///
+/// ```
+/// use persistent_runtime::Payload;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Move {
+///     from: String,
+///     to: String,
+/// }
+///
+/// fn assert_payload<T: Payload>() {}
+/// assert_payload::<Move>();
+/// assert_payload::<Option<Vec<u8>>>();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't travel to or from a persistent server",
     label = "arguments and results are owned, `Send`, and both `Serialize` and `Deserialize`",

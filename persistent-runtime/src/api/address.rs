@@ -1,4 +1,4 @@
-//! The symbolic pid.
+//! Addresses: the identity of a server as a value.
 
 use std::{fmt, sync::Arc};
 
@@ -10,15 +10,18 @@ use crate::{
     id::ServerId,
 };
 
-/// The symbolic pid: the type, key and init arguments of a server, as a value.
+/// The address of a server, as a value: its type, its key, and optional init arguments.
 ///
-/// It needs no runtime and no running server. Store it in another server's
-/// state, send it in a message, write it to a file; turn it into a client with
-/// [`Runtime::client`](crate::Runtime::client) or, inside a handler, with
-/// [`Context::client_of`](crate::Context::client_of).
+/// An address needs no runtime, and its server need not run or exist. It can be stored in the state
+/// of another server, sent in a message, or written to a file.
+/// [`Runtime::client`](crate::Runtime::client) turns it into a client, and so does
+/// [`Context::client_of`](crate::Context::client_of) in a handler.
 ///
-/// With init arguments the client creates the server at its first message when
-/// nothing is stored; without, the server must exist.
+/// A client of an address with init arguments creates the server at its first message if nothing is
+/// stored under the key. Without init arguments the server must exist: its messages fail with
+/// [`CallError::NotFound`](crate::CallError::NotFound) otherwise.
+///
+/// Two addresses are equal if they have the same type and key. The init arguments are not compared.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, Address, Client, Runtime};
@@ -40,12 +43,12 @@ pub struct Address<S: Server> {
 }
 
 impl<S: Server> Address<S> {
-    /// The server under `key`, created from `init` when nothing is stored.
+    /// Creates the address of the server under `key`, with the arguments of its `#[init]` function.
     pub fn new(key: impl Into<Arc<str>>, init: S::Init) -> Self {
         Self { key: key.into(), init: Some(Arc::new(init)) }
     }
 
-    /// The server under `key`, which must exist.
+    /// Creates the address of the server under `key`, which must exist.
     pub fn existing(key: impl Into<Arc<str>>) -> Self {
         Self { key: key.into(), init: None }
     }
@@ -59,19 +62,19 @@ impl<S: Server> Address<S> {
         AnyAddress { key: self.key.clone(), init: self.init.clone().map(|init| init as AnyInit) }
     }
 
-    /// The server's key.
+    /// Returns the key of the server.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// What the server's first life would start from.
+    /// Returns the init arguments, if the address has any.
     #[must_use]
     pub fn init(&self) -> Option<&S::Init> {
         self.init.as_deref()
     }
 
-    /// The type's stored name and the key, without the type.
+    /// Returns the kind and the key of the server, without its type.
     #[must_use]
     pub fn id(&self) -> ServerId {
         ServerId::new(S::NAME, self.key.clone())
@@ -94,8 +97,6 @@ impl<S: Server> fmt::Debug for Address<S> {
     }
 }
 
-/// Two addresses are equal when they lead to the same server; the init
-/// arguments don't count.
 impl<S: Server> PartialEq for Address<S> {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
@@ -110,14 +111,13 @@ impl<S: Server> std::hash::Hash for Address<S> {
     }
 }
 
-/// The stored form: the kind guards against an address of one type being read
-/// as an address of another.
+/// The stored form. Its kind keeps an address of one type from being read as that of another.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Address")]
 struct Stored<K, I> {
     kind: K,
     key: K,
-    /// In a list of its own: formats write `Some(())` as they write `None`.
+    /// In a tuple: formats write `Some(())` in the same way as `None`.
     init: Option<(I,)>,
 }
 
@@ -133,7 +133,7 @@ impl<'de, S: Server> Deserialize<'de> for Address<S> {
         let Stored::<String, S::Init> { kind, key, init } = Stored::deserialize(deserializer)?;
         if kind != S::NAME {
             return Err(de::Error::custom(format_args!(
-                "this is the address of a {kind}, not of a {}",
+                "expected the address of a {}, found the address of a {kind}",
                 S::NAME
             )));
         }

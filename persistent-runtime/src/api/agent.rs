@@ -1,17 +1,19 @@
-//! A persistent value without a server of one's own.
+//! Agents: persistent values without a server type of their own.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{api::client::Client, error::CallError, payload::Payload, persistent_server};
 
-/// What an [`Agent`] can hold.
+/// A type whose values can be held by an [`Agent`].
 pub trait AgentState: Payload + Clone + std::fmt::Debug + Sync {
-    /// The stable name that agents of this type are stored under.
+    /// The stored name of agents with this type. Renaming it orphans the stored values.
     const NAME: &'static str;
 }
 
-/// A persistent value: `get`, `set`, `swap` as messages, and closures for the
-/// rest.
+/// A persistent value, as a ready-made server.
+///
+/// Its client has the messages `get`, `set` and `swap`, and methods that take closures: `get_with`,
+/// `update` and `get_and_update`.
 ///
 /// ```
 /// # use persistent_runtime::{Agent, AgentState, Runtime};
@@ -43,31 +45,34 @@ impl<T: AgentState> Agent<T> {
         Self { value }
     }
 
-    /// The value.
+    /// Returns a copy of the value.
     #[must_use]
     pub fn get(&self) -> T {
         self.value.clone()
     }
 
-    /// Makes `value` the value.
+    /// Replaces the value.
     pub fn set(&mut self, value: T) {
         self.value = value;
     }
 
-    /// Makes `value` the value; returns the one before.
+    /// Replaces the value. Returns the previous value.
     #[must_use]
     pub fn swap(&mut self, value: T) -> T {
         std::mem::replace(&mut self.value, value)
     }
 }
 
-/// Closures run where the value is, as a message of their own; one that panics
-/// costs its own call.
+/// Methods that take closures.
+///
+/// Each closure is one message: it runs between the other messages of the agent, and its result
+/// returns after the commit of its change. A closure cannot be sent to another process. If it
+/// panics, its change is dropped and its call fails with [`CallError::Crashed`].
 impl<T: AgentState> AgentClient<T> {
-    /// Reads the value; `read` can't be seen to change it.
+    /// Calls `read` with the value and returns its result. Stores nothing.
     ///
     /// # Errors
-    /// As for every call.
+    /// Any [`CallError`].
     pub async fn get_with<R: Send + 'static>(
         &self,
         read: impl FnOnce(&T) -> R + Send + 'static,
@@ -75,10 +80,10 @@ impl<T: AgentState> AgentClient<T> {
         Client::handle(self).run(true, |agent| read(&agent.value)).await
     }
 
-    /// Changes the value.
+    /// Calls `change` with the value and stores the changed value.
     ///
     /// # Errors
-    /// As for every call.
+    /// Any [`CallError`].
     pub async fn update(
         &self,
         change: impl FnOnce(&mut T) + Send + 'static,
@@ -86,10 +91,10 @@ impl<T: AgentState> AgentClient<T> {
         self.get_and_update(change).await
     }
 
-    /// Changes the value, and returns what `change` does.
+    /// Calls `change` with the value, stores the changed value, and returns the result of `change`.
     ///
     /// # Errors
-    /// As for every call.
+    /// Any [`CallError`].
     pub async fn get_and_update<R: Send + 'static>(
         &self,
         change: impl FnOnce(&mut T) -> R + Send + 'static,

@@ -1,4 +1,4 @@
-//! The client of a server: the handle that generated clients wrap, and their controls.
+//! Clients: the handle that each generated client wraps, and the controls of all clients.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use crate::{
     api::{address::Address, server::Server, typed::registry},
     config::options::{Options, Persist},
     engine::{
-        cell::SendOutcome,
         command::{CallOptions, Command, Job, Stop},
         context::AnyAddress,
         handle::{HandleCore, Sent, coop_yield},
+        send::SendOutcome,
         services::Services,
         task::Transfer,
     },
@@ -22,7 +22,7 @@ use crate::{
 /// the type is in the engine.
 pub struct Handle<S: Server> {
     core: HandleCore,
-    /// Sends no `S`, and owns none.
+    /// A function pointer: a handle is `Send` and `Sync` even if `S` is not.
     server: std::marker::PhantomData<fn(S)>,
 }
 
@@ -73,7 +73,7 @@ impl<S: Server> Handle<S> {
         }
     }
 
-    /// Runs `work` on the state as a message of its own.
+    /// Runs `work` on the state, as one message.
     #[cfg_attr(not(feature = "macros"), expect(dead_code, reason = "only agents use it"))]
     pub(crate) async fn run<R: Send + 'static>(
         &self,
@@ -111,12 +111,19 @@ impl<S: Server> fmt::Debug for Handle<S> {
     }
 }
 
-/// The controls of a client, apart from the server's own methods so that no
-/// name is taken from the user: a method of the server's that is named like a
-/// control wins, and the control stays reachable as `Client::stop(&client, …)`.
+/// The controls that every client has, whatever the methods of its server.
 ///
-/// The server's type `S` is a parameter, not an associated type, so that a
-/// client may be more public than its server.
+/// They are methods of a trait so that a server's own methods can have any name. If a server has a
+/// method with the name of a control, `client.stop()` calls the server's method, and
+/// `Client::stop(&client, …)` calls the control.
+///
+/// The server type `S` is a parameter and not an associated type, so that a client can be more
+/// public than its server.
+///
+/// # Cancel safety
+///
+/// Nothing happens before a returned future is polled. If the future is dropped before its command
+/// is queued, nothing is sent. If it is dropped later, the command is still carried out.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, CallError, Client, Runtime, StopReason};
@@ -136,27 +143,28 @@ impl<S: Server> fmt::Debug for Handle<S> {
 /// let hasty = counter.with_timeout(Duration::from_millis(10));
 /// let late = hasty.wait(Duration::from_secs(1)).await;
 /// assert!(matches!(late, Err(CallError::Timeout { .. })));
-/// counter.kill().await?; // drops the handler that waits, and the memory
+/// counter.kill().await?; // drops the waiting handler and the instance
 /// assert_eq!(counter.add(1).await?, 3);
 ///
-/// counter.stop("moving house").await?; // keeps, under the default policy
-/// let address = counter.address(); // a value: store it, send it
+/// counter.stop("maintenance").await?; // keeps the state, under the default restart policy
+/// let address = counter.address(); // a value that can be stored and sent
 /// assert_eq!(runtime.client(&address).add(1).await?, 4);
-/// counter.stop(StopReason::Normal).await?; // deletes, under the default policy
+/// counter.stop(StopReason::Normal).await?; // deletes the state, under the default policy
 /// assert_eq!(counter.add(1).await?, 1);
-/// counter.stop_and_delete().await?; // deletes in any case
+/// counter.stop_and_delete().await?; // deletes the state under any policy
 /// # Ok(()) }
 /// ```
 pub trait Client<S: Server>: Clone + Send + Sync + 'static {
-    /// Wraps a handle; called by generated code and the runtime.
+    /// Wraps a handle. Called by generated code and by the runtime.
     #[doc(hidden)]
     fn from_handle(handle: Handle<S>) -> Self;
 
-    /// The wrapped handle.
+    /// Returns the wrapped handle.
     #[doc(hidden)]
     fn handle(&self) -> &Handle<S>;
 
-    /// The server's address: serializable, and good for a client at any time.
+    /// Returns the server's address, with the init arguments of this client. The address can be
+    /// serialized, and turned into a client at any time.
     fn address(&self) -> Address<S> {
         let core = self.handle().core();
         Address::from_any(&AnyAddress {
@@ -165,18 +173,21 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         })
     }
 
-    /// This client with another deadline for each call, from the sending to
-    /// the commit. A zero timeout still lets a call through that needs no
-    /// waiting at all.
+    /// Returns a client whose messages time out after `timeout` instead of the server type's
+    /// [`call_timeout`](Options::call_timeout).
+    ///
+    /// The timeout covers activation, queueing, handling and the commit. A call that never has to
+    /// wait succeeds even with a timeout of zero.
     #[must_use]
     fn with_timeout(&self, timeout: Duration) -> Self {
         Self::from_handle(Handle::from_core(self.handle().core().with_timeout(timeout)))
     }
 
-    /// This client with a persist level for each message of its own, over the
-    /// server's: `EveryMessage` asks a server under a weaker level for a commit
-    /// of all that it has not saved yet, reads included; a weaker level than
-    /// the server's lets a change wait for the next commit.
+    /// Returns a client whose messages have their own persist level, in place of the server's.
+    ///
+    /// With a stronger level than the server's, the reply waits for a commit of all unsaved
+    /// changes, also if the message only reads. With a weaker level, the change waits for a later
+    /// commit.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Client, Persist, Runtime};
@@ -189,7 +200,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// # let runtime = Runtime::in_memory().await?;
     /// let score = runtime.at::<Score>("a", ());
     /// score.add(1).await?; // in memory
-    /// score.with_persist(Persist::EveryMessage).add(1).await?; // both are on disk
+    /// score.with_persist(Persist::EveryMessage).add(1).await?; // both are stored
     /// score.kill().await?;
     /// assert_eq!(score.add(0).await?, 2);
     /// # Ok(()) }
@@ -200,9 +211,11 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         Self::from_handle(Handle::from_core(core))
     }
 
-    /// This client with options over all other layers. They count for
-    /// activations that a message of this client causes; `mailbox` and
-    /// `call_timeout` are settled before that and stay as they are.
+    /// Returns a client with options that override all other layers.
+    ///
+    /// They apply to each activation that a message of this client causes, and until that
+    /// activation ends. `mailbox` and `call_timeout` have no effect here, because they are needed
+    /// before an activation; see [`with_timeout`](Self::with_timeout).
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Client, Options, Runtime};
@@ -216,7 +229,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// [`OptionsError`] if one can't be honoured.
+    /// [`OptionsError`] if an option is invalid.
     fn with_options(&self, options: Options) -> Result<Self, OptionsError> {
         let core = self.handle().core();
         options.check().map_err(|reason| OptionsError::new(core.server().to_string(), reason))?;
@@ -224,7 +237,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         Ok(Self::from_handle(Handle::from_core(core)))
     }
 
-    /// The server's events, from now on.
+    /// Returns a stream of the server's events from now on.
+    ///
+    /// Neither starts the server nor keeps it in memory.
+    ///
+    /// # Errors
+    /// None for a server of this process.
+    ///
+    /// # Example
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Client, Event, Runtime};
@@ -245,23 +265,28 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         }
     }
 
-    /// Queues any message of the server's, `&mut self` methods and reads
-    /// alike, without waiting for its handler; a result is dropped.
+    /// Queues any message of the server without waiting for its handler. The result of the handler
+    /// is dropped.
+    ///
+    /// Waits while the mailbox is full.
     ///
     /// # Errors
-    /// If it can't be queued: the mailbox is full until the deadline, the
-    /// restart limit is exceeded, the runtime has stopped.
+    /// If the message cannot be queued: the mailbox is full until the deadline, the restart limit is
+    /// exceeded, or the runtime has stopped. Errors of the handler are not reported.
     fn cast(&self, message: S::Message) -> impl Future<Output = Result<(), CallError>> + Send {
         self.handle().cast(message)
     }
 
-    /// Ends the server behind the messages sent before, and waits until that
-    /// is on disk. What becomes of its state is the restart policy's matter.
-    /// The next message starts it again.
+    /// Stops the server after all messages that are already queued, and waits until the final
+    /// commit is durable.
+    ///
+    /// A server in memory runs its `#[terminate]` hook. The [restart policy](crate::Restart) decides
+    /// whether the stored state is deleted: under the default policy, [`StopReason::Normal`] deletes
+    /// it and any other reason keeps it. The next message activates the server again.
     ///
     /// # Errors
-    /// If the store refuses the final state; the stop has happened all the
-    /// same, and the stored state is the one before. Or as for a call.
+    /// Any [`CallError`]. After [`CallError::Storage`] the server has stopped, and the stored state
+    /// is that of the last successful commit.
     fn stop(
         &self,
         reason: impl Into<StopReason>,
@@ -270,9 +295,11 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
     }
 
-    /// Ends the server normally and deletes its state, whatever the policy. Also
-    /// mends a server whose restart limit is exceeded or whose state can't be
-    /// read, at the price of the state.
+    /// Stops the server with [`StopReason::Normal`] and deletes its stored state, whatever the
+    /// restart policy.
+    ///
+    /// This also repairs a server that has failed or whose stored state cannot be decoded, at the
+    /// cost of its state.
     ///
     /// # Errors
     /// As for [`stop`](Client::stop).
@@ -281,10 +308,15 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
     }
 
-    /// Ends the server without its `terminate` hook, as a crash does: memory
-    /// is dropped, stored state stays, the next message starts it again. The
-    /// message in progress, if any, is dropped at its next `.await` with
-    /// [`CallError::Killed`]; queued messages stay queued.
+    /// Kills the server: drops the instance without its `#[terminate]` hook, as a crash does.
+    ///
+    /// The kill takes effect when the returned future is first polled, ahead of all queued messages.
+    /// The stored state is kept, and changes that are not committed yet are lost. A message in
+    /// progress is dropped at its next `.await` and fails with [`CallError::Killed`]. Queued messages
+    /// stay queued and activate the server again.
+    ///
+    /// # Errors
+    /// None for a server of this process.
     fn kill(&self) -> impl Future<Output = Result<(), CallError>> + Send {
         async {
             self.handle().core().cell().kill();
@@ -292,7 +324,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         }
     }
 
-    /// Gives a server whose restart limit is exceeded a new budget.
+    /// Resets the crash count of the server, so that a failed server handles messages again.
+    ///
+    /// The reset takes effect when the returned future is first polled.
+    ///
+    /// # Errors
+    /// None for a server of this process.
+    ///
+    /// # Example
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, CallError, Client, Runtime};

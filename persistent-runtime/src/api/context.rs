@@ -1,4 +1,4 @@
-//! The context of a handler: what it can ask of its own server.
+//! The context of a handler: its access to its own server.
 
 use std::{
     any::Any,
@@ -37,11 +37,15 @@ use crate::{
     },
 };
 
-/// A server's view of itself, for handlers and hooks that take
-/// `&Context<Self>`. It is no field of the message.
+/// The access of a handler or hook to its own server, as a parameter of type `&Context<Self>`.
 ///
-/// What a handler asks for here happens only if it returns: a panic takes it
-/// back with the rest of its message.
+/// The parameter is not part of the message, so callers do not pass it.
+///
+/// Stops, continuations and reminders take effect when the handler returns. A panic discards them,
+/// together with the changes of the state, and ends all sources. Only resources outlive it.
+///
+/// During a [replay](crate::Journal) of messages, the context does nothing: sources send no
+/// messages, resources are absent, and clients refuse to send.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, Context, Runtime, StopReason};
@@ -49,7 +53,7 @@ use crate::{
 /// # struct Basket { items: Vec<String> }
 /// #[persistent_server]
 /// impl Basket {
-///     /// Empties the basket and ends its server behind this message.
+///     /// Empties the basket and stops the server after this message.
 ///     pub fn check_out(&mut self, context: &Context<Self>) -> String {
 ///         context.stop(StopReason::Normal);
 ///         format!("{}: {} items", context.key(), std::mem::take(&mut self.items).len())
@@ -75,37 +79,41 @@ impl<S: Server> Context<S> {
         &self.core
     }
 
-    /// The server's key.
+    /// Returns the server's key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.core.address().key
     }
 
-    /// The server's own address, with the init arguments of the client that
-    /// activated it.
+    /// Returns the server's own address, with the init arguments of the client that activated it.
     #[must_use]
     pub fn address(&self) -> Address<S> {
         Address::from_any(self.core.address())
     }
 
-    /// A client of the server itself, to hand to others. A handler that waits
-    /// for an answer of its own server waits until the call's deadline.
+    /// Returns a client of this server, to be passed to other servers or tasks.
+    ///
+    /// A handler that awaits a call to its own server blocks itself until the call times out. To
+    /// send the server a message from its own handler, use [`continue_with`](Self::continue_with).
     #[must_use]
     pub fn client(&self) -> S::Client {
         self.client_of(&self.address())
     }
 
-    /// A client of another server of the same runtime.
+    /// Returns a client of the server at `address`, in the same runtime. Does no I/O.
     #[must_use]
     pub fn client_of<T: Server>(&self, address: &Address<T>) -> T::Client {
         T::Client::from_handle(Handle::new(&self.core.services(), address))
     }
 
-    /// The time, by the clock that the runtime's timers go by, in
-    /// microseconds: tests that pause tokio's time pause this one as well.
+    /// Returns the current time, with a resolution of one microsecond.
     ///
-    /// A server that journals its messages takes the time from here and from
-    /// nowhere else: it is recorded with the message, and a replay sees it again.
+    /// The clock starts at the system time when the runtime opens and advances with tokio's clock:
+    /// tests that pause tokio's time pause this clock too, and later changes of the system time do
+    /// not affect it.
+    ///
+    /// A server that journals its messages must take the time from here only. The time is recorded
+    /// with the message, and a replay returns the recorded time.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -133,14 +141,12 @@ impl<S: Server> Context<S> {
         SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// A random number; each of the `2^64` is as likely as any other. Not for
-    /// secrets.
+    /// Returns a random number, uniformly distributed over all values of `u64`. Not for secrets.
     ///
-    /// A server that journals its messages takes chance from here and from
-    /// nowhere else: the number is recorded with the message, and a replay
-    /// sees it again. A message that needs many, or of another kind, seeds a
-    /// generator with one, such as `StdRng::seed_from_u64(context.random())` of
-    /// the crate `rand`.
+    /// A server that journals its messages must take randomness from here only. The number is
+    /// recorded with the message, and a replay returns the recorded number. A handler that needs
+    /// many random numbers, or another distribution, seeds a generator with one of them, e.g.
+    /// `StdRng::seed_from_u64(context.random())` of the crate `rand`.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -164,23 +170,26 @@ impl<S: Server> Context<S> {
         self.core.input(|| Input::Random(RandomState::new().build_hasher().finish()))
     }
 
-    /// Ends the server behind the message in progress, whose answer is
-    /// released with the final commit. Messages queued meanwhile start it
-    /// again. In `#[init]` and `#[started]` it waits for the first message.
+    /// Stops the server after the message in progress, as [`Client::stop`] does.
+    ///
+    /// The reply to the message is sent when the final commit is durable. Messages that are already
+    /// queued activate the server again. Called in `#[init]` or `#[started]`, it takes effect after
+    /// the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
         self.core.effects.stop(reason.into());
     }
 
-    /// Handles `message` next, before anything that is queued; several in the
-    /// order in which they were asked for. A server that stops or crashes
-    /// first does not handle them.
+    /// Handles `message` next, before all queued messages.
+    ///
+    /// Several continuations are handled in the order of their calls. They are discarded if the
+    /// server stops or crashes first.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
     /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Import { lines: Vec<String>, done: usize }
     /// #[persistent_server]
     /// impl Import {
-    ///     /// Returns at once; the work goes on, and each step is stored.
+    ///     /// Returns at once. The import continues step by step, and each step is stored.
     ///     pub fn start(&mut self, lines: Vec<String>, context: &Context<Self>) {
     ///         self.lines = lines;
     ///         context.continue_with(ImportMessage::Step);
@@ -207,11 +216,11 @@ impl<S: Server> Context<S> {
         self.core.effects.continue_with(boxed::<S>(message));
     }
 
-    /// Sends `message` to this server after `wait`, if it is in memory all the
-    /// while. For a timer that outlives that, see [`remind`](Self::remind).
+    /// Sends `message` to this server after `wait`.
     ///
-    /// The message queues like any other, behind a full mailbox if need be. A
-    /// timer that waits does not keep an idle server in memory.
+    /// The timer ends with the activation and does not keep an idle server in memory. For a durable
+    /// timer, see [`remind`](Self::remind). If the mailbox is full, the message waits for a free
+    /// place.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -245,9 +254,11 @@ impl<S: Server> Context<S> {
         })
     }
 
-    /// Sends a message every `period`, the first after one, until the server
-    /// leaves memory. Ticks that a busy server misses are skipped; each one
-    /// counts as a message for the idle timeout.
+    /// Sends a message to this server once per `period`, beginning one period from now.
+    ///
+    /// The interval ends with the activation. While a message waits for a full mailbox, no ticks
+    /// accumulate: the next one follows a whole period later. Each message restarts the idle
+    /// timeout, so an interval with a shorter period keeps the server in memory.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -275,13 +286,14 @@ impl<S: Server> Context<S> {
     /// ```
     ///
     /// # Panics
-    /// If `period` is zero: it costs the message in progress, like any panic.
+    /// If `period` is zero. As with any panic of a handler, the changes of the message in progress
+    /// are dropped.
     pub fn interval(
         &self,
         period: Duration,
         message: impl Fn() -> S::Message + Send + 'static,
     ) -> Source {
-        assert!(!period.is_zero(), "an interval's period must be longer than zero");
+        assert!(!period.is_zero(), "the period of an interval must be longer than zero");
         self.core.start_source(move |sender| async move {
             let first = Instant::now().checked_add(period);
             let Some(first) = first else { return };
@@ -296,8 +308,10 @@ impl<S: Server> Context<S> {
         })
     }
 
-    /// Sends each item of `stream` to this server, until the stream ends or the
-    /// server leaves memory. A full mailbox holds the stream back.
+    /// Sends each item of `stream` to this server as a message.
+    ///
+    /// Ends with the stream or with the activation. The stream is polled on a task of its own, and
+    /// not while the mailbox is full.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -329,14 +343,17 @@ impl<S: Server> Context<S> {
                 if !sender.send(boxed::<S>(message)).await {
                     return;
                 }
-                // A stream that is always ready must not keep a thread to itself.
+                // A stream that is always ready must yield too.
                 consume_budget().await;
             }
         })
     }
 
-    /// Watches another server: sends this one the message that `message` makes
-    /// of each [`Event`], until this one leaves memory.
+    /// Watches another server: sends this server the message that `message` returns for each later
+    /// [`Event`] of `other`.
+    ///
+    /// The watch ends with this server's activation. It neither starts `other` nor keeps it in
+    /// memory.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Address, Context, Event, Runtime};
@@ -346,8 +363,7 @@ impl<S: Server> Context<S> {
     /// #[persistent_server]
     /// impl Foreman {
     ///     pub fn hire(&mut self, worker: Address<Worker>, context: &Context<Self>) {
-    ///         let worker = context.client_of(&worker);
-    ///         context.watch::<Worker>(&worker, |event| ForemanMessage::Hear {
+    ///         context.watch(&worker, |event| ForemanMessage::Hear {
     ///             crashed: matches!(event, Event::Crashed { .. }),
     ///         });
     ///     }
@@ -383,19 +399,22 @@ impl<S: Server> Context<S> {
         })
     }
 
-    /// Has `message` handled when it is due, whatever happens until then: the
-    /// timer is stored in the commit of the message in progress, survives the
-    /// process, and wakes a server that is not in memory. A timer of the same
-    /// name is replaced.
+    /// Sets a reminder: a durable timer that sends `message` to this server at its due time.
     ///
-    /// It fires once: it is deleted in the commit of what it caused. A process
-    /// that dies in between fires it again when the runtime opens; one that is
-    /// overdue then fires at once. As with every message, a panic costs it. It
-    /// is precise to the millisecond at best, and never early.
+    /// `when` is a [`Duration`] from now or a [`SystemTime`]. A reminder of the same name is
+    /// replaced. The reminder is stored in the commit of the message in progress, outlives the
+    /// process, and activates a server that is not in memory.
     ///
-    /// After a restart a type's timers begin to fire when its first client is
-    /// made, or when the runtime opens if the type is
-    /// [registered](crate::Builder::register).
+    /// Reminders are stored with a resolution of one millisecond and are never early. The reminder
+    /// is deleted in the same commit that stores the changes of its message, so these changes are
+    /// stored exactly once. If the process dies before that commit, the message is handled again
+    /// after the runtime opens, and at once if it is overdue. If the handler panics, the reminder is
+    /// deleted and its message is lost, as with any other message.
+    ///
+    /// In a new process, the reminders of a type are scheduled once its first client exists, or when
+    /// the runtime opens if the type is [registered](crate::Builder::register).
+    ///
+    /// A message that does not encode fails the call in progress with [`CallError::Encode`].
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -432,7 +451,7 @@ impl<S: Server> Context<S> {
         }
     }
 
-    /// Deletes a durable timer; whether there was one.
+    /// Deletes a reminder. Returns true if there was a reminder of this name.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -444,7 +463,7 @@ impl<S: Server> Context<S> {
     ///         context.remind("expiry", Duration::from_secs(3600), OfferMessage::Expire);
     ///     }
     ///
-    ///     /// Whether it came in time.
+    ///     /// Returns true if the offer had not expired.
     ///     pub fn accept(&mut self, context: &Context<Self>) -> bool {
     ///         context.cancel_reminder("expiry")
     ///     }
@@ -469,17 +488,20 @@ impl<S: Server> Context<S> {
         self.core.effects.cancel_reminder(name)
     }
 
-    /// The durable timers and when each is due, the earliest first.
+    /// Returns the names and due times of all reminders, earliest first.
     #[must_use]
     pub fn reminders(&self) -> Vec<(String, SystemTime)> {
         self.core.effects.with_reminders(Reminders::list)
     }
 
-    /// Keeps a value that is not stored and yet outlives a panic: a connection,
-    /// a cache, an index. It goes when the server is unloaded, stopped, killed
-    /// or deleted. A value of the same name and type is replaced.
+    /// Inserts a resource: a value in memory that outlives a panic, e.g. a connection, a cache or an
+    /// index.
     ///
-    /// Unlike all else here, a panic does not take it back.
+    /// The resource is dropped when the server is unloaded, stopped, killed or deleted. A
+    /// [transfer](crate::Runtime::transfer) moves it along. A resource of the same name and type is
+    /// replaced. A panic of the handler does not undo the insertion.
+    ///
+    /// Returns the value. In a replay the value is returned but not inserted.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -487,7 +509,7 @@ impl<S: Server> Context<S> {
     /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Page;
     /// #[persistent_server]
     /// impl Page {
-    ///     /// Counts its visits, in memory only.
+    ///     /// Counts the visits in memory only.
     ///     pub fn visit(&self, context: &Context<Self>) -> u64 {
     ///         let visits = context
     ///             .resource::<AtomicU64>("visits")
@@ -512,13 +534,13 @@ impl<S: Server> Context<S> {
         value
     }
 
-    /// The value of that name and type, if one was [inserted](Self::insert_resource).
+    /// Returns the resource of this name and type, if one was [inserted](Self::insert_resource).
     #[must_use]
     pub fn resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
         self.core.with_resources(|resources| resources.get(name)).flatten()
     }
 
-    /// Takes a kept value out.
+    /// Removes and returns the resource of this name and type, if there is one.
     pub fn remove_resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
         self.core.with_resources(|resources| resources.remove(name)).flatten()
     }
@@ -528,7 +550,7 @@ impl<S: Server> Context<S> {
     }
 }
 
-/// Boxes a message for its way outside of a queue.
+/// Puts a message into a boxed slot.
 fn boxed<S: Server>(message: S::Message) -> AnyMessage {
     Box::new(Some(message))
 }

@@ -1,4 +1,4 @@
-//! What the attribute generates: one [`Server`] impl per annotated block.
+//! The trait that the attribute implements, once per annotated impl block.
 
 use std::{fmt::Debug, future::Future};
 
@@ -12,51 +12,64 @@ use crate::{
     stop_reason::StopReason,
 };
 
-/// A type whose values live as persistent servers.
+/// A type of persistent servers.
 ///
-/// `#[persistent_server]` writes this impl; it is public so that generic code
-/// can name it (`fn audit<S: Server>(runtime: &Runtime)`), not to be written
-/// by hand, and its provided items may change between minor versions.
+/// `#[persistent_server]` implements this trait. It is public so that generic code can name it, e.g.
+/// in `fn audit<S: Server>(runtime: &Runtime)`. Do not implement it by hand: its items may change
+/// between minor versions.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, Runtime, Server, StorageError};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+/// # #[persistent_server] impl Player {}
+/// async fn report<S: Server>(runtime: &Runtime) -> Result<String, StorageError> {
+///     Ok(format!("{}: {} stored", S::NAME, runtime.count::<S>().await?.stored))
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::in_memory().await?;
+/// assert_eq!(report::<Player>(&runtime).await?, "Player: 0 stored");
+/// # Ok(()) }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a persistent server",
     label = "no `#[persistent_server]` impl block for this type",
     note = "put `#[persistent_server]` on one inherent impl block of `{Self}`"
 )]
 pub trait Server: Sized + Send + 'static {
-    /// One variant a callable method.
+    /// The generated message enum: one variant per method that is a message.
     type Message: Payload + Debug;
-    /// The typed client.
+    /// The generated client.
     type Client: Client<Self>;
-    /// What `#[init]` takes: `()`, its one argument, or a tuple of several.
+    /// The init arguments: `()`, the only argument of `#[init]`, or a tuple of its arguments.
     type Init: Payload + Clone + Debug + Sync;
 
-    /// The stable name that states are stored under.
+    /// The kind: the name under which the servers of this type are stored.
     const NAME: &'static str;
-    /// The version of the state's shape, stored beside each state.
+    /// The version of the state's shape, stored with each state.
     const VERSION: u32;
-    /// What is stored of a change.
+    /// The stored form of a change.
     const JOURNAL: Journal = Journal::State;
-    /// The `#[started]` hook.
+    /// The kind of the `#[started]` hook.
     const STARTED: Hook = Hook::Absent;
-    /// The `#[terminate]` hook.
+    /// The kind of the `#[terminate]` hook.
     const TERMINATE: Hook = Hook::Absent;
 
-    /// The options that the attribute sets.
+    /// Returns the options that the attribute sets.
     fn options() -> Options;
 
-    /// Makes the state of a server's first life.
+    /// Creates the state of a new server. An error is the text of the `#[init]` function's error.
     fn init(
         init: Self::Init,
         context: &Context<Self>,
     ) -> impl Future<Output = Result<Self, String>> + Send;
 
-    /// Runs after each activation, before the first message.
+    /// Runs the `#[started]` hook: after each activation, before the first message.
     fn started(&mut self, context: &Context<Self>) -> impl Future<Output = ()> + Send {
         let _ = context;
         async {}
     }
 
-    /// Runs once at each orderly end of an activation.
+    /// Runs the `#[terminate]` hook: once at each orderly end of an activation.
     fn terminate(
         &mut self,
         reason: &StopReason,
@@ -86,21 +99,21 @@ pub trait Server: Sized + Send + 'static {
     /// Appends the stored form of the state to `buffer`.
     ///
     /// # Errors
-    /// If the state has no stored form, a custom `Serialize` that fails say.
+    /// If the state does not encode, e.g. because a custom `Serialize` fails.
     fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), EncodeError>;
 
-    /// Rebuilds a state of this or an earlier version from its stored form.
+    /// Decodes a stored state of this or an earlier version.
     ///
     /// # Errors
-    /// If the bytes are not such a state, or of a version with no migration.
+    /// If the bytes are not such a state, or if their version has no migration.
     fn decode(version: u32, bytes: &[u8], context: &Context<Self>) -> Result<Self, DecodeError>;
 
-    /// Reads a journaled message of this or an earlier version, and leaves in
-    /// `bytes` what follows it; none if it has no meaning any more.
+    /// Decodes a journaled message of this or an earlier version, and advances `bytes` past it.
+    /// Returns `None` if the migration omits the message.
     ///
     /// # Errors
-    /// If the bytes don't begin with such a message, or are of a version with
-    /// no migration of messages.
+    /// If the bytes do not begin with such a message, or if their version has no migration of
+    /// messages.
     fn decode_message(
         version: u32,
         bytes: &mut &[u8],
@@ -114,7 +127,7 @@ pub trait Server: Sized + Send + 'static {
 }
 
 impl ReplySlot<'_> {
-    /// Takes the caller away, to be answered by the returned reply.
+    /// Defers the reply: returns a [`Reply`] through which the caller is answered later.
     pub fn defer<S: Server, R: Send + 'static>(self, context: &Context<S>) -> Reply<R> {
         Reply::new(self.take_sender(), context.deferred_replies())
     }

@@ -1,4 +1,4 @@
-//! One server type behind the engine's seam: all code that is compiled per type.
+//! A server type behind the engine's seam: all code that is compiled once per server type.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -30,7 +30,7 @@ use crate::{
 /// The listeners of one server type.
 pub(crate) type Listeners<S> = Vec<Arc<dyn Listener<S>>>;
 
-/// Returns the registry of a type.
+/// Returns the registry of a server type. Creates it at the first use of the type.
 pub(crate) fn registry<S: Server>(services: &Arc<Services>) -> Arc<Registry> {
     services.registry(TypeId::of::<S>(), |listeners| Registration {
         path: type_name::<S>(),
@@ -48,14 +48,14 @@ struct TypedServerType<S: Server> {
     listeners: Listeners<S>,
 }
 
-/// A server in memory.
+/// The state of a server in memory, with its context.
 struct TypedServer<S: Server> {
     state: S,
     context: Context<S>,
 }
 
 impl<S: Server> TypedServerType<S> {
-    /// Calls each listener. Their panics end here.
+    /// Passes each listener to `call`. Catches its panics.
     fn notify(&self, call: impl Fn(&dyn Listener<S>)) {
         for listener in &self.listeners {
             let _ = catch_unwind(|| call(&**listener));
@@ -96,7 +96,8 @@ impl<S: Server> ServerType for TypedServerType<S> {
     ) -> HookFuture<'_, Result<Box<Instance>, String>> {
         Box::pin(async move {
             let context = Context::<S>::new(context);
-            let init = init.downcast::<S::Init>().map_err(|_| "the init arguments are lost")?;
+            let init =
+                init.downcast::<S::Init>().map_err(|_| "the init arguments have another type")?;
             let state = S::init(S::Init::clone(&init), &context).await?;
             let server = TypedServer { state, context };
             let instance: Box<Instance> = Box::new(Instance { parts, server });
@@ -230,13 +231,13 @@ impl<S: Server> LiveServer for TypedServer<S> {
     }
 }
 
-/// Takes the message out of a slot.
+/// Takes the value out of a slot, if it has the type `M`.
 fn take<M: 'static>(slot: &mut dyn Any) -> Option<M> {
     slot.downcast_mut::<Option<M>>()?.take()
 }
 
-/// The envelopes that wait for one server. The first one is kept apart: a server that is called
-/// now and then never needs the buffer behind it.
+/// The queued envelopes of one server. The first envelope has a place of its own, so that a server
+/// with at most one queued message allocates no buffer.
 struct TypedQueue<S: Server> {
     first: Option<TypedEnvelope<S::Message>>,
     rest: VecDeque<TypedEnvelope<S::Message>>,

@@ -1,4 +1,4 @@
-//! The deadline of a client's calls.
+//! The timer behind the deadline of a client's calls.
 
 use std::{
     future::poll_fn,
@@ -12,15 +12,16 @@ use crate::{
     support::sync::time::Instant, support::sync::time::Sleep,
 };
 
-/// A timer that is kept from one call to the next: to set one takes a lock that all
-/// of tokio's timers share, and to move one that is set to a later time does not.
+/// A timer that is reused from call to call: registering a new timer takes a lock that all of
+/// tokio's timers share, and moving a registered timer to a later time does not.
 #[derive(Default)]
 pub(crate) struct Deadline(Mutex<Option<Pin<Box<Sleep>>>>);
 
 impl Deadline {
-    /// What `work` comes to; none if that takes longer than `timeout`, which is the
-    /// same each time. The timer is one of `home`'s, wherever the caller is. Work that
-    /// never has to wait needs none.
+    /// Waits for `work`. Returns `None` after `timeout`, which is the same for all calls.
+    ///
+    /// The timer belongs to the tokio runtime `home`, whatever thread polls. It is set when `work`
+    /// is first pending.
     pub(crate) async fn within<T>(
         &self,
         timeout: Duration,
@@ -41,7 +42,7 @@ impl Deadline {
 
     fn begin(&self, timeout: Duration, home: &runtime::Handle) -> Timer<'_> {
         let kept = self.0.lock().take();
-        // A caller that is no task has no clock of its own.
+        // A caller outside of a tokio task may have no tokio runtime.
         let foreign = kept.is_none() || task::try_id().is_none();
         let _entered = foreign.then(|| home.enter());
         let deadline = Instant::now().checked_add(timeout);
@@ -58,7 +59,7 @@ impl Deadline {
 
 /// A timer in use.
 struct Timer<'a> {
-    /// None if the clock ends first.
+    /// `None` if the deadline is later than the clock can represent.
     sleep: Option<Pin<Box<Sleep>>>,
     deadline: &'a Deadline,
 }
@@ -69,7 +70,7 @@ impl Timer<'_> {
     }
 }
 
-/// Also when the caller gives up.
+/// Puts the timer back for the next call, also if the caller drops its future.
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         let mut kept = self.deadline.0.lock();

@@ -15,10 +15,11 @@ use crate::{
         reply::{ReplyReceiver, ReplySender, ReplyTarget},
     },
     engine::{
-        cell::{CellRef, Outgoing, SendOutcome, Waiting},
+        cell::CellRef,
         command::{CallOptions, Command, Envelope},
         erased::Method,
         inline::{self, Inline},
+        send::{Outgoing, SendOutcome, Waiting},
     },
     error::CallError,
     id::ServerId,

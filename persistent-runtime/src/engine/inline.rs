@@ -25,11 +25,12 @@ use std::{
 use crate::{
     call::reply::{InlineCaller, ReplyReceiver, ReplySender, ReplySlot, ReplyTarget},
     engine::{
-        cell::{Cell, Outgoing, SendOutcome},
+        cell::Cell,
         command::CallOptions,
         erased::Method,
         instance::Instance,
         mailbox::Lend,
+        send::{Outgoing, SendOutcome},
         task::{Executed, Step, Task},
     },
     support::{

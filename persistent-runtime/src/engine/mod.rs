@@ -7,7 +7,7 @@
 //!
 //! 1. [`handle`]: the client's core offers the message to [`inline`], which runs it in the
 //!    caller's poll if the server is idle and nothing has to be committed.
-//! 2. [`cell`]: otherwise the message goes into the [`mailbox`]. An idle server gets a [`task`],
+//! 2. [`send`]: otherwise the message goes into the [`mailbox`] of its [`cell`]. An idle server gets a [`task`],
 //!    which begins inline, too; a busy server's task takes the message from the queue.
 //! 3. [`task`]: activates the server if need be, and runs the handler. What the handler asked its
 //!    context for are its [`effects`].
@@ -34,6 +34,7 @@ pub(crate) mod registry;
 pub(crate) mod reminders;
 pub(crate) mod replay;
 pub(crate) mod resources;
+pub(crate) mod send;
 pub(crate) mod services;
 pub(crate) mod sources;
 pub(crate) mod task;

@@ -13,10 +13,19 @@ use crate::{
     },
 };
 
-/// When a reminder is due. A time in the past is due at once.
+/// The due time of a reminder. A time in the past is due at once.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use persistent_runtime::When;
+///
+/// assert_eq!(When::from(Duration::from_secs(60)), When::In(Duration::from_secs(60)));
+/// assert_eq!(When::from(SystemTime::UNIX_EPOCH), When::At(SystemTime::UNIX_EPOCH));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// After this time from now.
+    /// This long after the call.
     In(Duration),
     /// At this time.
     At(SystemTime),
@@ -34,8 +43,8 @@ impl From<SystemTime> for When {
     }
 }
 
-/// The wall clock at the opening of the runtime, advanced by tokio's clock: tests can pause it, and
-/// setting the machine's clock does not fire reminders by the thousand.
+/// The system time at the opening of the runtime, advanced by tokio's clock. Tests can pause it, and
+/// a change of the system time does not fire thousands of reminders.
 pub(crate) struct WallClock {
     opened: SystemTime,
     since: Instant,
@@ -46,12 +55,12 @@ impl WallClock {
         Self { opened: SystemTime::now(), since: Instant::now() }
     }
 
-    /// Returns milliseconds since 1970.
+    /// Returns the time in milliseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         self.millis(When::In(Duration::ZERO))
     }
 
-    /// Returns microseconds since 1970.
+    /// Returns the time in microseconds since 1970.
     pub(crate) fn micros(&self) -> u64 {
         let since_epoch = self.time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
@@ -61,7 +70,7 @@ impl WallClock {
         self.opened + self.since.elapsed()
     }
 
-    /// Returns when a reminder is due, in milliseconds since 1970.
+    /// Returns a due time in milliseconds since 1970.
     pub(crate) fn millis(&self, when: When) -> u64 {
         let time = match when {
             When::At(time) => Some(time),
@@ -120,7 +129,7 @@ impl Reminders {
         Ok(bytes)
     }
 
-    /// Returns when the earliest reminder is due.
+    /// Returns the due time of the earliest reminder.
     pub(crate) fn due(&self) -> Option<u64> {
         self.0.first().map(|reminder| reminder.due)
     }
@@ -130,20 +139,21 @@ impl Reminders {
         self.0.iter().take_while(|reminder| reminder.due <= now).cloned().collect()
     }
 
+    /// Sets a reminder. Replaces one of the same name.
     pub(crate) fn set(&mut self, name: &str, due: u64, message: Vec<u8>) {
         self.cancel(name);
         self.0.push(Reminder { due, name: name.to_owned(), message });
         self.0.sort_unstable();
     }
 
-    /// Returns true if there was a reminder of that name.
+    /// Removes a reminder. Returns true if there was one of this name.
     pub(crate) fn cancel(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|reminder| reminder.name != name);
         self.0.len() < before
     }
 
-    /// Returns true if exactly this reminder was there.
+    /// Removes exactly this reminder. Returns false if it has been replaced or removed.
     pub(crate) fn remove(&mut self, reminder: &Reminder) -> bool {
         let before = self.0.len();
         self.0.retain(|other| other != reminder);
@@ -161,8 +171,8 @@ impl Reminders {
     }
 }
 
-/// Wakes the reminder scheduler of a type when a stored reminder is earlier than the one that the
-/// scheduler waits for.
+/// The signal that wakes the reminder scheduler of a type: a reminder was stored that is due earlier
+/// than the one that the scheduler waits for.
 pub(crate) struct Wakeup {
     /// The due time that the scheduler waits for.
     waits_until: AtomicU64,

@@ -202,7 +202,7 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let runtime = Runtime::builder().check_replay(true).in_memory().await?;
     /// let error = runtime.at::<Log>("a", ()).note().await.unwrap_err();
-    /// assert!(matches!(error, CallError::Diverged { method, .. } if method == "Note"));
+    /// assert!(matches!(error, CallError::Diverged { method, .. } if method == "note"));
     /// # Ok(()) }
     /// ```
     pub fn check_replay(mut self, check: bool) -> Self {

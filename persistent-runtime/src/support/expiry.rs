@@ -243,4 +243,24 @@ mod tests {
         assert_eq!(queue.expand(queue.compact(instant)), Some(instant));
         assert_eq!(queue.compact(queue.base).checked_add(Duration::MAX), None);
     }
+
+    /// Regression: the weak references of dropped targets kept their memory until their deadlines.
+    #[test]
+    fn entries_of_dropped_targets_are_removed_once_they_are_the_majority() {
+        let queue = ExpiryQueue::new();
+        let later = queue.now().checked_add(Duration::from_secs(3600)).unwrap();
+        let schedule = || {
+            let target: Arc<dyn Expire> = Target::new(0);
+            queue.schedule(later, Arc::downgrade(&target));
+            target
+        };
+        let kept: Vec<_> = (0..1000).map(|_| schedule()).collect();
+        for _ in 0..10_000 {
+            drop(schedule());
+            queue.note_dropped();
+            assert!(queue.heap.lock().len() <= 1000 + 2 * 1024);
+        }
+        let live = queue.heap.lock().iter().filter(|it| it.target.strong_count() > 0).count();
+        assert_eq!(live, kept.len());
+    }
 }

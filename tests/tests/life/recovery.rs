@@ -302,7 +302,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
 
     for (version, format, state, word) in [
         (1, 1, &b"\x81\xa5items\x90\x00\x00"[..], "2 bytes follow after the value"),
-        (1, 1, b"", "(version 1): IO error"),
+        (1, 1, b"", "the bytes end within the value"),
         (1, 1, b"\xc1\xff\x00", "(version 1): "),
         (2, 1, b"\x81\xa5items\x90", "newer than version 1 of this program"),
         (0, 1, b"\x81\xa5items\x90", "#[migrate(from = 0)]"),

@@ -6,6 +6,7 @@ use crate::{
         output_gate::OutputGate,
         reply::{ReplySender, ReplySlot},
     },
+    codec::DecodeError,
     config::options::Persist,
     engine::{
         cell::Cell,
@@ -323,7 +324,7 @@ impl Task {
             let Some(message) = instance.server.context().effects.next_continuation() else {
                 return Ok(instance);
             };
-            let outcome = self.continue_with(instance, message).await;
+            let outcome = Box::pin(self.continue_with(instance, message)).await;
             consume_budget().await;
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
@@ -360,10 +361,15 @@ impl Task {
         let next = due.into_iter().find_map(|due| {
             let mut bytes = due.message();
             let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
-            match decoded.map_err(|reason| crate::codec::DecodeError::Restore { reason }) {
-                Ok(Ok(Some(message))) => Some((due, message)),
-                Ok(Ok(None)) => None,
-                Ok(Err(source)) | Err(source) => {
+            let decoded = decoded.unwrap_or_else(|reason| Err(DecodeError::Restore { reason }));
+            match decoded {
+                Ok(Some(message)) if bytes.is_empty() => Some((due, message)),
+                Ok(Some(_)) => {
+                    undecodable = Some(DecodeError::Trailing { bytes: bytes.len() });
+                    None
+                }
+                Ok(None) => None,
+                Err(source) => {
                     undecodable = Some(source);
                     None
                 }

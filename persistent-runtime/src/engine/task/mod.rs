@@ -28,11 +28,12 @@ use crate::{
     codec::DecodeError,
     config::settings::Settings,
     engine::{
-        cell::{Cell, CellRef, Outgoing, discard},
+        cell::{Cell, CellRef, discard},
         command::{CallOptions, Command, Content, Envelope},
         erased::{AnyMessage, MessageQueue},
         instance::Instance,
         mailbox,
+        send::Outgoing,
     },
     error::CallError,
     id::ServerId,

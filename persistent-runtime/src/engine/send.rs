@@ -1,0 +1,218 @@
+//! How a message enters a mailbox: admission, capacity, and the start of a task.
+
+use std::{any::Any, pin::pin, sync::Arc};
+
+use crate::{
+    call::reply::ReplySender,
+    engine::{
+        capacity::CapacityWaiter,
+        cell::Cell,
+        command::{CallOptions, Command, Content, Envelope, refuse},
+        erased::Method,
+        inline,
+        mailbox::{Mailbox, Start},
+        services::ShutdownGuard,
+        task::{Step, Task},
+    },
+    error::CallError,
+};
+
+/// What has become of a message that was offered to a mailbox.
+pub(crate) enum SendOutcome {
+    /// There is no capacity; the message and its reply sender are still with the caller.
+    Full,
+    /// The message is queued or with a task, or its caller was refused.
+    Queued,
+    /// The message was handled inline. Its reply may wait for a commit or for its handler.
+    Handled,
+    /// The message was refused, and no caller waits for a reply. Boxed: this enum is returned for
+    /// each cast, and fits into registers.
+    Refused(Box<CallError>),
+}
+
+/// A message or command on its way into a mailbox.
+pub(crate) enum Outgoing<'a> {
+    /// A slot with the message.
+    Message(&'a mut (dyn Any + Send), &'static Method),
+    /// An envelope without options. Always `Some`, until it is taken.
+    Envelope(&'a mut Option<Envelope>),
+}
+
+/// What waits for capacity.
+pub(crate) enum Waiting<'a> {
+    Message(&'a mut (dyn Any + Send), &'static Method),
+    Envelope(Option<Envelope>),
+}
+
+impl Waiting<'_> {
+    fn outgoing(&mut self) -> Outgoing<'_> {
+        match self {
+            Self::Message(slot, method) => Outgoing::Message(&mut **slot, method),
+            Self::Envelope(envelope) => Outgoing::Envelope(envelope),
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    /// Returns true if the sender waits for something that can be done at once: that may be done
+    /// inline.
+    fn runs_inline(&self, reply: Option<&ReplySender>) -> bool {
+        match self {
+            Self::Message(_, method) => reply.is_some() && !method.is_async,
+            Self::Envelope(envelope) => envelope.as_ref().is_some_and(|envelope| {
+                envelope.reply.is_some()
+                    && matches!(
+                        envelope.content,
+                        Content::Command(Command::Start | Command::Stop(_))
+                    )
+            }),
+        }
+    }
+
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Envelope(Some(envelope))
+            if matches!(envelope.content, Content::Command(Command::Stop(_))))
+    }
+}
+
+impl Cell {
+    /// Queues a message and sees that it is handled. Leaves it in its slot if the mailbox is full.
+    /// A refusal goes to the caller that waits for the reply, or else is returned.
+    pub(crate) fn try_send(
+        self: &Arc<Self>,
+        outgoing: Outgoing<'_>,
+        reply: &mut Option<ReplySender>,
+        options: &Arc<CallOptions>,
+    ) -> SendOutcome {
+        self.push(outgoing, reply, options, |mailbox| {
+            self.has_capacity(mailbox) && mailbox.blocked_senders() == 0
+        })
+    }
+
+    /// Queues a command, whether there is capacity or not.
+    pub(crate) fn send_past(self: &Arc<Self>, envelope: Envelope) {
+        let options = Arc::new(CallOptions::default());
+        // A refusal goes to the caller that waits for the reply.
+        self.push(Outgoing::Envelope(&mut Some(envelope)), &mut None, &options, |_| true);
+    }
+
+    pub(crate) fn has_capacity(&self, mailbox: &Mailbox) -> bool {
+        mailbox.len() < self.settings().mailbox
+    }
+
+    /// Queues a message if `may` allows it.
+    fn push(
+        self: &Arc<Self>,
+        outgoing: Outgoing<'_>,
+        reply: &mut Option<ReplySender>,
+        options: &Arc<CallOptions>,
+        may: impl FnOnce(&Mailbox) -> bool,
+    ) -> SendOutcome {
+        let mut mailbox = self.lock();
+        if let Err(error) = self.admit(&outgoing, &mailbox) {
+            drop(mailbox);
+            let reply = match outgoing {
+                Outgoing::Envelope(envelope) => envelope.take().and_then(|it| it.reply),
+                Outgoing::Message(..) => reply.take(),
+            };
+            return match refuse(reply, error) {
+                Ok(()) => SendOutcome::Queued,
+                Err(error) => SendOutcome::Refused(Box::new(error)),
+            };
+        }
+        if !may(&mailbox) {
+            return SendOutcome::Full;
+        }
+        let active = || ShutdownGuard::new(self.registry().services().clone());
+        let Some(start) = mailbox.start(active) else {
+            let of = self.registry().server_type();
+            let (removed, waker) = match outgoing {
+                Outgoing::Message(slot, _) => {
+                    mailbox.enqueue_message(of, slot, reply.take(), options)
+                }
+                Outgoing::Envelope(envelope) => match envelope.take() {
+                    Some(envelope) => mailbox.enqueue(of, envelope, options),
+                    None => return SendOutcome::Queued,
+                },
+            };
+            drop(mailbox);
+            drop(removed);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            return SendOutcome::Queued;
+        };
+        // Nothing is queued before this message: it is the task's first.
+        drop(mailbox);
+        let Start { parked, instance, is_blocked, removed } = start;
+        drop(removed);
+        let mut task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
+        task.begin(is_blocked, options.clone());
+        let reply = reply.take();
+        if outgoing.runs_inline(reply.as_ref()) {
+            inline::run_task(task, outgoing, reply)
+        } else {
+            task.push(outgoing, reply);
+            self.registry().spawn(task.run(Some(Step::HandleFront)));
+            SendOutcome::Queued
+        }
+    }
+
+    /// Queues an envelope, waiting for capacity.
+    ///
+    /// Cancel safe: a dropped call has queued nothing.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        envelope: Envelope,
+        options: &Arc<CallOptions>,
+    ) -> Result<(), CallError> {
+        let mut envelope = Some(envelope);
+        match self.try_send(Outgoing::Envelope(&mut envelope), &mut None, options) {
+            SendOutcome::Full => {
+                self.send_when_possible(Waiting::Envelope(envelope), None, options).await
+            }
+            SendOutcome::Queued | SendOutcome::Handled => Ok(()),
+            SendOutcome::Refused(error) => Err(*error),
+        }
+    }
+
+    /// Queues a message that found the mailbox full, waiting for capacity.
+    ///
+    /// Cancel safe: a dropped call has queued nothing.
+    pub(crate) async fn send_when_possible(
+        self: &Arc<Self>,
+        mut waiting: Waiting<'_>,
+        mut reply: Option<ReplySender>,
+        options: &Arc<CallOptions>,
+    ) -> Result<(), CallError> {
+        let waiter = CapacityWaiter::new(self);
+        let mut is_woken = false;
+        loop {
+            let mut capacity = pin!(waiter.capacity().notified());
+            capacity.as_mut().enable();
+            // Before the first wake-up, only to learn of a refusal.
+            let may = |mailbox: &Mailbox| is_woken && self.has_capacity(mailbox);
+            match self.push(waiting.outgoing(), &mut reply, options, may) {
+                SendOutcome::Full => {}
+                SendOutcome::Queued | SendOutcome::Handled => return Ok(()),
+                SendOutcome::Refused(error) => return Err(*error),
+            }
+            capacity.await;
+            is_woken = true;
+        }
+    }
+
+    /// Refuses what may not join the queue.
+    fn admit(&self, outgoing: &Outgoing<'_>, mailbox: &Mailbox) -> Result<(), CallError> {
+        if self.registry().is_stopping() {
+            return Err(self.runtime_stopped());
+        }
+        if let Some(by) = self.registry().name_taken_by() {
+            return Err(CallError::NameTaken { server: self.id().clone(), by });
+        }
+        match mailbox.failed() {
+            Some(panic) if !outgoing.is_stop() => Err(self.limit_exceeded(panic)),
+            _ => Ok(()),
+        }
+    }
+}
