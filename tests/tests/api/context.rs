@@ -285,7 +285,7 @@ async fn a_timer_of_an_ended_instance_never_fires_in_the_next_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_does_not_delay_passivation_but_an_interval_that_ticks_does() {
+async fn a_timer_does_not_delay_an_unload_but_an_interval_that_ticks_does() {
     let (runtime, _storage, diary) = diary().await;
     let impatient = diary.with_options(Options::new().idle_timeout(10 * SECOND)).unwrap();
     impatient.write_later(60 * SECOND, "never".into()).await.unwrap();
