@@ -325,7 +325,8 @@ impl Task {
                 return Ok(instance);
             };
             let outcome = Box::pin(self.continue_with(instance, message)).await;
-            consume_budget().await;
+            // Commits go on between two continuations.
+            let killed = matches!(self.drive(consume_budget()).await, HookResult::Killed);
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
                 // The server has stopped itself: starting it again could go on for ever.
@@ -334,7 +335,7 @@ impl Task {
                 }
                 Outcome::Handled | Outcome::Crashed => {}
             }
-            if self.cell.take_killed() || self.cell.registry().services().is_halted() {
+            if killed || self.cell.take_killed() || self.cell.registry().services().is_halted() {
                 discard(self.instance.take());
                 return Err(self.kill_failure());
             }

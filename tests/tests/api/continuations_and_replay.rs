@@ -1,11 +1,14 @@
-//! What a `#[restore]` function asks its context for, on a server that journals its messages.
+//! What a `#[restore]` or `#[started]` function asks its context for, before the first message.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
 
-use persistent_runtime::{Client, Context, MemoryStorage, Runtime, persistent_server};
+use persistent_runtime::{
+    Client, Context, MemoryStorage, Observer, Record, Runtime, ServerId, persistent_server,
+};
+use serde::{Deserialize, Serialize};
 
 /// Sets a reminder each time it is restored.
 #[derive(Default)]
@@ -20,7 +23,7 @@ impl Reminded {
 
     #[restore]
     fn restore(saved: u32, context: &Context<Self>) -> Self {
-        context.remind("wake", Duration::from_secs(3600), RemindedMessage::Wake);
+        context.remind("wake", Duration::from_hours(1), RemindedMessage::Wake);
         Self(saved)
     }
 
@@ -140,4 +143,50 @@ async fn a_replay_check_starts_no_sources() {
     TICKS.store(0, SeqCst);
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     assert_eq!(TICKS.load(SeqCst), 10);
+}
+
+static CHANGES: AtomicUsize = AtomicUsize::new(0);
+static MAX_BEHIND: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts committed changes.
+struct Counting;
+
+impl Observer for Counting {
+    fn on_change(&self, _: &ServerId, _: Option<&Record>) {
+        CHANGES.fetch_add(1, SeqCst);
+    }
+}
+
+/// Imports in 1000 steps, each a continuation, before its first message.
+#[derive(Default, Serialize, Deserialize)]
+struct Import(usize);
+
+#[persistent_server]
+impl Import {
+    #[started]
+    fn begin(&self, context: &Context<Self>) {
+        context.continue_with(ImportMessage::Step);
+    }
+
+    #[info]
+    fn step(&mut self, context: &Context<Self>) {
+        self.0 += 1;
+        MAX_BEHIND.fetch_max(self.0.saturating_sub(CHANGES.load(SeqCst)), SeqCst);
+        if self.0 < 1000 {
+            context.continue_with(ImportMessage::Step);
+        }
+    }
+
+    pub fn steps(&self) -> usize {
+        self.0
+    }
+}
+
+/// Regression: no step was committed before the last one, and the callback of each waited in
+/// memory.
+#[tokio::test]
+async fn continuations_are_committed_one_by_one() {
+    let runtime = Runtime::builder().observer(Counting).in_memory().await.unwrap();
+    assert_eq!(runtime.at::<Import>("a", ()).steps().await.unwrap(), 1000);
+    assert!(MAX_BEHIND.load(SeqCst) <= 3, "{MAX_BEHIND:?} steps were not committed");
 }
