@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for task in tasks.collect::<Vec<_>>() {
         task.await??;
     }
-    // Each reply is a commit receipt, so a kill of the process would lose nothing either.
+    // Each update is committed before it returns, so a kill of the process would lose nothing.
     drop(runtime);
 
     let runtime = Runtime::open(&path).await?;

@@ -13,7 +13,7 @@ struct Player {
 
 #[persistent_server(idle_timeout = "60s")]
 impl Player {
-    /// First life only: runs when nothing is stored under the key.
+    /// Creates the player. Runs only if nothing is stored under the key.
     #[init]
     fn new(name: String) -> Self {
         Self { name, score: 0 }
@@ -25,7 +25,7 @@ impl Player {
         self.score
     }
 
-    /// `&self`: a read; writes nothing.
+    /// Returns a greeting. A `&self` method stores nothing.
     pub fn greeting(&self) -> String {
         format!("{} has {} points", self.name, self.score)
     }

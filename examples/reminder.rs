@@ -1,4 +1,4 @@
-//! A durable timer that one process sets and the next one handles.
+//! A reminder that one process sets and the next one handles.
 //!
 //! The first run sets a reminder and kills itself. The second run starts a moment later
 //! and handles the reminder.

@@ -47,7 +47,7 @@ impl Station {
         self.sum / self.count as f64
     }
 
-    /// Sends the mean when the thermometer is done: a deferred reply.
+    /// Returns the mean once the stream has ended. The reply is deferred.
     pub fn mean(&mut self, reply: Reply<f64>) {
         if self.reading {
             self.waiting.push(reply);

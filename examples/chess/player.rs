@@ -71,8 +71,8 @@ async fn play_out(game: GameClient, number: usize, fixture: Fixture) -> Result<(
     for san in fixture.record.moves.iter().take(fixture.plies).skip(stored) {
         // The outer error is the runtime's, the inner one is the method's.
         let ply = game.play(san.clone()).await??;
-        // The reply is a commit receipt, so the printed line stays true even if this process dies
-        // next.
+        // The move was committed before the reply, so the printed line stays true even if this
+        // process dies next.
         writeln!(stdout(), "acknowledged {number} {ply}")?;
     }
     Ok(())

@@ -53,7 +53,7 @@ pub struct DurableFigures {
     pub rates: Vec<(String, f64)>,
 }
 
-/// The load that lasted, of this library and of upserts.
+/// The sustained load, of this library and of upserts.
 #[derive(Serialize, Deserialize)]
 pub struct SustainedFigures {
     pub this: Vec<LoadSample>,

@@ -51,8 +51,9 @@ pub enum CallError {
         /// The timeout of the call.
         after: Duration,
     },
-    /// The handler panicked. The changes of this message are dropped. The next message is handled
-    /// with the state after the last handler that returned.
+    /// The handler panicked. The changes of this message are dropped. The next message runs on the
+    /// last state that was saved: under [`Persist::EveryMessage`](crate::Persist::EveryMessage) the
+    /// state that the last handler returned.
     #[non_exhaustive]
     Crashed {
         /// The server.

@@ -1,9 +1,10 @@
-//! Erlang-style GenServers that keep their state across panics, process death and power loss.
+//! Actors in the style of Erlang's GenServer, whose state survives panics, process death and power
+//! loss.
 //!
-//! A *server* is a plain struct with an impl block under [`#[persistent_server]`](persistent_server).
-//! Each server is addressed by its type and a key, handles one message at a time, and stores its
-//! state through a [`Storage`]: a SQLite file by default. Idle servers leave memory and return at
-//! the next call.
+//! A *server type* is a plain struct with an impl block under
+//! [`#[persistent_server]`](persistent_server). A *server* is one value of it, found by its type and
+//! a key. It handles one message at a time, and its state is stored through a [`Storage`]: a SQLite
+//! file by default. An idle server is unloaded from memory, and the next call loads it again.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -83,14 +84,17 @@
 //!
 //! # When a change is durable
 //!
-//! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: a stop, the
-//! idle unload, a shutdown.
+//! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: a stop, an
+//! unload, a shutdown.
 //!
 //! | level | a change is committed | a panic or a kill loses at most |
 //! | --- | --- | --- |
 //! | `every_message` (default) | before its reply leaves | nothing that was acknowledged |
 //! | `every("500ms")` | within 500 ms | the changes of the last 500 ms |
 //! | `on_stop` | at an orderly end | all changes since the last orderly end |
+//!
+//! After a panic the next message runs on the last state that was saved. Under `every_message` that
+//! is the state that the last handler returned.
 //!
 //! A reply to a read depends on the same commits: it leaves only when the state that it saw is as
 //! durable as the level asks. [`Client::with_persist`] sets the level of a client's own messages.
@@ -99,11 +103,11 @@
 //!
 //! [`Restart`] decides what happens to the stored state:
 //!
-//! | policy | normal stop | other stop | crash of a handler | process killed | idle unload | runtime opens |
+//! | policy | normal stop | other stop | crash of a handler | process killed | unload | runtime opens |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | temporary | deleted | deleted | deleted | kept | kept | – |
 //! | transient (default) | deleted | kept | kept; continues at the next message | kept | kept | – |
-//! | permanent | kept | kept | kept; continues at once | kept | kept | revived, if its type is [registered](Builder::register) |
+//! | permanent | kept | kept | kept; continues at once | kept | kept | activated, if its type is [registered](Builder::register) |
 //!
 //! A server that crashes more often than `max_restarts` allows fails: callers receive
 //! [`CallError::RestartLimit`] until [`Client::reset`]. [`Backoff`] delays each restart.
@@ -170,10 +174,11 @@
 //!
 #![doc = include_str!("../architecture.svg")]
 //!
-//! A call runs at once in the caller's own poll if its server is idle, and otherwise queues in the
-//! mailbox. A changed state is staged at the output gate, which holds the reply. One writer thread
-//! commits the staged states of all servers in one transaction with one sync. Then the gate releases
-//! the reply. [`Builder::busy_wait`] turns off the busy waiting that shortens the calls of a single
+//! If its server is idle, a call runs at once in its caller's poll; otherwise it queues in the
+//! server's mailbox. So a sync handler that blocks its thread can block its caller's. A changed state
+//! is staged at the server's output gate, which holds the reply and submits one commit at a time. One
+//! writer thread writes the submitted commits of all servers in one transaction with one sync. Then
+//! each gate releases its reply. [`Builder::busy_wait`] turns off the busy waiting that shortens the calls of a single
 //! caller.
 //!
 //! The repository explains the design in `docs/design.md` and maps each promise to its tests in

@@ -1,4 +1,4 @@
-//! The calls part: what a message costs, and how much memory an idle server takes.
+//! The calls part: the cost of a message, and the memory of an idle server.
 
 use std::{env, process::Command};
 

@@ -15,14 +15,14 @@ const SERVERS: u32 = 1000;
 /// The shortest measurement.
 const MIN_TIME: Duration = Duration::from_millis(30);
 
-/// Where the callers run.
+/// The threads and tasks that the callers run on.
 #[derive(Clone, Copy)]
 pub enum Place {
-    /// In tasks of a runtime with two worker threads.
+    /// Tasks of a runtime with two worker threads.
     Workers,
-    /// In `block_on`, on a thread that is none of these two.
+    /// `block_on` on a third thread.
     Outside,
-    /// On the only thread of a current-thread runtime.
+    /// The only thread of a current-thread runtime.
     OneThread,
 }
 

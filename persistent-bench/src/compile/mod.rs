@@ -1,4 +1,4 @@
-//! The compile part: what a server type costs in rustc, beside an actor of kameo.
+//! The compile part: the cost of a server type in rustc, beside an actor of kameo.
 //!
 //! Generates one crate per [`Program`], builds it in cargo's unchanged dev profile with all
 //! dependencies built beforehand, and measures the last build alone: the CPU time of cargo,
@@ -104,7 +104,7 @@ impl Package {
         Ok(Self { program, folder, target: parent.join("target") })
     }
 
-    /// Builds the crate with `types` server types, of which nothing is cached.
+    /// Builds the crate with `types` server types. Nothing of them is cached.
     fn build(&self, types: u32) -> Fallible<Cost> {
         fs::write(self.folder.join("src/main.rs"), self.program.source(types))?;
         let debug = self.target.join("debug");
@@ -133,8 +133,8 @@ impl Package {
     }
 }
 
-/// Builds the crate in `folder` and prints what that took: a child process of its own per
-/// build, since the system adds up all children of a process.
+/// Builds the crate in `folder` and prints the resources that the build took. Each build runs in
+/// its own child process, because the system adds up all children of a process.
 pub fn print_build_cost(folder: &Path) -> Fallible<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let status = cargo.args(["build", "--quiet"]).current_dir(folder).status()?;

@@ -15,10 +15,10 @@ pub enum Program {
     /// kameo's actors, with serde's derives on state and messages. Nothing is saved, so rustc
     /// checks the derived code and generates none of it.
     Kameo,
-    /// The same without serde, which no actor needs that neither persists nor travels.
+    /// The same without serde, which an actor without persistence does not need.
     KameoPlain,
     /// kameo's actors that encode their state with `rmp_serde` after each change and decode
-    /// it at their start: what a type compiles at least if it saves its state by hand.
+    /// it at their start: the least code of a type that saves its state by hand.
     KameoSaving,
 }
 

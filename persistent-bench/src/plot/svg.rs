@@ -1,8 +1,8 @@
 //! An SVG document that is readable on light and on dark backgrounds.
 //!
-//! The page that embeds a picture has a theme of its own, and a picture learns only that of
-//! the system (`prefers-color-scheme`). So the background is transparent, and each color has
-//! a contrast of at least 3 on white and on black.
+//! The page that embeds a picture has its own theme, but a picture can query only the theme of
+//! the system (`prefers-color-scheme`). So the background is transparent, and each color has a
+//! contrast of at least 3 on white and on black.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub const BOUND: &str = "#a98a3e";
 /// Other libraries.
 pub const OTHER: &str = "#8b949e";
 
-/// Where a text is attached to its position.
+/// The part of a text that is at its position.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     Start,

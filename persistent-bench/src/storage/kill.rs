@@ -1,4 +1,4 @@
-//! How long it takes to open a database after its process was killed under full load.
+//! The time to open a database after its process was killed under full load.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! The storage part: what durability costs, beside plain rusqlite.
+//! The storage part: the cost of durability, beside plain rusqlite.
 
 use crate::{
     Fallible,

@@ -1,4 +1,4 @@
-//! How much is measured, and for how long.
+//! The size and duration of the measurements.
 
 use std::time::Duration;
 

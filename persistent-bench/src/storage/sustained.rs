@@ -1,4 +1,4 @@
-//! A load on very many stored servers that lasts, with the sizes of the files meanwhile.
+//! A sustained load on very many stored servers, with the sizes of the files during it.
 
 use std::{
     fs,
@@ -25,8 +25,8 @@ use crate::{
     report::{LoadSample, Report, SustainedFigures},
 };
 
-/// How many samples of throughput and file sizes are taken during a load, including the one
-/// at its end, which is left out.
+/// The number of samples of throughput and file sizes during a load. The sample at the end of
+/// the load is counted but not reported.
 const SAMPLES: u32 = 20;
 
 /// Stores the servers at `this` and in plain tables at `other`, prints the table, and adds its
@@ -89,7 +89,7 @@ pub fn run(scale: Scale, this: &Path, other: &Path, report: &mut Report) -> Fall
     Ok(raw)
 }
 
-/// The result of a load that lasted.
+/// The result of a sustained load.
 struct Sustained {
     samples: Vec<LoadSample>,
     calls: u64,
@@ -121,7 +121,7 @@ impl Sustained {
     }
 }
 
-/// Runs a load that counts its calls, and samples throughput and file sizes meanwhile.
+/// Runs a load that counts its calls. Samples throughput and file sizes during it.
 fn sustain(
     path: &Path,
     time: Duration,

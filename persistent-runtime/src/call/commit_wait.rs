@@ -1,7 +1,7 @@
 //! How a caller waits for a commit.
 //!
-//! A caller that is the only one to wait, and whose last wait was short, yields and polls again
-//! instead of going to sleep; see [`spin`](crate::support::spin). With more callers waiting,
+//! A caller that is the only one to wait yields and polls again instead of going to sleep, if the
+//! last lone wait of the runtime was short; see [`spin`](crate::support::spin). With more callers waiting,
 //! threads have a better use for the time, and one wake-up serves many.
 
 use std::{
@@ -53,7 +53,7 @@ pub(crate) struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
-    /// Yields until the reply arrives, as long as that is worth it.
+    /// Yields until the reply arrives, while this is the only waiter and the limit is not reached.
     pub(crate) async fn spin(&self, reply: &ReplyReceiver) {
         if self.commit_wait.last_wait_was_short.load(Relaxed) {
             while self.is_alone() && self.is_within_limit() && !reply.is_ready() {

@@ -30,7 +30,7 @@ pub(crate) fn channel<R: Send + 'static>() -> (ReplySender, ReplyReceiver) {
 
 struct Slot<V: ?Sized = dyn Any + Send>(Mutex<Content<V>>);
 
-/// Nothing of the user's is dropped while the slot is locked.
+/// Invariant: no value of the user is dropped while the slot is locked.
 struct Content<V: ?Sized> {
     stage: Stage,
     error: Option<CallError>,
@@ -254,7 +254,7 @@ impl<'a> ReplySlot<'a> {
         }
     }
 
-    /// Takes the caller away, to be answered later.
+    /// Takes the reply sender: the reply is sent later.
     pub(crate) fn take_sender(self) -> Option<ReplySender> {
         match self.0 {
             To::Sender(sender) => sender.take(),

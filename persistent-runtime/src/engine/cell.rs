@@ -106,7 +106,7 @@ impl Cell {
         self.references.load(Ordering::Acquire) == 0 && self.lock().is_vacant()
     }
 
-    /// Borrows the instance for one message, if it is idle and `is_free` says so of it.
+    /// Borrows the instance for one message, if it is idle and `is_free` returns true for it.
     pub(crate) fn lend(&self, is_free: impl FnOnce(&Instance) -> bool) -> Lend {
         let lend = self.lock().lend(is_free);
         if let Lend::Lent(_) = lend {

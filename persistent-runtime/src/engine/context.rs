@@ -130,7 +130,12 @@ impl ContextCore {
         }
     }
 
-    /// Ends a replay: from now on the context acts.
+    /// Begins a replay in which nothing that is asked for happens.
+    pub(crate) fn begin_replay(&self) {
+        self.set_inputs(RecordedInputs::replay(Vec::new()));
+    }
+
+    /// Ends a replay: from now on what is asked for happens.
     pub(crate) fn end_replay(&self) {
         self.set_inputs(RecordedInputs::Idle);
     }
@@ -140,7 +145,7 @@ impl ContextCore {
         self.inputs().map(|mut inputs| inputs.take()).unwrap_or_default()
     }
 
-    /// Returns true if nothing was asked for that is not done yet.
+    /// Returns true if no effect is pending.
     pub(crate) fn is_quiet(&self) -> bool {
         self.effects.is_empty()
     }

@@ -24,6 +24,9 @@ pub(crate) struct Effects {
     pending: Mutex<Option<Box<Pending>>>,
 }
 
+/// The pending effects, while they are set aside.
+pub(crate) struct SetAside(Option<Box<Pending>>);
+
 #[derive(Default)]
 struct Pending {
     stop: Option<StopReason>,
@@ -57,7 +60,7 @@ impl Effects {
         self.lock().as_deref_mut().map(take).unwrap_or_default()
     }
 
-    /// Returns true if nothing was asked for that is not done yet.
+    /// Returns true if no effect is pending.
     pub(crate) fn is_empty(&self) -> bool {
         if !self.touched.load(Ordering::Acquire) {
             return true;
@@ -132,6 +135,22 @@ impl Effects {
     /// Returns true if the reminders have changed since the last call.
     pub(crate) fn take_reminders_changed(&self) -> bool {
         self.take(|pending| mem::take(&mut pending.reminders_changed))
+    }
+
+    /// Takes the pending effects out and leaves a copy of the reminders, e.g. for a replay, which
+    /// must neither see nor lose them.
+    pub(crate) fn set_aside(&self) -> SetAside {
+        let mut pending = self.lock();
+        let reminders = pending.as_ref().map(|pending| pending.reminders.clone());
+        let copy = reminders.map(|reminders| Box::new(Pending { reminders, ..Pending::default() }));
+        SetAside(mem::replace(&mut *pending, copy))
+    }
+
+    /// Puts back what [`set_aside`](Self::set_aside) took out.
+    pub(crate) fn restore(&self, SetAside(pending): SetAside) {
+        self.touched.store(pending.is_some(), Ordering::Release);
+        let replaced = mem::replace(&mut *self.lock(), pending);
+        drop(replaced);
     }
 
     /// Drops everything that was asked for. Returns true if the reminders were changed.

@@ -135,7 +135,7 @@ impl HandleCore {
                 Sent::Refused(error) => return Err(*error),
                 Sent::Full(sender, receiver) => {
                     let waiting = Waiting::Message(slot, method);
-                    // Boxed: the future of each call would be as large.
+                    // Boxed to keep the future of a call small.
                     Box::pin(self.cell().send_when_possible(waiting, Some(sender), &self.options))
                         .await?;
                     receiver

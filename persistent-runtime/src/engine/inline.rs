@@ -10,10 +10,11 @@
 //! 2. [`run_task`], after the mailbox. A message that starts a task, and whose sender waits for
 //!    it, begins in the sender's poll. If the task finishes or only awaits a commit without ever
 //!    waiting for anything else, tokio never sees it; otherwise it continues as a task of tokio.
-//!    The caller does no work for others: behind its own message the task moves.
+//!    The caller handles only its own message: behind it the task continues on tokio.
 //!
-//! Inline runs do not nest: a handler that calls another server waits, so it is `async`, so it has
-//! a task; and a hook that calls another server starts no second inline run on the same stack.
+//! Runs of the second kind do not nest: a hook that calls another server gets a task of its own for
+//! that. A hook may still run one message of the first kind, whose handler cannot await, so the
+//! stack stays bounded.
 
 use std::{
     any::Any,

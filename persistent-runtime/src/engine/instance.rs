@@ -78,8 +78,8 @@ impl InstanceParts {
         }
     }
 
-    /// Notes that a message succeeded, if all that it may have done is change a state that may be
-    /// saved later. Returns false if there is more to do.
+    /// Notes the success of a message that needs no commit now. Returns false if there is more to
+    /// do.
     pub(crate) fn finish_without_commit(
         &mut self,
         is_read: bool,

@@ -17,20 +17,19 @@
 //! | phase | the instance is | it may be touched by |
 //! | --- | --- | --- |
 //! | Absent | not in memory | nothing |
-//! | Idle | in the mailbox | the thread that takes it, under the lock |
+//! | Idle | in the mailbox | no thread, until a transition takes it |
 //! | Borrowed | with a caller, for one message that needs no waiting | that caller |
 //! | Running | with the server's task | that task |
-//! | Parked | with the task, and the task in the mailbox | the thread that unparks the task, under the lock |
+//! | Parked | with the task, and the task in the mailbox | no thread, until a transition takes the task |
 //!
 //! A cell has at most one task. It begins when the phase becomes Running and ends when the phase
-//! becomes Idle or Absent. A transition out of Borrowed or Running checks, under the same lock,
-//! that nothing has arrived meanwhile ([`Mailbox::is_quiet`]); so no message is left behind.
+//! becomes Idle or Absent. Before it puts the instance back or parks, a caller or a task checks
+//! under the same lock that nothing has arrived meanwhile; so no message is left behind.
 //!
 //! # Lock rules
 //!
 //! 1. The fields are private. Each transition is one method.
-//! 2. Nothing that could hold a client, run user code or wake a task may be dropped under the
-//!    lock: dropping a client may remove the cell from the registry, which takes the registry's
+//! 2. Nothing that could hold a client or run user code may be dropped under the lock: dropping a client may remove the cell from the registry, which takes the registry's
 //!    lock. A transition that removes such a value returns it, and the caller drops it after the
 //!    guard.
 //! 3. The lock is never held across an await, a storage request, a spawn or a handler.
@@ -121,7 +120,7 @@ pub(crate) struct Removed<T>(T);
 /// What a task leaves in its mailbox.
 type Remains = (Option<Box<dyn MessageQueue>>, Option<Arc<CallOptions>>, Option<Waker>);
 
-/// What a message finds that is about to start a task.
+/// The values that a message takes from the mailbox when it starts a task.
 pub(crate) struct Start {
     pub(crate) parked: Option<Box<Task>>,
     pub(crate) instance: Option<Box<Instance>>,
@@ -274,7 +273,7 @@ impl Mailbox {
         self.len() == 0 && !self.has_posted() && !self.is_killed()
     }
 
-    /// Idle → Borrowed, if `is_free` says so of the instance.
+    /// Idle → Borrowed, if `is_free` returns true for the instance.
     pub(crate) fn lend(&mut self, is_free: impl FnOnce(&Instance) -> bool) -> Lend {
         match &self.phase {
             Phase::Idle { instance, .. } if is_free(instance) => {

@@ -28,7 +28,7 @@ pub(crate) struct MessageJournal {
     stored: usize,
     /// The messages that are not staged yet.
     pending: Vec<Arc<[u8]>>,
-    /// The size of both.
+    /// The bytes of the stored and pending messages.
     bytes: usize,
     /// The limit of `bytes`: the snapshot's size, so that an activation reads no more than twice
     /// the state.

@@ -1,4 +1,4 @@
-//! Reminders: durable timers, stored in the record of their server.
+//! Reminders: messages with a due time, stored in the record of their server.
 
 use std::time::{Duration, SystemTime};
 

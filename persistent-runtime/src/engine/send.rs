@@ -38,7 +38,7 @@ pub(crate) enum Outgoing<'a> {
     Envelope(&'a mut Option<Envelope>),
 }
 
-/// What waits for capacity.
+/// A message or an envelope that waits for capacity.
 pub(crate) enum Waiting<'a> {
     Message(&'a mut (dyn Any + Send), &'static Method),
     Envelope(Option<Envelope>),
@@ -54,8 +54,8 @@ impl Waiting<'_> {
 }
 
 impl Outgoing<'_> {
-    /// Returns true if the sender waits for something that can be done at once: that may be done
-    /// inline.
+    /// Returns true if this may run inline: its sender waits for it, and it needs no await of its
+    /// own.
     fn runs_inline(&self, reply: Option<&ReplySender>) -> bool {
         match self {
             Self::Message(_, method) => reply.is_some() && !method.is_async,
@@ -76,7 +76,8 @@ impl Outgoing<'_> {
 }
 
 impl Cell {
-    /// Queues a message and sees that it is handled. Leaves it in its slot if the mailbox is full.
+    /// Queues a message, and starts or wakes the task. Leaves the message in its slot if the mailbox
+    /// is full.
     /// A refusal goes to the caller that waits for the reply, or else is returned.
     pub(crate) fn try_send(
         self: &Arc<Self>,
@@ -190,7 +191,7 @@ impl Cell {
         loop {
             let mut capacity = pin!(waiter.capacity().notified());
             capacity.as_mut().enable();
-            // Before the first wake-up, only to learn of a refusal.
+            // The first attempt only checks for a refusal.
             let may = |mailbox: &Mailbox| is_woken && self.has_capacity(mailbox);
             match self.push(waiting.outgoing(), &mut reply, options, may) {
                 SendOutcome::Full => {}
@@ -202,7 +203,7 @@ impl Cell {
         }
     }
 
-    /// Refuses what may not join the queue.
+    /// Returns an error if the server accepts no messages.
     fn admit(&self, outgoing: &Outgoing<'_>, mailbox: &Mailbox) -> Result<(), CallError> {
         if self.registry().is_stopping() {
             return Err(self.runtime_stopped());

@@ -49,9 +49,9 @@ pub(crate) struct Services {
     registries: RwLock<Registries>,
     /// Services that are halted, for clients made in a replay.
     stopped: OnceLock<Arc<Self>>,
-    /// No new messages are taken.
+    /// True once a shutdown has begun: no new messages are accepted.
     stopping: AtomicBool,
-    /// Nothing goes on at all.
+    /// True once the runtime has halted: no task may continue.
     halted: AtomicBool,
     /// Notified when `halted` is set.
     halt: Notify,

@@ -17,7 +17,8 @@ use crate::{
     support::spin::BusyWait,
 };
 
-/// The choices of a [`Runtime`].
+/// A builder of a [`Runtime`]: sets options, listeners and observers, and opens the runtime on a
+/// storage. Returned by [`Runtime::builder`].
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, Options, Runtime};
@@ -48,43 +49,41 @@ pub struct Builder {
 type Revive = fn(&Arc<Services>);
 
 impl Builder {
-    /// Options for every type, over those of the attributes.
+    /// Sets options of all server types. They override those of the attributes.
     ///
-    /// Of `defaults`, [`configure`](Self::configure) and
-    /// [`config`](Self::config), a later call wins over an earlier one where
-    /// both set the same option at the same level.
+    /// If several calls of `defaults`, [`configure`](Self::configure) and [`config`](Self::config)
+    /// set the same option at the same level, the last one wins.
     pub fn defaults(mut self, options: Options) -> Self {
         self.config.set_defaults(options);
         self
     }
 
-    /// Options for one type, over the [`defaults`](Self::defaults) and those of
-    /// its attribute.
+    /// Sets options of one server type. They override the [`defaults`](Self::defaults) and those of
+    /// the type's attribute.
     pub fn configure<S: Server>(mut self, options: Options) -> Self {
         self.config.set_server(S::NAME.to_owned(), options);
         self
     }
 
-    /// Options from a file, say: its `defaults` as by
-    /// [`defaults`](Self::defaults), each of its `servers` as by
-    /// [`configure`](Self::configure).
+    /// Sets all options of a [`Config`], e.g. of a file: its `defaults` as
+    /// [`defaults`](Self::defaults) does, and its `servers` as [`configure`](Self::configure) does.
     pub fn config(mut self, config: Config) -> Self {
         self.config.set(config);
         self
     }
 
-    /// Options from the variables of this process's environment, over all those
-    /// above. They are read now.
+    /// Sets options from the environment variables of this process. They override those of
+    /// [`defaults`](Self::defaults), [`configure`](Self::configure) and [`config`](Self::config).
+    /// The variables are read by this call.
     ///
-    /// With the prefix `GAME`, `GAME_IDLE_TIMEOUT` sets an option for every
-    /// type, and `GAME__PLAYER__IDLE_TIMEOUT`, which wins over it, for the type
-    /// with the stored name `Player`. An option has its name in capitals. A
-    /// server has its stored name in capitals, with an underscore in place of
-    /// each character but ASCII letters and digits; two names that differ in
-    /// nothing else share their variables.
+    /// With the prefix `GAME`, the variable `GAME_IDLE_TIMEOUT` sets an option of all server types,
+    /// and `GAME__PLAYER__IDLE_TIMEOUT` overrides it for the type with the stored name `Player`. The
+    /// names of options and types are in upper case. In the name of a type, each character other
+    /// than an ASCII letter or digit is replaced by an underscore. Types whose names then are equal
+    /// share their variables.
     ///
-    /// Values are written as in [`Options`], without quotes, and maps as
-    /// `key=value` with commas between:
+    /// Values are written as in [`Options`], without quotes. Maps are written as `key=value`,
+    /// separated by commas:
     ///
     /// ```text
     /// GAME_RESTART=permanent
@@ -94,19 +93,19 @@ impl Builder {
     /// GAME__PLAYER__PERSIST=every=500ms
     /// ```
     ///
-    /// Every variable that begins with the prefix and an underscore must be such
-    /// an option, or the runtime does not open: [`OpenError::Options`] names the
-    /// variable. So take a prefix that nothing else in the environment has.
+    /// Every variable that begins with the prefix and an underscore must be such an option.
+    /// Otherwise the runtime does not open, and [`OpenError::Options`] names the variable. Choose a
+    /// prefix that no other program uses.
     pub fn environment(self, prefix: &str) -> Self {
-        // `vars` would panic at a text that is no Unicode. No option is written
-        // with the replacement character, so such a text is refused like others.
+        // `vars` panics at a text that is not Unicode. No option contains the replacement
+        // character, so such a text is an invalid option.
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
         self.variables(prefix, variables)
     }
 
-    /// As [`environment`](Self::environment), from other variables than the
-    /// process's own.
+    /// Sets options from `variables`, as [`environment`](Self::environment) does from those of the
+    /// process.
     ///
     /// ```
     /// # use persistent_runtime::Runtime;
@@ -128,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// Has `listener` hear of every server of one type.
+    /// Adds a listener, which receives the changes and ends of all servers of one type.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Address, Listener, Runtime};
@@ -158,7 +157,7 @@ impl Builder {
         self
     }
 
-    /// Has `observer` hear of every server of the runtime.
+    /// Adds an observer, which receives the changes and events of all servers of the runtime.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Event, Observer, Runtime, ServerId};
@@ -181,22 +180,24 @@ impl Builder {
         self
     }
 
-    /// Has every message of a server that journals its messages handled twice,
-    /// once on the state and once as a replay would, on a second state, and
-    /// both states' stored forms compared. For tests and staging: it costs time
-    /// and memory in proportion to the state.
+    /// Checks that handlers are deterministic, in servers that journal their messages. Off by
+    /// default.
     ///
-    /// Where they differ the handler is not deterministic. The caller gets
-    /// [`CallError::Diverged`](crate::CallError::Diverged), which names the method, and what the message
-    /// changed is dropped, as by a failed commit. A state with parts that are
-    /// stored in any order, as a `HashMap` is, differs as well: take a `BTreeMap`.
+    /// Each message is handled a second time, as a replay does, on a second instance of the state,
+    /// and the stored forms of both states are compared. This costs time and memory in proportion
+    /// to the state: use it in tests and in staging.
+    ///
+    /// If they differ, the handler is not deterministic. Its caller receives
+    /// [`CallError::Diverged`](crate::CallError::Diverged), which names the method, and the changes
+    /// of the message are dropped, as by a failed commit. A state with parts that encode in any
+    /// order, e.g. a `HashMap`, differs too: use a `BTreeMap`.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, CallError, Runtime};
     /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Log(Vec<std::time::SystemTime>);
     /// #[persistent_server(journal = messages)]
     /// impl Log {
-    ///     /// Takes the time from elsewhere than its context.
+    ///     /// Takes the time from the system and not from its context.
     ///     pub fn note(&mut self) { self.0.push(std::time::SystemTime::now()); }
     /// }
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -212,28 +213,50 @@ impl Builder {
 
     /// Allows or forbids busy waiting. Allowed by default.
     ///
-    /// A thread that waits for something that usually takes a few microseconds spins or yields for
-    /// a bounded time before it sleeps, because waking it would take longer. A program of nothing
-    /// but lone durable calls then uses 1.3 cores instead of 0.6. Forbid it to save power, or where
-    /// other processes need the cores. On a machine with one core it is always forbidden.
+    /// A thread that waits for an event that usually takes a few microseconds spins or yields for a
+    /// bounded time before it sleeps, because waking a sleeping thread takes longer. A program whose
+    /// only caller makes one durable call after another then uses 1.3 cores instead of 0.6. Forbid
+    /// busy waiting to save power, or if other processes need the cores. On a machine with one core
+    /// it is always forbidden.
+    ///
+    /// ```
+    /// # use persistent_runtime::Runtime;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().busy_wait(false).in_memory().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn busy_wait(mut self, allowed: bool) -> Self {
         self.no_busy_wait = !allowed;
         self
     }
 
-    /// Makes a type known when the runtime opens, not at its first client: its
-    /// durable timers fire from then on, and if its policy is
-    /// [`Restart::Permanent`](crate::Restart::Permanent) its stored servers are revived, in the
-    /// background. One that can't be revived says so at its next call.
+    /// Registers a server type when the runtime opens, instead of at its first client.
+    ///
+    /// From then on the reminders of the type are scheduled. If its restart policy is
+    /// [`Restart::Permanent`](crate::Restart::Permanent), all its stored servers are activated in
+    /// the background. A server that cannot be activated reports the error to its next caller.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Kettle;
+    /// # #[persistent_server] impl Kettle {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().register::<Kettle>().in_memory().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn register<S: Server>(mut self) -> Self {
         self.revivals.push(revive::<S>);
         self
     }
 
-    /// As [`Runtime::open`].
+    /// Opens the runtime on the SQLite database at `path`, as [`Runtime::open`] does.
     ///
     /// # Errors
-    /// As [`Runtime::open`], or if an option can't be honoured.
+    /// As for [`Runtime::open`], or [`OpenError::Options`] if an option is invalid. The database is
+    /// not touched in that case.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
     #[cfg(feature = "sqlite")]
     pub async fn open(self, path: impl AsRef<std::path::Path>) -> Result<Runtime, OpenError> {
         use crate::{
@@ -250,26 +273,42 @@ impl Builder {
         Ok(open(Arc::new(storage), config, revivals))
     }
 
-    /// As [`Runtime::in_memory`].
+    /// Opens the runtime on a [`MemoryStorage`], as [`Runtime::in_memory`] does.
     ///
     /// # Errors
-    /// If an option can't be honoured.
+    /// [`OpenError::Options`] if an option is invalid.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
     pub async fn in_memory(self) -> Result<Runtime, OpenError> {
         self.open_with(MemoryStorage::new()).await
     }
 
-    /// Opens a runtime on any storage.
+    /// Opens the runtime on `storage`.
+    ///
+    /// ```
+    /// # use persistent_runtime::{MemoryStorage, Runtime};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let storage = MemoryStorage::new();
+    /// let runtime = Runtime::builder().open_with(storage.clone()).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If an option can't be honoured.
-    #[expect(clippy::unused_async, reason = "opened as every runtime is, inside of tokio")]
+    /// [`OpenError::Options`] if an option is invalid.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
+    #[expect(
+        clippy::unused_async,
+        reason = "must run inside of tokio, as the other open functions"
+    )]
     pub async fn open_with(self, storage: impl Storage) -> Result<Runtime, OpenError> {
         let (config, revivals) = self.resolve()?;
         Ok(open(Arc::new(storage), config, revivals))
     }
 
-    /// Refuses what can't be honoured, before any storage is touched.
-    /// Resolves the options of every layer.
+    /// Merges the options of all layers. Rejects invalid options before a storage is opened.
     fn resolve(self) -> Result<(ServicesConfig, Vec<Revive>), OpenError> {
         let Self { config, environment, listeners, observers, check_replay, .. } = self;
         let config = ServicesConfig {

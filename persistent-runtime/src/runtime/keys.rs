@@ -1,4 +1,4 @@
-//! All servers of a type.
+//! The stream of the keys of all servers of a type.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -13,19 +13,18 @@ use futures_core::Stream;
 
 use crate::storage::{Storage, StorageError};
 
-/// How many keys are read at once.
+/// The number of keys per read.
 const PAGE: usize = 256;
 
-/// The keys of all servers of a type, live and stored, each once and in the
-/// order of their bytes: a [`Stream`], made by
-/// [`Runtime::keys`](crate::Runtime::keys).
+/// The keys of all servers of a type, in memory and stored, as a [`Stream`]. Returned by
+/// [`Runtime::keys`](crate::Runtime::keys), which has an example.
 ///
-/// It reads as it goes along: a server that comes or goes meanwhile may be
-/// missed or shown.
+/// Each key occurs once, in the order of the keys' bytes. The stream reads the storage in pages and
+/// is not a snapshot: a server that is created or deleted meanwhile may be included or missing.
 pub struct Keys {
     kind: &'static str,
     storage: Arc<dyn Storage>,
-    /// Those in memory, which may not be stored yet.
+    /// The keys of servers in memory, which may not be stored yet.
     live: BTreeSet<Arc<str>>,
     page: VecDeque<Arc<str>>,
     after: Option<Arc<str>>,
@@ -52,23 +51,24 @@ impl Keys {
         }
     }
 
-    /// The next key, or `None` behind the last one.
-    ///
-    /// Cancel safe.
+    /// Returns the next key, or `None` after the last one.
     ///
     /// # Errors
-    /// If the storage can't read; the next call tries again.
+    /// If the storage cannot be read. The next call tries again.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe: if the future is dropped, no key is lost.
     pub async fn next(&mut self) -> Option<Result<Arc<str>, StorageError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// What is stored behind the last key.
+    /// Reads the page after the last key.
     fn read(&self) -> Pin<Box<dyn Future<Output = Page> + Send>> {
         let (kind, storage, after) = (self.kind, self.storage.clone(), self.after.clone());
         Box::pin(async move { storage.keys(kind, after.as_deref(), PAGE).await })
     }
 
-    /// Puts the live keys among those of a page.
+    /// Merges the keys of servers in memory into a page.
     fn merge(&mut self, stored: Vec<Arc<str>>) {
         self.ended = stored.len() < PAGE;
         let mut keys: BTreeSet<_> = stored.into_iter().collect();
@@ -89,7 +89,7 @@ impl Stream for Keys {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(key) = self.page.pop_front() {
-                // The last key of a page may be among the live ones as well.
+                // The last key of a page may be in `live` too.
                 self.live.remove(&key);
                 return Poll::Ready(Some(Ok(key)));
             }

@@ -1,4 +1,4 @@
-//! The runtime: what a program opens, and the background tasks that belong to no server.
+//! The runtime that a program opens, and the background tasks that belong to no server.
 
 pub(crate) mod builder;
 pub(crate) mod keys;

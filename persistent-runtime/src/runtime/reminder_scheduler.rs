@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// How many servers are woken at once.
+/// The number of servers that are woken at the same time.
 const CONCURRENCY: usize = 64;
-/// When a server that could not be woken, or the storage, is tried again.
+/// The delay before a failed server or storage is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts the scheduler of a server type.
@@ -40,7 +40,7 @@ async fn run(registry: Arc<Registry>) {
     let registry = scheduler.registry.clone();
     let (clock, wakeup) = (registry.services().clock(), registry.reminder_wakeup());
     while !registry.services().is_halted() {
-        // Any reminder that is stored during the look-up wakes the scheduler again.
+        // Any reminder that is stored while the storage is read wakes the scheduler again.
         wakeup.wait_until(None);
         let now = clock.now();
         let next = scheduler.wake_due(now).await.unwrap_or(Some(now + millis(RETRY)));
@@ -51,7 +51,8 @@ async fn run(registry: Arc<Registry>) {
     }
 }
 
-/// Keeps slow servers from delaying others: each is woken by a task of its own.
+/// The state of a scheduler. Each server is woken by its own task, so that a slow server does not
+/// delay others.
 struct Scheduler {
     registry: Arc<Registry>,
     calls: JoinSet<(Arc<str>, Result<(), CallError>)>,
@@ -60,7 +61,7 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    /// Wakes the servers whose reminders are due. Returns when the next reminder is due.
+    /// Wakes the servers whose reminders are due. Returns the due time of the next reminder.
     async fn wake_due(&mut self, now: u64) -> Result<Option<u64>, StorageError> {
         let mut after: Option<(u64, Arc<str>)> = None;
         loop {
@@ -75,7 +76,7 @@ impl Scheduler {
                     return Ok(Some(*due));
                 }
                 if self.calls.len() == CONCURRENCY {
-                    // Each call that ends starts another look-up.
+                    // The end of each call makes the scheduler read again.
                     return Ok(None);
                 }
                 if self.in_progress.insert(key.clone()) {
@@ -93,7 +94,7 @@ impl Scheduler {
         }
     }
 
-    /// Waits until an earlier reminder is stored, the time is over, or a call has ended.
+    /// Waits until an earlier reminder is stored, `time` has passed, or a call has ended.
     async fn wait(&mut self, time: Option<Duration>) {
         let registry = self.registry.clone();
         let mut woken = pin!(registry.reminder_wakeup().woken());
@@ -120,12 +121,12 @@ impl Scheduler {
 
     fn finish(&mut self, key: Arc<str>, outcome: &Result<(), CallError>) {
         match outcome {
-            // A panic costs the message, a reminder's like any other.
+            // A reminder whose message panics is deleted.
             Ok(()) | Err(CallError::Crashed { .. }) => {
                 self.in_progress.remove(&key);
             }
             Err(_) if self.registry.is_stopping() => {}
-            // In progress until it is tried again.
+            // Stays in progress until it is tried again.
             Err(_) => {
                 self.calls.spawn(async move {
                     time::sleep(RETRY).await;

@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// How many servers are activated at once, and how many keys are listed at once.
+/// The number of keys per read, and of servers that are activated at the same time.
 const PAGE: usize = 64;
-/// When the keys are listed again after the storage has failed.
+/// The delay before a failed storage is read again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Activates every stored server of a type, if its restart policy is permanent.

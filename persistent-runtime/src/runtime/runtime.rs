@@ -1,4 +1,4 @@
-//! The runtime: addressing, listing, shutting down.
+//! The runtime: opening, addressing, listing, transferring, and shutting down.
 
 use std::{
     fmt,
@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// A set of persistent servers on one storage.
+/// The runtime of the persistent servers on one storage.
 ///
-/// Clones are the same runtime. Several runtimes live side by side, each on a
-/// database of its own.
+/// Clones share one runtime. A process can have several runtimes, each with its own storage.
 ///
-/// [`shutdown`](Self::shutdown) ends it in order. Dropping the last clone ends
-/// it at once, as a kill of the process would: what was acknowledged is
-/// stored, `terminate` hooks don't run, and clients get
-/// [`CallError::RuntimeStopped`]. The drop waits for the commits in flight, and
-/// closes the storage; the storage itself is dropped with the last client.
+/// [`shutdown`](Self::shutdown) ends a runtime in an orderly way. Dropping the last clone ends it at
+/// once, as a kill of the process does: acknowledged changes are stored as the
+/// [persist level](crate::Persist) promises, `#[terminate]` hooks do not run, and clients receive
+/// [`CallError::RuntimeStopped`]. The drop blocks its thread, for at most ten seconds, until the
+/// commits in flight are finished and the storage is closed. The storage itself is dropped with the
+/// last client.
 ///
 /// ```
 /// # use persistent_runtime::{persistent_server, CallError, Runtime};
@@ -46,8 +46,8 @@ use crate::{
 /// # let path = folder.path().join("counters.db");
 /// let runtime = Runtime::open(&path).await?;
 /// assert!(matches!(runtime.find::<Counter>("a").await, Err(CallError::NotFound { .. })));
-/// runtime.start::<Counter>("a", ()).await?; // is there now
-/// runtime.at::<Counter>("b", ()).add().await?; // its first message creates it
+/// runtime.start::<Counter>("a", ()).await?; // creates it before it returns
+/// runtime.at::<Counter>("b", ()).add().await?; // the first message creates it
 /// assert_eq!(runtime.count::<Counter>().await?.stored, 2);
 /// runtime.shutdown(Duration::from_secs(5)).await?;
 ///
@@ -58,40 +58,53 @@ use crate::{
 #[derive(Clone)]
 pub struct Runtime(Arc<Owner>);
 
-/// Ends the runtime with its last clone.
+/// Halts the runtime when the last clone is dropped.
 struct Owner(Arc<Services>);
 
 impl Runtime {
-    /// Opens the SQLite database at `path`, or creates it.
+    /// Opens a runtime on the SQLite database at `path`. Creates the database if there is none.
     ///
-    /// The servers' tasks run on the tokio runtime that this is called in.
+    /// The tasks of all servers run on the tokio runtime on which this is called. It must have its
+    /// time driver enabled. [`builder`](Self::builder) sets options.
     ///
     /// # Errors
-    /// If the file is in use, not ours, or can't be opened.
+    /// [`OpenError::Storage`] if the file is in use, is not a database of this library, was written
+    /// by a newer version of it, or cannot be opened.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
     #[cfg(feature = "sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         Self::builder().open(path).await
     }
 
-    /// A runtime whose servers are forgotten with it: for tests.
+    /// Opens a runtime on a [`MemoryStorage`], which loses all servers with the runtime. For tests.
     ///
     /// # Errors
-    /// None; the result is that of every way to open a runtime.
+    /// None. It returns a `Result` as the other functions do that open a runtime.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
     pub async fn in_memory() -> Result<Self, OpenError> {
         Self::builder().open_with(MemoryStorage::new()).await
     }
 
-    /// A runtime with choices.
+    /// Returns a builder, which opens a runtime with options, listeners or another storage.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Makes sure that the server under `key` runs, created from `init` if
-    /// nothing is stored, and stored by then, unless its persist level is weaker
-    /// than `every_message`.
+    /// Activates the server under `key` and returns its client. Creates the server from `init` if
+    /// nothing is stored.
+    ///
+    /// A created server is stored before this returns, unless its persist level is weaker than
+    /// [`EveryMessage`](crate::Persist::EveryMessage).
     ///
     /// # Errors
-    /// Each of [`CallError`] but those of a handler.
+    /// Any [`CallError`] of an activation.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may be activated nevertheless.
     pub async fn start<S: Server>(
         &self,
         key: impl Into<Arc<str>>,
@@ -100,41 +113,61 @@ impl Runtime {
         self.started::<S>(&Address::new(key, init)).await
     }
 
-    /// A client of the server under `key`, without looking whether it exists:
-    /// the first message starts it, from `init` if nothing is stored.
+    /// Returns a client of the server under `key`. Does no I/O.
+    ///
+    /// The first message activates the server, and creates it from `init` if nothing is stored.
     #[must_use]
     pub fn at<S: Server>(&self, key: impl Into<Arc<str>>, init: S::Init) -> S::Client {
         self.client::<S>(&Address::new(key, init))
     }
 
-    /// Makes sure that the server under `key` runs, if it exists. Its client
-    /// never creates it either.
+    /// Activates the server under `key` and returns its client, if the server exists.
+    ///
+    /// The returned client has no init arguments: if the server is deleted later, its messages fail
+    /// with [`CallError::NotFound`]. For a client without I/O, pass [`Address::existing`] to
+    /// [`client`](Self::client).
     ///
     /// # Errors
-    /// [`CallError::NotFound`] if nothing is stored under `key`; else as
-    /// [`start`](Self::start).
+    /// [`CallError::NotFound`] if nothing is stored under `key`, or any other [`CallError`] of an
+    /// activation.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may be activated nevertheless.
     pub async fn find<S: Server>(&self, key: impl Into<Arc<str>>) -> Result<S::Client, CallError> {
         self.started::<S>(&Address::existing(key)).await
     }
 
-    /// A client of the server that `address` leads to, without looking whether
-    /// it exists.
+    /// Returns a client of the server at `address`. Does no I/O.
     #[must_use]
     pub fn client<S: Server>(&self, address: &Address<S>) -> S::Client {
         S::Client::from_handle(Handle::new(self.services(), address))
     }
 
-    /// How many servers of a type there are.
+    /// Counts the servers of a type.
     ///
     /// # Errors
-    /// If the storage can't tell.
+    /// If the storage cannot be read.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+    /// # #[persistent_server] impl Player {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// runtime.start::<Player>("ada", ()).await?;
+    /// let players = runtime.count::<Player>().await?;
+    /// assert_eq!((players.live, players.stored, players.failed), (1, 1, 0));
+    /// # Ok(()) }
+    /// ```
     pub async fn count<S: Server>(&self) -> Result<Count, StorageError> {
         let stored = self.services().storage().count(S::NAME).await?;
         let registry = registry::<S>(self.services());
         Ok(Count { live: registry.live(), stored, failed: registry.failed() })
     }
 
-    /// The keys of all servers of a type, live and stored.
+    /// Returns the keys of all servers of a type, in memory and stored, as a stream.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Runtime};
@@ -155,15 +188,15 @@ impl Runtime {
         Keys::new(S::NAME, self.services().storage().clone(), live)
     }
 
-    /// Hands a server to another runtime of this process, through the stores:
-    /// it is unloaded here, with its `terminate` hook, stored and activated
-    /// there, and deleted here.
+    /// Transfers a server to another runtime of this process.
     ///
-    /// State, durable timers, kept values and the options of
-    /// [`Client::with_options`] go along; in-memory timers and streams end, as
-    /// with every activation. Clients of this runtime go on working: what they
-    /// send is forwarded, in order, for as long as both runtimes are open, also
-    /// when the server comes back. Nothing that was accepted is lost.
+    /// The server is unloaded in this runtime with its `#[terminate]` hook, stored and activated in
+    /// the runtime `to`, and deleted from this runtime's storage. State, reminders, resources and
+    /// the options of [`Client::with_options`] move along. Sources end with the activation.
+    ///
+    /// Clients of this runtime stay usable: their messages are forwarded in order for as long as
+    /// both runtimes are open, and no accepted message is lost. The server can be transferred back.
+    /// A transfer to the runtime that already has the server does nothing.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Client, Runtime};
@@ -179,17 +212,20 @@ impl Runtime {
     /// # Ok(()) }
     /// ```
     ///
-    /// A process that is killed between the commit there and the one here
-    /// leaves a copy here, and so does a store here that refuses the delete: the
-    /// server has moved then, though this returns [`CallError::Storage`]. It
-    /// replaces that copy if it comes back. A transfer to where the server is
-    /// does nothing.
+    /// The two storages do not share a transaction. If the process is killed after the commit in
+    /// `to` and before the delete in this runtime, a copy remains in this runtime's storage. The
+    /// same happens if this storage fails to delete: the server has moved then, although the
+    /// transfer returns [`CallError::Storage`]. A later transfer back replaces the copy.
     ///
     /// # Errors
-    /// [`CallError::NotFound`] if nothing is stored under the address here,
-    /// [`CallError::AlreadyExists`] if something is there, and those of either runtime
-    /// and store: the server then still serves here, but for a refused delete. After
-    /// a [`CallError::Timeout`] it may yet move, as if this had been dropped.
+    /// - [`CallError::NotFound`] if nothing is stored under the address in this runtime.
+    /// - [`CallError::AlreadyExists`] if another server is stored under the address in `to`.
+    /// - [`CallError::Timeout`] if the transfer takes too long. The server may still move.
+    /// - Any other error of either runtime or storage. Except for the failed delete above, the
+    ///   server stays in this runtime.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after its first poll, the server may still move.
     pub async fn transfer<S: Server>(
         &self,
         address: &Address<S>,
@@ -198,23 +234,29 @@ impl Runtime {
         Handle::new(self.services(), address).transfer(to.services()).await
     }
 
-    /// Ends the runtime: takes no more messages, handles those that it has
-    /// taken, unloads every server with its `terminate` hook and its final
-    /// commit, and closes the storage.
+    /// Shuts the runtime down:
     ///
-    /// Dropping the future leaves a runtime that takes no more messages; call
-    /// this again to go on.
+    /// 1. Refuses new messages with [`CallError::RuntimeStopped`].
+    /// 2. Handles all messages that are already queued.
+    /// 3. Unloads every server, with its `#[terminate]` hook and its final commit.
+    /// 4. Closes the storage.
+    ///
+    /// `deadline` limits the duration of the first three steps together.
     ///
     /// # Errors
-    /// If servers are still at work at the `deadline`. They are ended then as
-    /// by a kill, and the storage is closed all the same.
+    /// [`ShutdownError`] if servers are still busy after `deadline`. They are killed, and the storage
+    /// is closed nevertheless.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the runtime refuses new messages and stays open. A second call
+    /// continues the shutdown.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let services = self.services();
         let stopped = time::timeout(deadline, services.stop()).await;
         let unfinished = services.active();
         services.halt();
         let storage = services.storage().clone();
-        // A panic of the storage must not keep the caller from going on.
+        // The shutdown is complete even if the storage panics.
         let _ = await_catching(async { storage.close().await }).await;
         stopped.map_err(|_| ShutdownError { unfinished })
     }
@@ -243,12 +285,12 @@ impl fmt::Debug for Runtime {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.halt();
-        // A panic of the storage must not become a panic of the drop.
+        // A panic in a drop can abort the process.
         let _ = catch_unwind(|| block_on(self.0.storage().close()));
     }
 }
 
-/// Blocks until `close` is ready, ten seconds at most.
+/// Blocks the thread until `close` is ready, for at most ten seconds.
 fn block_on(mut close: StorageFuture<'_, ()>) {
     struct Unpark(Thread);
 
@@ -269,14 +311,14 @@ fn block_on(mut close: StorageFuture<'_, ()>) {
     }
 }
 
-/// How many servers of a type there are.
+/// The numbers of servers of one type, counted by [`Runtime::count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Count {
-    /// In memory.
+    /// The number of servers in memory.
     pub live: usize,
-    /// In the storage.
+    /// The number of servers in the storage.
     pub stored: u64,
-    /// Over their restart limit.
+    /// The number of failed servers, i.e. those over their restart limit.
     pub failed: usize,
 }

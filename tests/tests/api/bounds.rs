@@ -70,23 +70,23 @@ async fn a_load_that_panics_fails_its_own_call_only() {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Bell {
-    rung: u64,
+struct Alarm {
+    rings: u64,
 }
 
 #[persistent_server]
-impl Bell {
+impl Alarm {
     pub fn remind(&mut self, context: &Context<Self>) {
-        context.remind("ring", SECOND, BellMessage::Ring);
+        context.remind("ring", SECOND, AlarmMessage::Ring);
     }
 
     #[info]
     fn ring(&mut self) {
-        self.rung += 1;
+        self.rings += 1;
     }
 
-    pub fn rung(&self) -> u64 {
-        self.rung
+    pub fn rings(&self) -> u64 {
+        self.rings
     }
 }
 
@@ -96,14 +96,14 @@ impl Bell {
 async fn a_due_query_that_panics_does_not_end_the_reminder_scheduler() {
     let storage = Jumpy::default();
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
-    let server = runtime.at::<Bell>("a", ());
+    let server = runtime.at::<Alarm>("a", ());
     server.remind().await.unwrap();
     storage.at_due.store(true, Ordering::SeqCst);
     tokio::time::sleep(1000 * SECOND).await;
     assert!(!storage.at_due.load(Ordering::SeqCst), "the task panicked");
     server.remind().await.unwrap();
     tokio::time::sleep(1000 * SECOND).await;
-    assert_eq!(server.rung().await.unwrap(), 2);
+    assert_eq!(server.rings().await.unwrap(), 2);
 }
 
 /// Regression: the panic left the destructor of the runtime, which aborts the process if

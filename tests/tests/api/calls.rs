@@ -274,7 +274,10 @@ fn a_stored_address_keeps_an_init_argument_of_unit_type() {
 async fn an_address_of_one_type_does_not_decode_as_an_address_of_another() {
     let stored = serde_json_like(&Address::<Counter>::new("a", ()));
     let error = read::<Address<Log>>(&stored).unwrap_err();
-    assert!(error.contains("address of a Counter, not of a Log"), "{error}");
+    assert!(
+        error.contains("expected the address of a Log, found the address of a Counter"),
+        "{error}"
+    );
     assert_eq!(read::<Address<Counter>>(&stored).unwrap().key(), "a");
 }
 

@@ -148,7 +148,7 @@ impl Diary {
         Some((context.resource::<String>(&name)?.to_string(), connection))
     }
 
-    pub fn unkeep(&mut self, name: String, context: &Context<Self>) -> bool {
+    pub fn remove(&mut self, name: String, context: &Context<Self>) -> bool {
         context.remove_resource::<String>(&name).is_some()
     }
 
@@ -285,7 +285,7 @@ async fn a_timer_of_an_ended_instance_never_fires_in_the_next_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_does_not_delay_passivation_but_an_interval_that_ticks_does() {
+async fn a_timer_does_not_delay_an_unload_but_an_interval_that_ticks_does() {
     let (runtime, _storage, diary) = diary().await;
     let impatient = diary.with_options(Options::new().idle_timeout(10 * SECOND)).unwrap();
     impatient.write_later(60 * SECOND, "never".into()).await.unwrap();
@@ -546,7 +546,7 @@ async fn resources_outlive_panics_but_not_activations() {
     }
     diary.keep("plain".into(), "replaced".into()).await.unwrap();
     assert_eq!(kept("plain").await.unwrap().0, "replaced");
-    assert!(diary.unkeep("plain".into()).await.unwrap());
+    assert!(diary.remove("plain".into()).await.unwrap());
     assert_eq!(kept("plain").await, None);
 
     for end in ["kill", "stop", "delete", "idle"] {

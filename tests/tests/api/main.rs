@@ -6,6 +6,7 @@ mod calls;
 mod concurrency;
 mod configuration;
 mod context;
+mod continuations_and_replay;
 mod inline;
 mod layers;
 mod messages;

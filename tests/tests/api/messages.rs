@@ -153,7 +153,7 @@ async fn a_journaled_message_does_not_encode_the_state() {
     assert_eq!(ENCODED.load(Ordering::SeqCst), 1);
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 100);
     tokio::time::sleep(Duration::from_secs(61)).await;
-    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the snapshot of the passivation");
+    assert_eq!(ENCODED.load(Ordering::SeqCst), 2, "the snapshot of the unload");
     assert_eq!(record::<Heavy>(&storage, "a").unwrap().messages.len(), 0);
     assert_eq!(heavy.get(99_000).await.unwrap(), 7);
     assert_eq!(DECODED.load(Ordering::SeqCst), 1);

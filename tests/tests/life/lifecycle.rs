@@ -1,4 +1,4 @@
-//! Start, stop, passivation and restart: when a server ends, and whether its state is
+//! Start, stop, unload and restart: when a server ends, and whether its state is
 //! kept.
 
 use std::{sync::Arc, time::Duration};
@@ -100,7 +100,7 @@ async fn each_restart_policy_keeps_and_deletes_as_documented() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn passivation_keeps_the_state_under_every_restart_policy() {
+async fn an_unload_keeps_the_state_under_every_restart_policy() {
     for policy in [Restart::Temporary, Restart::Transient, Restart::Permanent] {
         let runtime = Runtime::builder()
             .defaults(Options::new().restart(policy).idle_timeout(SECOND))

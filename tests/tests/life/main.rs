@@ -1,4 +1,4 @@
-//! Tests of the life of a server: activation, crash, passivation, stop and transfer.
+//! Tests of the life of a server: activation, crash, unload, stop and transfer.
 
 mod lifecycle;
 mod listeners_and_transfer;

@@ -19,7 +19,7 @@ mod before {
 
     #[derive(Default, Serialize, Deserialize)]
     pub struct Shift {
-        rung: u64,
+        rings: u64,
     }
 
     #[persistent_server(name = "shift")]
@@ -34,7 +34,7 @@ mod before {
 
         #[info]
         fn ring(&mut self) {
-            self.rung += 1;
+            self.rings += 1;
         }
     }
 }
@@ -45,18 +45,18 @@ mod after {
 
     #[derive(Default, Serialize, Deserialize)]
     pub struct Shift {
-        rung: u64,
+        rings: u64,
     }
 
     #[persistent_server(name = "shift")]
     impl Shift {
         #[info]
         fn ring(&mut self) {
-            self.rung += 1;
+            self.rings += 1;
         }
 
-        pub fn rung(&self) -> u64 {
-            self.rung
+        pub fn rings(&self) -> u64 {
+            self.rings
         }
     }
 }
@@ -71,28 +71,28 @@ async fn a_reminder_that_cannot_be_decoded_blocks_no_other() {
     runtime.shutdown(SECOND).await.unwrap();
     let runtime = Runtime::builder().register::<after::Shift>().open_with(storage).await.unwrap();
     tokio::time::sleep(3600 * SECOND).await;
-    assert_eq!(runtime.at::<after::Shift>("a", ()).rung().await.unwrap(), 1);
+    assert_eq!(runtime.at::<after::Shift>("a", ()).rings().await.unwrap(), 1);
 }
 
 /// Has timers and reminders.
 #[derive(Default, Serialize, Deserialize)]
-struct Bell {
-    rung: u64,
+struct Alarm {
+    rings: u64,
 }
 
 #[persistent_server]
-impl Bell {
+impl Alarm {
     pub fn remind(&mut self, wait: Duration, context: &Context<Self>) {
-        context.remind("ring", wait, BellMessage::Ring);
+        context.remind("ring", wait, AlarmMessage::Ring);
     }
 
     pub fn remind_slowly(&mut self, wait: Duration, takes: Duration, context: &Context<Self>) {
-        context.remind("slow", wait, BellMessage::Slow { takes });
+        context.remind("slow", wait, AlarmMessage::Slow { takes });
     }
 
     #[info]
     fn ring(&mut self) {
-        self.rung += 1;
+        self.rings += 1;
     }
 
     #[info]
@@ -100,8 +100,8 @@ impl Bell {
         tokio::time::sleep(takes).await;
     }
 
-    pub fn rung(&self) -> u64 {
-        self.rung
+    pub fn rings(&self) -> u64 {
+        self.rings
     }
 }
 
@@ -114,11 +114,11 @@ async fn a_slow_reminder_does_not_delay_those_of_other_servers() {
         .in_memory()
         .await
         .unwrap();
-    let (slow, other) = (runtime.at::<Bell>("slow", ()), runtime.at::<Bell>("other", ()));
+    let (slow, other) = (runtime.at::<Alarm>("slow", ()), runtime.at::<Alarm>("other", ()));
     slow.remind_slowly(SECOND, 600 * SECOND).await.unwrap();
     other.remind(2 * SECOND).await.unwrap();
     tokio::time::sleep(60 * SECOND).await;
-    assert_eq!(other.rung().await.unwrap(), 1);
+    assert_eq!(other.rings().await.unwrap(), 1);
 }
 
 /// Makes the next tick panic. A static, because the state is rolled back.

@@ -113,7 +113,7 @@ async fn a_stop_whose_save_is_refused_during_terminate_fails() {
     assert!(stopped.is_err(), "{stopped:?}");
 }
 
-/// Regression: the caller was told that its change had failed, and then the commit of
+/// Regression: the caller received an error for its change, and then the commit of
 /// `terminate` stored the change.
 #[tokio::test(start_paused = true)]
 async fn a_failed_change_is_not_stored_by_terminate() {
@@ -170,9 +170,9 @@ async fn a_stop_follows_its_clients_restart_policy_for_loaded_and_unloaded_serve
     }
 }
 
-/// A passivation during a short storage failure keeps the unsaved changes.
+/// An unload during a short storage failure keeps the unsaved changes.
 #[tokio::test(start_paused = true)]
-async fn a_refused_passivation_loses_nothing_acknowledged() {
+async fn a_refused_unload_loses_nothing_acknowledged() {
     let storage = FaultyStorage::default();
     let runtime = Runtime::builder()
         .defaults(Options::new().persist(Persist::OnStop).idle_timeout(SECOND))
@@ -186,7 +186,7 @@ async fn a_refused_passivation_loses_nothing_acknowledged() {
     storage.on_commit(Fault::Refuse);
     tokio::time::sleep(2 * SECOND).await;
     storage.on_commit(Fault::None);
-    assert!(storage.writes() > 0, "the passivation was attempted");
+    assert!(storage.writes() > 0, "the unload was attempted");
     assert_eq!(server.value().await.unwrap(), 9);
 }
 

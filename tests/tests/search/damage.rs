@@ -153,7 +153,7 @@ async fn a_damaged_database_gives_errors_and_no_wrong_states() {
         for (key, &turn) in &original.turns {
             match timeout(MINUTE, look(&runtime, key)).await.expect("no call hangs") {
                 Ok(Ok(seen)) if seen == turn => found.count("right"),
-                // A log that ends early cannot be told from one that a power cut ended.
+                // A log that ends early looks like one that a power cut ended.
                 Ok(Ok(seen)) => {
                     assert!(file == "-wal" && seen / 1000 == turn / 1000, "{seen}, not {turn}");
                     found.count("of an earlier commit");

@@ -1,7 +1,7 @@
 //! Concurrent histories generated from seeds: there must be an order of events that
 //! explains what the clients saw and what is stored at the end.
 //!
-//! `HISTORIES=1000000 SEED=7` tries a million histories, starting with seed 7. A failure
+//! `HISTORIES=1000000 PERSISTENT_SEED=7` tries a million histories, starting with seed 7. A failure
 //! prints the command that runs one history only.
 
 use std::{
@@ -32,15 +32,15 @@ fn check(seed: u64) {
     if let Err(failure) = plan.run() {
         let (_, smallest) = plan.shrink(failure.clone());
         panic!(
-            "{failure}\nwithout what it does not need: {smallest}\nagain: SEED={seed} HISTORIES=1 \
-             cargo test -p persistent-tests --test search histories"
+            "{failure}\nwithout what it does not need: {smallest}\nagain: PERSISTENT_SEED={seed} \
+             HISTORIES=1 cargo test -p persistent-tests --test search histories"
         );
     }
 }
 
 #[test]
 fn each_history_has_an_explanation() {
-    let first = number("SEED").unwrap_or(0);
+    let first = number("PERSISTENT_SEED").unwrap_or(0);
     let count = number("HISTORIES").unwrap_or(HISTORIES);
     let search = thread::spawn(move || {
         REGRESSIONS.into_iter().chain(first..first + count).for_each(check);

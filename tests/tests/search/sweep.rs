@@ -74,7 +74,7 @@ fn a_server_under_a_weaker_level_survives_a_fault_at_any_request() {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Alarm {
-    rung: u64,
+    rings: u64,
 }
 
 #[persistent_server(idle_timeout = "500ms", call_timeout = "1s")]
@@ -85,11 +85,11 @@ impl Alarm {
 
     #[info]
     fn ring(&mut self) {
-        self.rung += 1;
+        self.rings += 1;
     }
 
-    pub fn rung(&self) -> u64 {
-        self.rung
+    pub fn rings(&self) -> u64 {
+        self.rings
     }
 }
 
@@ -132,10 +132,10 @@ fn rings_once(request: Request, nth: usize, fault: Fault, lasts: bool) -> bool {
         storage.script(|_, _| Fault::None);
         // Longer than the longest fault, and long enough for the reminder scheduler to try again.
         tokio::time::sleep(250 * SECOND).await;
-        let rung = runtime.at::<Alarm>("a", ()).rung().await.unwrap();
+        let rings = runtime.at::<Alarm>("a", ()).rings().await.unwrap();
         assert!(
-            rung == 1 || rung == 0 && !is_set,
-            "{request:?} {nth} {fault:?} lasts: {lasts}: fired {rung} times, set: {is_set}"
+            rings == 1 || rings == 0 && !is_set,
+            "{request:?} {nth} {fault:?} lasts: {lasts}: fired {rings} times, set: {is_set}"
         );
         runtime.shutdown(SECOND).await.unwrap();
         failed > 0

@@ -1,8 +1,8 @@
-//! Databases written by released versions, in `fixtures/`. This version reads all of them. A
+//! Databases written by earlier versions, in `fixtures/`. This version reads all of them. A
 //! release adds its own with
 //!
 //! ```sh
-//! cargo test -p persistent-tests --test fixtures -- --ignored
+//! cargo test -p persistent-tests --test storage -- --ignored
 //! ```
 
 use std::{

@@ -21,6 +21,15 @@ use crate::{
     support::{catch::catch_unwind, sync::task::coop::consume_budget},
 };
 
+/// What an instance is loaded for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be the server, or its state.
+    Live,
+    /// To check replays: nothing that it asks for happens.
+    Check,
+}
+
 impl Task {
     /// Loads the instance, or creates it if nothing is stored and the caller has init arguments.
     pub(super) async fn activate(
@@ -37,7 +46,8 @@ impl Task {
             Some(record) => {
                 let reminders = Reminders::read(&record.reminders)
                     .map_err(|source| self.decode_failure(record.version, source))?;
-                let mut instance = self.revive(&record, init.clone(), reminders.clone()).await?;
+                let (init, copy) = (init.clone(), reminders.clone());
+                let mut instance = self.revive(&record, init.clone(), copy, Purpose::Live).await?;
                 instance.parts.journal = self.journal(&record, init, reminders).await?;
                 instance.parts.saved = self.saved(record, &instance)?;
                 instance.parts.is_unsaved = started == Hook::Writes;
@@ -84,7 +94,8 @@ impl Task {
             return Ok(None);
         };
         if !needs_snapshot && registry.services().checks_replay() {
-            journal.check(ReplayChecker(self.revive(record, init, reminders).await?));
+            let checker = self.revive(record, init, reminders, Purpose::Check).await?;
+            journal.check(ReplayChecker(checker));
         }
         Ok(Some(Box::new(journal)))
     }
@@ -145,11 +156,14 @@ impl Task {
         record: &Record,
         init: Option<AnyInit>,
         reminders: Reminders,
+        purpose: Purpose,
     ) -> Result<Box<Instance>, Failure> {
-        let mut instance = self.decode(record, init, reminders)?;
+        let mut instance = self.decode(record, init, reminders, purpose)?;
         if record.messages.is_empty() {
             return Ok(instance);
         }
+        // What the `#[restore]` or `#[migrate]` function asked for is no message's.
+        let set_aside = instance.server.context().effects.set_aside();
         for (number, entry) in (1..).zip(&record.messages) {
             replay(&mut instance.server, record.version, entry).map_err(|source| {
                 Failure::Error(CallError::Replay {
@@ -165,7 +179,11 @@ impl Task {
                 return Err(self.kill_failure());
             }
         }
-        instance.server.context().end_replay();
+        let context = instance.server.context();
+        context.effects.restore(set_aside);
+        if purpose == Purpose::Live {
+            context.end_replay();
+        }
         Ok(instance)
     }
 
@@ -174,11 +192,15 @@ impl Task {
         record: &Record,
         init: Option<AnyInit>,
         reminders: Reminders,
+        purpose: Purpose,
     ) -> Result<Box<Instance>, Failure> {
         let registry = self.cell.registry();
         let mut context = ContextCore::new(&self.cell, init, reminders);
-        if !record.messages.is_empty() {
+        if !record.messages.is_empty() || purpose == Purpose::Check {
             context = context.with_inputs();
+        }
+        if purpose == Purpose::Check {
+            context.begin_replay();
         }
         let parts = InstanceParts::new(self.settings().clone());
         let decoded = if record.format == codec::FORMAT {

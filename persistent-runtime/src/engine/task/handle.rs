@@ -28,7 +28,7 @@ pub(crate) enum Progress {
     /// It has to wait for something before it runs.
     Wait,
     /// It has run.
-    Continue(Continuation),
+    Left(Remainder),
 }
 
 /// A message that has run.
@@ -41,7 +41,7 @@ pub(crate) struct Executed {
 }
 
 /// What is left to do for a message that has run.
-pub(crate) enum Continuation {
+pub(crate) enum Remainder {
     /// Stop the server, as its handler asked.
     Stop(Box<Instance>, StopReason, Option<ReplySender>),
     /// Report the failure; the instance is gone.
@@ -58,7 +58,7 @@ enum Work {
 pub(super) enum Outcome {
     Handled,
     Crashed,
-    /// The message was dropped, through no fault of its own.
+    /// The message was dropped for a reason outside its handler.
     Lost(CallError),
 }
 
@@ -133,7 +133,7 @@ impl Task {
         let instance = self.instance.take()?;
         match self.execute(instance, message, method, reply) {
             None => self.go_idle().map(|task| (task, None)),
-            Some(left) => Some((self, Some(Step::Continue(left)))),
+            Some(left) => Some((self, Some(Step::Proceed(left)))),
         }
     }
 
@@ -146,7 +146,7 @@ impl Task {
         self.settings = instance.parts.own_settings();
         match self.finish(instance, executed) {
             None => self.go_idle().map(|task| (task, None)),
-            Some(left) => Some((self, Some(Step::Continue(left)))),
+            Some(left) => Some((self, Some(Step::Proceed(left)))),
         }
     }
 
@@ -156,7 +156,7 @@ impl Task {
         message: &mut dyn Any,
         method: &'static Method,
         mut reply: Option<ReplySender>,
-    ) -> Option<Continuation> {
+    ) -> Option<Remainder> {
         let persist = self.options.as_ref().and_then(|options| options.persist);
         let outcome = instance.run(message, method, ReplySlot::to_sender(&mut reply)).into();
         self.finish(instance, Executed { is_read: method.is_read, persist, outcome, reply })
@@ -200,10 +200,10 @@ impl Task {
                 }
             }
         };
-        left.map_or(Progress::Done, Progress::Continue)
+        left.map_or(Progress::Done, Progress::Left)
     }
 
-    /// Handles the front message, whatever it has to wait for.
+    /// Handles the front message. Awaits activation and `async` handlers.
     pub(super) async fn handle_front(&mut self) {
         self.accept_front();
         let Some(front) = self.inbox.as_ref().and_then(|inbox| inbox.front()) else { return };
@@ -218,7 +218,7 @@ impl Task {
             };
             if !method.is_async {
                 self.instance = Some(instance);
-                if let Progress::Continue(left) = self.handle_ready() {
+                if let Progress::Left(left) = self.handle_ready() {
                     self.proceed(left).await;
                 }
                 return;
@@ -325,7 +325,8 @@ impl Task {
                 return Ok(instance);
             };
             let outcome = Box::pin(self.continue_with(instance, message)).await;
-            consume_budget().await;
+            // Commits go on between two continuations.
+            let killed = matches!(self.drive(consume_budget()).await, HookResult::Killed);
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
                 // The server has stopped itself: starting it again could go on for ever.
@@ -334,7 +335,7 @@ impl Task {
                 }
                 Outcome::Handled | Outcome::Crashed => {}
             }
-            if self.cell.take_killed() || self.cell.registry().services().is_halted() {
+            if killed || self.cell.take_killed() || self.cell.registry().services().is_halted() {
                 discard(self.instance.take());
                 return Err(self.kill_failure());
             }
@@ -427,7 +428,7 @@ impl Task {
     /// Applies the outcome of a message without awaiting. Returns what is left for
     /// [`proceed`](Self::proceed). The instance is kept only if its state is one that a handler
     /// returned.
-    fn finish(&mut self, mut instance: Box<Instance>, executed: Executed) -> Option<Continuation> {
+    fn finish(&mut self, mut instance: Box<Instance>, executed: Executed) -> Option<Remainder> {
         let Executed { is_read, persist, outcome, reply } = executed;
         let outcome = match (self.gate.take_failure(), outcome) {
             // A commit failed meanwhile: this state builds on a state that is lost.
@@ -448,27 +449,27 @@ impl Task {
             for reply in posted {
                 self.gate.release_after_commit(Some(reply), Err(error.clone()));
             }
-            return Some(Continuation::Fail(failure, reply));
+            return Some(Remainder::Fail(failure, reply));
         }
         instance.parts.has_succeeded = true;
         for reply in posted {
             self.gate.release_after_commit(Some(reply), Ok(()));
         }
         if let Some(reason) = instance.server.context().effects.take_stop() {
-            return Some(Continuation::Stop(instance, reason, reply));
+            return Some(Remainder::Stop(instance, reason, reply));
         }
         self.gate.release_after_commit(reply, Ok(()));
         self.instance = Some(instance);
         None
     }
 
-    pub(super) async fn proceed(&mut self, left: Continuation) -> Outcome {
+    pub(super) async fn proceed(&mut self, left: Remainder) -> Outcome {
         match left {
-            Continuation::Stop(instance, reason, reply) => {
+            Remainder::Stop(instance, reason, reply) => {
                 Box::pin(self.stop(Some(instance), &reason, false, reply)).await;
                 Outcome::Handled
             }
-            Continuation::Fail(failure, reply) => {
+            Remainder::Fail(failure, reply) => {
                 let outcome = match &failure {
                     Failure::Panic { .. } => Outcome::Crashed,
                     Failure::Error(error) => Outcome::Lost(error.clone()),

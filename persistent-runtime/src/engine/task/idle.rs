@@ -43,8 +43,8 @@ impl Task {
         None
     }
 
-    /// Resumes a parked task after its commit, on any thread. The server is idle since it was
-    /// parked.
+    /// Resumes a parked task after its commit, on any thread. The idle time counts from
+    /// parking.
     pub(crate) fn resume_after_commit(mut self: Box<Self>) {
         let cell = self.cell.clone();
         let left = match self.gate.advance() {

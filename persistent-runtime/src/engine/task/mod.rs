@@ -58,7 +58,7 @@ mod transfer;
 pub(crate) use handle::Executed;
 pub(crate) use transfer::{Transfer, TransferOffer};
 
-use handle::{Continuation, Progress};
+use handle::{Progress, Remainder};
 
 /// The task of one server.
 pub(crate) struct Task {
@@ -71,8 +71,8 @@ pub(crate) struct Task {
     inbox: Option<Box<dyn MessageQueue>>,
     /// The call options of the message that was taken last.
     options: Option<Arc<CallOptions>>,
-    /// True if messages may have to be refused or forwarded. Only this task makes that so, or it
-    /// is so before the task starts, and never while an instance is loaded.
+    /// True if messages may have to be refused or forwarded. Set before the task starts or by this
+    /// task; never while an instance is loaded.
     may_be_blocked: bool,
     /// How often to yield before looking for more messages.
     yields_left: u32,
@@ -89,7 +89,7 @@ pub(crate) enum Step {
     /// Handle the front of the inbox.
     HandleFront,
     /// Finish a message that has run.
-    Continue(Continuation),
+    Proceed(Remainder),
     /// Refuse a message: the restart limit is exceeded.
     Refuse(Envelope, Arc<str>),
     /// Forward a message: the server was transferred.
@@ -200,11 +200,11 @@ impl Task {
                 Step::HandleFront => match self.handle_ready() {
                     Progress::Done => {}
                     Progress::Wait => Box::pin(self.handle_front()).await,
-                    Progress::Continue(left) => {
+                    Progress::Left(left) => {
                         Box::pin(self.proceed(left)).await;
                     }
                 },
-                Step::Continue(left) => {
+                Step::Proceed(left) => {
                     Box::pin(self.proceed(left)).await;
                 }
                 Step::Refuse(envelope, panic) => {
@@ -242,7 +242,7 @@ impl Task {
 
     /// Decides what is next. The order of the checks is the protocol:
     ///
-    /// 1. commits that are over, and a failed one drops the instance;
+    /// 1. finished commits; a failed commit drops the instance;
     /// 2. the end of the runtime, and a kill;
     /// 3. deferred replies;
     /// 4. a due save, then continuations, then messages, unless too many replies wait for commits;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Task};
+use super::{Failure, Task, activate::Purpose};
 use crate::{
     codec::{self, EncodeError},
     config::options::Persist,
@@ -135,7 +135,8 @@ impl Task {
         }
         let reminders = Reminders::read(&record.reminders)
             .map_err(|source| self.decode_failure(record.version, source))?;
-        self.decode(record, address.init.clone(), reminders).map(ReplayChecker).map(Some)
+        let init = address.init.clone();
+        self.decode(record, init, reminders, Purpose::Check).map(ReplayChecker).map(Some)
     }
 
     /// Makes `record` the next commit, or a deletion, and notifies observers once it is durable.
@@ -179,14 +180,13 @@ impl Task {
         }
     }
 
-    /// Saves what no caller has a receipt for yet, and waits for the commit. If it cannot be
+    /// Saves unacknowledged changes and waits for the commit. If it cannot be
     /// saved, it stays in memory and is tried again: nothing is lost while the process lives.
     pub(super) async fn save_or_keep(&mut self, instance: &mut Instance) -> bool {
         if !instance.parts.is_unsaved {
             return true;
         }
-        // A failure of what was staged before is another matter: callers were notified, and
-        // memory has to go back.
+        // A failure of an earlier commit must drop the instance: its callers received the error.
         self.gate.drain().await;
         if self.gate.has_failed() {
             return true;
@@ -236,7 +236,7 @@ impl Task {
         if record.messages.is_empty() {
             return Ok(record);
         }
-        let instance = self.revive(&record, None, reminders.clone()).await?;
+        let instance = self.revive(&record, None, reminders.clone(), Purpose::Live).await?;
         let state = self.encode(&instance, None)?;
         let version = self.cell.registry().server_type().version();
         Ok(Record::new(version, record.format, state).with_reminders(record.reminders, record.due))

@@ -1,4 +1,4 @@
-//! Activation, passivation, stop and delete, each with concurrent clients.
+//! Activation, unload, stop and delete, each with concurrent clients.
 
 use super::senders::{SECOND, assert_history, entry, options, reader, writer};
 use crate::{
@@ -14,10 +14,10 @@ fn calls_that_race_with_the_idle_timeout_get_replies() {
     explore(options(), async |fixture| {
         let client = fixture.client();
         client.append(entry(0, 1)).await.unwrap();
-        let passivation = advance(SECOND);
+        let unload = advance(SECOND);
         let (writer, reader) = (writer(client.clone(), 1, 2), reader(client, 2));
         let replies = [joined(writer).await, joined(reader).await].concat();
-        joined(passivation).await;
+        joined(unload).await;
         assert_history(&fixture.stored().await, &[(0, 1), (1, 2)], &replies);
     });
 }
@@ -96,15 +96,15 @@ fn a_client_can_be_created_while_the_last_one_is_dropped() {
 }
 
 #[test]
-fn a_client_can_be_created_during_a_passivation() {
+fn a_client_can_be_created_during_an_unload() {
     explore(options(), async |fixture| {
         fixture.client().append(entry(0, 1)).await.unwrap();
-        let passivation = advance(SECOND);
+        let unload = advance(SECOND);
         let coming = [1, 2].map(|sender| {
             let fixture = fixture.clone();
             caller(async move { fixture.client().append(entry(sender, 1)).await.unwrap() })
         });
-        joined(passivation).await;
+        joined(unload).await;
         let mut replies = Vec::new();
         for caller in coming {
             replies.push(joined(caller).await);

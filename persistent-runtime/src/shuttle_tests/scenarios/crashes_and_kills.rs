@@ -77,7 +77,7 @@ fn a_kill_of_an_idle_server_ends_before_the_next_activation() {
             let client = client.clone();
             async move { [client.read().await, client.read().await] }
         });
-        let passivation = advance(SECOND);
+        let unload = advance(SECOND);
         for reply in joined(reader).await {
             match reply {
                 Ok(entries) => assert_eq!(entries, [entry(0, 1)]),
@@ -85,7 +85,7 @@ fn a_kill_of_an_idle_server_ends_before_the_next_activation() {
             }
         }
         joined(killer).await;
-        joined(passivation).await;
+        joined(unload).await;
         drop(client);
         assert_history(&fixture.stored().await, &[(0, 1)], &[]);
     });

@@ -35,7 +35,7 @@ fn a_reminder_fires_once_in_every_phase_of_its_server() {
     explore(options().call_timeout(SECOND * 1000), async |fixture| {
         let client = fixture.client();
         client.remind(entry(1, 1), SECOND).await.unwrap();
-        let passivation = advance(SECOND);
+        let unload = advance(SECOND);
         let writer = writer(client.clone(), 2, 1);
         let reader = caller(async move {
             loop {
@@ -47,7 +47,7 @@ fn a_reminder_fires_once_in_every_phase_of_its_server() {
             }
         });
         let mut replies = joined(writer).await;
-        joined(passivation).await;
+        joined(unload).await;
         replies.push(advance_until_done(SECOND / 10, reader).await);
         assert_history(&fixture.stored().await, &[(1, 1), (2, 1)], &replies);
     });

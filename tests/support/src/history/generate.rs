@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use persistent_runtime::Restart;
 
-use super::plan::{Act, Ending, Level, Patience, Plan, PlannedFault, Step};
+use super::plan::{Act, Ending, Level, Plan, PlannedFault, Step, WaitLimit};
 use crate::{Fault, Request};
 
 /// The idle timeout in milliseconds.
@@ -77,13 +77,13 @@ fn step(
         85..87 => Act::Reset,
         _ => Act::Sleep(SLEEPS[rng.usize(..SLEEPS.len())]),
     };
-    let patience = match rng.u8(..16) {
-        0 => Patience::Within(short(rng)),
-        1 => Patience::Dropped(short(rng)),
-        _ => Patience::Default,
+    let wait_limit = match rng.u8(..16) {
+        0 => WaitLimit::Within(short(rng)),
+        1 => WaitLimit::Dropped(short(rng)),
+        _ => WaitLimit::Default,
     };
     let durable = level != Level::EveryMessage && rng.u8(..5) == 0;
-    Step { server: rng.usize(..servers), act, id, patience, durable }
+    Step { server: rng.usize(..servers), act, id, wait_limit, durable }
 }
 
 /// Returns the time for which a handler waits, or `None` for a synchronous handler.

@@ -7,7 +7,7 @@ use super::{
     check::{Effect, Operation, is_linearizable},
     chronicle::{Call, Chronicle, Fired, Outcome, Restarted, Time},
     ledger::PLANNED,
-    plan::{Act, Level, Patience, Plan, key},
+    plan::{Act, Level, Plan, WaitLimit, key},
     run::{DEADLINE, LAST},
 };
 use crate::{Fault, Request};
@@ -208,7 +208,7 @@ impl Judge<'_> {
                 all.push(maybe(death_tick));
             }
             Outcome::Failed(CallError::Timeout { .. }) => {
-                let excused = matches!(step.patience, Patience::Within(_))
+                let excused = matches!(step.wait_limit, WaitLimit::Within(_))
                     || self.is_faulted_for_long(*end)
                     || is_ended;
                 if !excused {

@@ -16,5 +16,5 @@ mod tour;
 
 pub use check::{Effect, Log, Operation, is_linearizable};
 pub use ledger::{Ledger, LedgerClient, LedgerMessage};
-pub use plan::{Act, Ending, Level, Patience, Plan, PlannedFault, Step};
+pub use plan::{Act, Ending, Level, Plan, PlannedFault, Step, WaitLimit};
 pub use run::Failure;

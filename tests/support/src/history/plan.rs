@@ -59,7 +59,7 @@ pub struct Step {
     /// The number of the write, unique within the history.
     pub id: u16,
     /// The time for which the client waits.
-    pub patience: Patience,
+    pub wait_limit: WaitLimit,
     /// True if the client asks for a commit under any persist level.
     pub durable: bool,
 }
@@ -110,7 +110,7 @@ pub enum Act {
 
 /// The time for which a client waits for a reply, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitLimit {
     /// The deadline of the runtime's options.
     Default,
     /// A deadline of this call only.
@@ -181,7 +181,7 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, act, id, patience, durable } = self;
+        let Self { server, act, id, wait_limit, durable } = self;
         match act {
             Act::Restart { .. } | Act::Sleep(_) => return write!(f, "{act:?}"),
             Act::Write(_) | Act::Cast | Act::Panic { .. } => {
@@ -192,10 +192,10 @@ impl fmt::Display for Step {
         if *durable {
             f.write_str(", durable")?;
         }
-        match patience {
-            Patience::Default => Ok(()),
-            Patience::Within(ms) => write!(f, ", within {ms} ms"),
-            Patience::Dropped(ms) => write!(f, ", dropped after {ms} ms"),
+        match wait_limit {
+            WaitLimit::Default => Ok(()),
+            WaitLimit::Within(ms) => write!(f, ", within {ms} ms"),
+            WaitLimit::Dropped(ms) => write!(f, ", dropped after {ms} ms"),
         }
     }
 }

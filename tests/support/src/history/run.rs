@@ -18,7 +18,7 @@ use super::{
     chronicle::{self, Call, Chronicle, Fired, Outcome, Restarted},
     generate::IDLE,
     ledger::{Ledger, LedgerClient, LedgerMessage},
-    plan::{Act, Level, Patience, Plan, Step, key},
+    plan::{Act, Level, Plan, Step, WaitLimit, key},
 };
 use crate::{Fault, FaultyStorage};
 
@@ -242,23 +242,23 @@ impl World {
 
     async fn call(&self, client: usize, step: Step) {
         let (server, generation) = self.client(step.server);
-        let deadline = match step.patience {
-            Patience::Within(ms) => ms,
-            Patience::Default | Patience::Dropped(_) => DEADLINE,
+        let deadline = match step.wait_limit {
+            WaitLimit::Within(ms) => ms,
+            WaitLimit::Default | WaitLimit::Dropped(_) => DEADLINE,
         };
         let server = server.with_timeout(Duration::from_millis(deadline));
         let server = if step.durable { server.with_persist(Persist::EveryMessage) } else { server };
         let (begin, clock) = (chronicle::now(), Instant::now());
         let call = self.ask(&server, &step);
-        let outcome = match step.patience {
-            Patience::Dropped(ms) => timeout(Duration::from_millis(ms), call).await,
+        let outcome = match step.wait_limit {
+            WaitLimit::Dropped(ms) => timeout(Duration::from_millis(ms), call).await,
             _ => timeout(FOR_EVER, call).await,
         };
-        let outcome = match (outcome, step.patience) {
+        let outcome = match (outcome, step.wait_limit) {
             (Ok(Ok(Some(log))), _) => Outcome::Saw(log),
             (Ok(Ok(None)), _) => Outcome::Done,
             (Ok(Err(error)), _) => Outcome::Failed(error),
-            (Err(_), Patience::Dropped(_)) => Outcome::Dropped,
+            (Err(_), WaitLimit::Dropped(_)) => Outcome::Dropped,
             (Err(_), _) => Outcome::Hung,
         };
         // A transfer may exceed its deadline: it waits until its outcome is known.
@@ -390,5 +390,5 @@ pub(super) const LAST: usize = 100;
 
 fn last_read(server: usize) -> Step {
     let act = Act::Read(None);
-    Step { server, act, id: 0, patience: Patience::Default, durable: false }
+    Step { server, act, id: 0, wait_limit: WaitLimit::Default, durable: false }
 }

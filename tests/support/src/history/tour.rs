@@ -4,7 +4,7 @@ use persistent_runtime::Restart;
 
 use super::{
     generate::IDLE,
-    plan::{Act, Ending, Level, Patience, Plan, Step},
+    plan::{Act, Ending, Level, Plan, Step, WaitLimit},
 };
 
 impl Plan {
@@ -44,7 +44,7 @@ impl Plan {
                     server,
                     act,
                     id,
-                    patience: Patience::Default,
+                    wait_limit: WaitLimit::Default,
                     durable: level != Level::EveryMessage && id % 4 == 0,
                 };
                 steps.map(step).collect()

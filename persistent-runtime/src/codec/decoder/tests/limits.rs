@@ -38,7 +38,7 @@ fn texts_and_bytes_are_borrowed() {
     assert!(bytes.as_ptr_range().contains(&ours.text.as_ptr()));
 }
 
-/// A length of four billion was believed by visitors that allocate as much as they are told.
+/// Regression: visitors reserved memory for any length that the bytes named, e.g. four billion.
 #[test]
 fn a_hostile_length_reserves_no_more_than_there_are_bytes() {
     #[derive(Debug)]

@@ -234,14 +234,14 @@ fn check_path<T: DeserializeOwned>(bytes: &[u8], error: &DecodeError, deep: bool
 
 /// Compares random values, and the examples with random damage.
 fn compare_all(examples: &[Vec<u8>], compare: fn(&[u8]) -> Outcome) {
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for example in examples {
         assert_eq!(compare(example), Outcome::Accepted, "{example:x?}");
         for end in 0..example.len() {
             assert_eq!(compare(&example[..end]), Outcome::Rejected, "{example:x?}");
         }
     }
-    for round in 0..40000 {
+    for round in 0..4000 {
         let mut bytes = Vec::new();
         match examples.get(round % (examples.len() + 1)) {
             Some(example) => {

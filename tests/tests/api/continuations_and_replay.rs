@@ -1,0 +1,192 @@
+//! What a `#[restore]` or `#[started]` function asks its context for, before the first message.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::Duration,
+};
+
+use persistent_runtime::{
+    Client, Context, MemoryStorage, Observer, Record, Runtime, ServerId, persistent_server,
+};
+use serde::{Deserialize, Serialize};
+
+/// Sets a reminder each time it is restored.
+#[derive(Default)]
+struct Reminded(u32);
+
+#[persistent_server(journal = messages)]
+impl Reminded {
+    #[save]
+    fn save(&self) -> u32 {
+        self.0
+    }
+
+    #[restore]
+    fn restore(saved: u32, context: &Context<Self>) -> Self {
+        context.remind("wake", Duration::from_hours(1), RemindedMessage::Wake);
+        Self(saved)
+    }
+
+    pub fn add(&mut self, n: u32) -> u32 {
+        self.0 += n;
+        self.0
+    }
+
+    pub fn reminders(&self, context: &Context<Self>) -> usize {
+        context.reminders().len()
+    }
+
+    #[info]
+    fn wake(&mut self) {}
+}
+
+/// Regression: the reminder was taken for one that the first replayed message had set, and the
+/// server could never be activated again.
+#[tokio::test]
+async fn a_reminder_set_by_restore_is_not_attributed_to_a_replayed_message() {
+    let runtime = Runtime::builder().open_with(MemoryStorage::new()).await.unwrap();
+    let server = runtime.at::<Reminded>("a", ());
+    for n in 1..=3 {
+        server.add(n).await.unwrap();
+    }
+    server.kill().await.unwrap();
+    assert_eq!(server.add(4).await.unwrap(), 10);
+    assert_eq!(server.reminders().await.unwrap(), 1);
+}
+
+/// Sends itself a continuation each time it is restored.
+#[derive(Default)]
+struct Woken {
+    sum: u32,
+    woken: u32,
+}
+
+#[persistent_server(journal = messages)]
+impl Woken {
+    #[save]
+    fn save(&self) -> u32 {
+        self.sum
+    }
+
+    #[restore]
+    fn restore(saved: u32, context: &Context<Self>) -> Self {
+        context.continue_with(WokenMessage::Wake);
+        Self { sum: saved, woken: 0 }
+    }
+
+    pub fn add(&mut self, n: u32) {
+        self.sum += n;
+    }
+
+    pub fn woken(&self) -> u32 {
+        self.woken
+    }
+
+    #[info]
+    fn wake(&mut self) {
+        self.woken += 1;
+    }
+}
+
+/// Regression: the end of a replayed message dropped the continuation.
+#[tokio::test]
+async fn a_continuation_of_restore_is_handled_after_a_replay() {
+    let runtime = Runtime::builder().open_with(MemoryStorage::new()).await.unwrap();
+    let server = runtime.at::<Woken>("a", ());
+    for _ in 0..3 {
+        server.add(1).await.unwrap();
+    }
+    server.kill().await.unwrap();
+    assert_eq!(server.woken().await.unwrap(), 1);
+}
+
+static TICKS: AtomicUsize = AtomicUsize::new(0);
+
+/// Starts an interval each time it is restored.
+#[derive(Default)]
+struct Ticking(u32);
+
+#[persistent_server(journal = messages)]
+impl Ticking {
+    #[save]
+    fn save(&self) -> u32 {
+        self.0
+    }
+
+    #[restore]
+    fn restore(saved: u32, context: &Context<Self>) -> Self {
+        context.interval(Duration::from_secs(1), || TickingMessage::Tick);
+        Self(saved)
+    }
+
+    pub fn add(&mut self, n: u32) -> u32 {
+        self.0 += n;
+        self.0
+    }
+
+    #[info]
+    fn tick(&self) {
+        TICKS.fetch_add(1, SeqCst);
+    }
+}
+
+/// Regression: the second state of a checked replay started sources of its own, which sent
+/// messages to the server.
+#[tokio::test(start_paused = true)]
+async fn a_replay_check_starts_no_sources() {
+    let runtime =
+        Runtime::builder().check_replay(true).open_with(MemoryStorage::new()).await.unwrap();
+    let server = runtime.at::<Ticking>("a", ());
+    server.add(1).await.unwrap();
+    server.kill().await.unwrap();
+    server.add(2).await.unwrap();
+    TICKS.store(0, SeqCst);
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    assert_eq!(TICKS.load(SeqCst), 10);
+}
+
+static CHANGES: AtomicUsize = AtomicUsize::new(0);
+static MAX_BEHIND: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts committed changes.
+struct Counting;
+
+impl Observer for Counting {
+    fn on_change(&self, _: &ServerId, _: Option<&Record>) {
+        CHANGES.fetch_add(1, SeqCst);
+    }
+}
+
+/// Imports in 1000 steps, each a continuation, before its first message.
+#[derive(Default, Serialize, Deserialize)]
+struct Import(usize);
+
+#[persistent_server]
+impl Import {
+    #[started]
+    fn begin(&self, context: &Context<Self>) {
+        context.continue_with(ImportMessage::Step);
+    }
+
+    #[info]
+    fn step(&mut self, context: &Context<Self>) {
+        self.0 += 1;
+        MAX_BEHIND.fetch_max(self.0.saturating_sub(CHANGES.load(SeqCst)), SeqCst);
+        if self.0 < 1000 {
+            context.continue_with(ImportMessage::Step);
+        }
+    }
+
+    pub fn steps(&self) -> usize {
+        self.0
+    }
+}
+
+/// Regression: no step was committed before the last one, and the callback of each waited in
+/// memory.
+#[tokio::test]
+async fn continuations_are_committed_one_by_one() {
+    let runtime = Runtime::builder().observer(Counting).in_memory().await.unwrap();
+    assert_eq!(runtime.at::<Import>("a", ()).steps().await.unwrap(), 1000);
+    assert!(MAX_BEHIND.load(SeqCst) <= 3, "{MAX_BEHIND:?} steps were not committed");
+}
