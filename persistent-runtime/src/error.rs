@@ -424,7 +424,7 @@ pub struct OptionsError {
     /// Where the option is set: `defaults`, `servers.` and a type's stored name, an environment
     /// variable, or the server of a client.
     pub layer: String,
-    /// What is wrong and what to do.
+    /// The mistake, and the way to correct it.
     pub reason: String,
 }
 

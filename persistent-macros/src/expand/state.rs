@@ -1,4 +1,4 @@
-//! How a state comes to be and how it is stored: `init`, `encode`, `decode` and
+//! The creation and the stored form of a state: `init`, `encode`, `decode` and
 //! the migrations.
 
 use proc_macro2::{Literal, TokenStream};

@@ -1,4 +1,4 @@
-//! How a caller waits for a commit.
+//! The wait of a caller for a commit.
 //!
 //! A caller that is the only one to wait yields and polls again instead of going to sleep, if the
 //! last lone wait of the runtime was short; see [`spin`](crate::support::spin). With more callers waiting,

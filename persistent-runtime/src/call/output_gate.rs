@@ -25,11 +25,11 @@ pub(crate) struct OutputGate {
     host: Arc<dyn GateHost>,
     /// The sequence number of the commit in flight.
     in_flight: Option<u64>,
-    /// What the commit in flight releases.
+    /// The waiters that the commit in flight releases.
     in_flight_waiters: Waiters,
     /// The next commit.
     staged: Option<Update>,
-    /// What the next commit releases.
+    /// The waiters that the next commit releases.
     staged_waiters: Waiters,
     failure: Option<StorageError>,
 }

@@ -17,13 +17,13 @@ thread_local! {
 const MAX: usize = 16 << 20;
 /// The limit up to which a buffer is kept unconditionally.
 const FREE: usize = 64 << 10;
-/// How many encodings in a row may need less than a quarter of a buffer larger than [`FREE`].
+/// The number of encodings in a row that may need less than a quarter of a buffer larger than [`FREE`].
 const MAX_UNUSED: u32 = 64;
 
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    /// How many encodings in a row needed less than a quarter of the capacity.
+    /// The number of encodings in a row that needed less than a quarter of the capacity.
     unused: u32,
 }
 

@@ -77,7 +77,7 @@ pub(super) struct Decoder<'de> {
     /// The next token, if it is not the one at the start of `rest`: an element that has no token
     /// of its own, or a token that was read already.
     pending: Option<Token<'de>>,
-    /// How many levels of lists and maps may still be nested. An empty list or map is not a level.
+    /// The number of levels of lists and maps that may still be nested. An empty list or map is not a level.
     levels: usize,
     /// The length of `rest` at the last `Some`, and the number of those before it at this place.
     /// A type that is an option of itself would recurse without end.

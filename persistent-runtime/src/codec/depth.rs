@@ -5,7 +5,7 @@
 //! [`DEPTH`] as it writes, and the decoder as it reads. The tests compare both with a scan of the
 //! bytes.
 
-/// How many levels of lists and maps may be nested. The stack of a thread holds the recursion of
+/// The number of levels of lists and maps that may be nested. The stack of a thread holds the recursion of
 /// this many levels, also without optimizations.
 pub(super) const DEPTH: usize = 256;
 
@@ -25,7 +25,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
             let digits = behind.iter().take(bytes);
             digits.fold(0, |number, digit| number << 8 | u64::from(*digit))
         };
-        // How many bytes and then how many values follow the marker.
+        // The number of bytes, and the number of values, that follow the marker.
         let (bytes, values) = match marker {
             0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
             0x90..=0x9f => (0, u64::from(marker & 0x0f)),

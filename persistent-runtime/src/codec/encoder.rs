@@ -21,7 +21,7 @@ use super::{EncodeError, decoder::EXTENSION, decoder::extension_parts};
 /// A serializer of one value, which appends to `bytes`.
 pub(super) struct Encoder<'a> {
     pub(super) bytes: &'a mut Vec<u8>,
-    /// How many levels of lists and maps may still be nested in the value. An empty list or map
+    /// The number of levels of lists and maps that may still be nested in the value. An empty list or map
     /// is not a level.
     pub(super) levels: usize,
 }

@@ -13,7 +13,7 @@ use crate::config::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) restart: Restart,
-    /// How many crashes within [`within`](Self::within) a server may have.
+    /// The number of crashes that a server may have within [`within`](Self::within).
     pub(crate) max_restarts: u32,
     pub(crate) within: Duration,
     pub(crate) backoff: Backoff,

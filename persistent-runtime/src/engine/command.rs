@@ -1,4 +1,4 @@
-//! What travels through a mailbox.
+//! The content of mailboxes: messages and commands, in envelopes.
 
 use std::{any::Any, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
     stop_reason::StopReason,
 };
 
-/// What a client asks of each of its messages.
+/// The options of a client, which go with each of its messages.
 #[derive(Clone, Default)]
 pub(crate) struct CallOptions {
-    /// What to create the server from when nothing is stored.
+    /// The arguments of `#[init]`, for a server of which nothing is stored.
     pub(crate) init: Option<AnyInit>,
     /// Options over all other layers, if the message activates the server.
     pub(crate) options: Option<Arc<Options>>,
@@ -39,7 +39,7 @@ pub(crate) enum Content {
     Command(Command),
 }
 
-/// What a server can be asked to do, beside a message. Moving a queue entry to another core costs
+/// A request to a server that is not a message. Moving a queue entry to another core costs
 /// by its size, so all but the small commands are boxed.
 pub(crate) enum Command {
     /// Activate the server.

@@ -12,7 +12,7 @@ use crate::{
     support::sync::time::Instant,
 };
 
-/// How an activation ended, as far as the stored state is concerned.
+/// The end of an activation, as far as the stored state is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     NormalStop,
@@ -44,7 +44,7 @@ pub(crate) enum Verdict {
 #[derive(Debug, Default)]
 pub(crate) struct CrashBudget {
     times: VecDeque<Instant>,
-    /// How long a crash counts, by the settings at the last crash.
+    /// The time for which a crash counts, by the settings at the last crash.
     within: Duration,
 }
 

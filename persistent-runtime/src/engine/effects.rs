@@ -1,4 +1,4 @@
-//! What the message in progress has asked its context for.
+//! The effects that the message in progress has asked its context for.
 
 use std::{collections::VecDeque, mem};
 

@@ -32,7 +32,7 @@ pub(crate) type AnyInit = Arc<dyn Any + Send + Sync>;
 /// A future of a hook or a handler.
 pub(crate) type HookFuture<'a, T = ()> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What the engine knows of the method behind a message.
+/// The method behind a message, as far as the engine knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// The method's name.
@@ -43,7 +43,7 @@ pub struct Method {
     pub is_async: bool,
 }
 
-/// What the engine knows of an optional hook.
+/// An optional hook, as far as the engine knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// The type has no such hook.
@@ -163,7 +163,7 @@ pub(crate) trait Batch {
     fn begin(&mut self, options: Option<Arc<CallOptions>>);
 }
 
-/// What is at the front of a queue.
+/// The kind of the envelope at the front of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Front {
     Message(&'static Method),

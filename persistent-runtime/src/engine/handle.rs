@@ -32,7 +32,7 @@ enum Target {
     Local(CellRef),
 }
 
-/// What a client holds: its server, the options of its messages, and a deadline.
+/// The core of a client: its server, the options of its messages, and a deadline.
 pub(crate) struct HandleCore {
     target: Target,
     options: Arc<CallOptions>,
@@ -40,7 +40,7 @@ pub(crate) struct HandleCore {
     deadline: Deadline,
 }
 
-/// How a call goes on after it was sent.
+/// The state of a call after it was sent.
 pub(crate) enum Sent {
     /// The result is in the caller's place.
     Done,
@@ -52,7 +52,7 @@ pub(crate) enum Sent {
 }
 
 thread_local! {
-    /// How many messages of this thread did not have to wait.
+    /// The number of messages of this thread that did not have to wait.
     static COMPLETED: StdCell<u32> = const { StdCell::new(0) };
 }
 

@@ -1,4 +1,4 @@
-//! What runs inline: in the poll of the caller, without a task switch.
+//! Inline runs: in the poll of the caller, without a task switch.
 //!
 //! This module alone decides it, in two steps.
 //!
@@ -41,7 +41,7 @@ use crate::{
     },
 };
 
-/// What became of an attempt to handle a message inline.
+/// The outcome of an attempt to handle a message inline.
 pub(crate) enum Inline {
     /// The result is in the caller's place.
     Done,

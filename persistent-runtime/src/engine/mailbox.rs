@@ -103,7 +103,7 @@ struct ColdState {
     transferred_options: Option<Arc<Options>>,
     /// Where the server is now, once it was transferred.
     moved: Option<CellRef>,
-    /// How many senders wait for capacity.
+    /// The number of senders that wait for capacity.
     blocked_senders: usize,
     /// Wakes one blocked sender, in order of arrival; each wakes the next.
     capacity: Arc<Notify>,
@@ -117,7 +117,7 @@ struct ColdState {
 #[must_use = "to be dropped after the lock"]
 pub(crate) struct Removed<T>(T);
 
-/// What a task leaves in its mailbox.
+/// The values that a task leaves in its mailbox.
 type Remains = (Option<Box<dyn MessageQueue>>, Option<Arc<CallOptions>>, Option<Waker>);
 
 /// The values that a message takes from the mailbox when it starts a task.
@@ -128,7 +128,7 @@ pub(crate) struct Start {
     pub(crate) removed: Removed<Option<Arc<CallOptions>>>,
 }
 
-/// What the mailbox holds for its task.
+/// The content of a mailbox, as its task sees it.
 pub(crate) enum Poll {
     Killed,
     /// Messages were moved to the task.

@@ -1,6 +1,6 @@
 //! The message journal of one server: what it has handled since its state was last stored.
 //!
-//! What is stored, followed by the pending messages, leads to the state in memory, unless the
+//! The stored record, followed by the pending messages, leads to the state in memory, unless the
 //! state itself has to be stored next.
 
 use std::{mem, sync::Arc};
@@ -24,7 +24,7 @@ use crate::{
 const MIN_BYTES: usize = 1 << 20;
 
 pub(crate) struct MessageJournal {
-    /// How many messages are stored behind the last snapshot.
+    /// The number of messages stored behind the last snapshot.
     stored: usize,
     /// The messages that are not staged yet.
     pending: Vec<Arc<[u8]>>,

@@ -1,4 +1,4 @@
-//! How a message enters a mailbox: admission, capacity, and the start of a task.
+//! The way of a message into a mailbox: admission, capacity, and the start of a task.
 
 use std::{any::Any, pin::pin, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     error::CallError,
 };
 
-/// What has become of a message that was offered to a mailbox.
+/// The outcome of offering a message to a mailbox.
 pub(crate) enum SendOutcome {
     /// There is no capacity; the message and its reply sender are still with the caller.
     Full,

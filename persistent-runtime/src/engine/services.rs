@@ -1,4 +1,4 @@
-//! What all servers of one runtime share.
+//! The services that all servers of one runtime share.
 
 use std::{
     any::{Any, TypeId},
@@ -81,7 +81,7 @@ pub(crate) struct Registration {
     pub(crate) options: Options,
 }
 
-/// What a runtime is opened with.
+/// The configuration of the services.
 pub(crate) struct ServicesConfig {
     pub(crate) layers: Layers,
     pub(crate) listeners: Listeners,

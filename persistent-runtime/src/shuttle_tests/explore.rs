@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{Client, Options, Runtime, support::sync::shuttle as simulation};
 
-/// How many orders of each scenario are tried by default.
+/// The number of orders that are tried of each scenario by default.
 const ORDERS: usize = 10_000;
 /// The depth of probabilistic concurrency testing: one more than the number of times that the
 /// scheduler leaves its preferred task. Most races need few such preemptions.

@@ -1,4 +1,4 @@
-//! How a storage reports the outcome of a commit.
+//! The report of a storage on the outcome of a commit.
 
 use std::{
     fmt, iter,
@@ -70,7 +70,7 @@ impl Completion {
     pub fn complete_all(completions: Vec<Self>) {
         /// Completing this few takes less time than waking another thread.
         const FEW: usize = 4;
-        /// How many are completed by one task, between which other tasks can run.
+        /// The number of completions per task, between which other tasks can run.
         const CHUNK: usize = 128;
         let complete = |chunk: Vec<Self>| chunk.into_iter().for_each(|it| it.complete(Ok(())));
         if completions.len() <= FEW {

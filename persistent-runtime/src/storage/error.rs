@@ -22,7 +22,7 @@ struct Inner {
     error: Box<dyn Error + Send + Sync>,
 }
 
-/// What went wrong in a storage.
+/// The class of an error of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StorageErrorKind {

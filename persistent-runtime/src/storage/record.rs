@@ -1,4 +1,4 @@
-//! What is stored for one server.
+//! The record of one server.
 
 use std::{fmt, sync::Arc};
 

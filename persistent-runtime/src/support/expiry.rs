@@ -57,13 +57,13 @@ pub(crate) struct ExpiryQueue {
     /// The instant that [`CompactInstant`]s count from.
     base: Instant,
     heap: Mutex<BinaryHeap<Entry>>,
-    /// How many targets were dropped since their entries were last removed.
+    /// The number of targets dropped since their entries were last removed.
     dropped: AtomicUsize,
     /// Notified if the earliest deadline becomes earlier.
     earlier: Notify,
 }
 
-/// How many entries expire before the task yields.
+/// The number of entries that expire before the task yields.
 const BATCH: usize = 256;
 
 struct Entry {
@@ -112,7 +112,7 @@ impl ExpiryQueue {
     /// Notes that the target of an entry was dropped. Removes such entries once they are the
     /// majority: their weak references would keep the memory of the targets until their deadlines.
     pub(crate) fn note_dropped(&self) {
-        /// How many targets are dropped between two looks at the heap, which take its lock.
+        /// The number of dropped targets between two checks of the heap, which take its lock.
         const STEP: usize = 1024;
         let dropped = self.dropped.fetch_add(1, Relaxed) + 1;
         if !dropped.is_multiple_of(STEP) {

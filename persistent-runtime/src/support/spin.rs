@@ -18,24 +18,24 @@
 use std::time::Instant;
 use std::{hint, num::NonZero, thread, time::Duration};
 
-/// How long the writer spins before it sleeps.
+/// The time for which the writer spins before it sleeps.
 #[cfg(feature = "sqlite")]
 pub(crate) const WRITER_SPIN: Duration = Duration::from_micros(50);
-/// How long a lone caller yields before it sleeps. A commit that takes longer makes the wake-up
-/// negligible.
+/// The time for which a lone caller yields before it sleeps. The wake-up is negligible beside a
+/// longer commit.
 pub(crate) const COMMIT_SPIN: Duration =
     if cfg!(shuttle) { Duration::ZERO } else { Duration::from_micros(250) };
-/// How often a caller looks for a server that another caller has borrowed.
+/// The number of attempts of a caller to borrow a server that another caller has borrowed.
 pub(crate) const BORROW_ATTEMPTS: u32 = 16;
-/// How long a caller pauses between two attempts, in spin-loop hints. Meanwhile the caller that has
+/// The pause of a caller between two attempts, in spin-loop hints. Meanwhile the caller that has
 /// the server can handle several messages without the cache lines changing cores.
 pub(crate) const BORROW_PAUSE: u32 = 64;
-/// How often a task yields after a burst of casts before it looks for more.
+/// The number of yields of a task after a burst of casts, before it looks for more.
 pub(crate) const CAST_YIELDS: u32 = 4;
-/// How many messages at once are a burst.
+/// The number of messages at once that make a burst.
 pub(crate) const BURST: usize = 8;
 
-/// Whether a runtime may busy-wait.
+/// The permission of a runtime to busy-wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BusyWait(bool);
 

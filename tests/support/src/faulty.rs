@@ -16,7 +16,7 @@ use persistent_runtime::{
 };
 use tokio::sync::Semaphore;
 
-/// What a faulty storage does with a request.
+/// The reaction of a faulty storage to a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     /// Succeeds.

@@ -1,4 +1,4 @@
-//! What a `#[restore]` or `#[started]` function asks its context for, before the first message.
+//! Effects of `#[restore]` and `#[started]` functions, before the first message.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},

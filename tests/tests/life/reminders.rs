@@ -74,7 +74,7 @@ async fn a_reminder_that_cannot_be_decoded_blocks_no_other() {
     assert_eq!(runtime.at::<after::Shift>("a", ()).rings().await.unwrap(), 1);
 }
 
-/// Has timers and reminders.
+/// A server with timers and reminders.
 #[derive(Default, Serialize, Deserialize)]
 struct Alarm {
     rings: u64,

@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A commit that fails while the slow `terminate` hook of `Farewell` is running.
 const DURING_THE_HOOK: Fault = Fault::RefuseLate(Duration::from_millis(100));
 
-/// Has a `terminate` hook that takes longer than a commit, may change the state, and
+/// A server with a `terminate` hook that takes longer than a commit, may change the state, and
 /// sends deferred replies.
 #[derive(Default, Serialize, Deserialize)]
 struct Farewell {

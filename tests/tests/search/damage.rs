@@ -112,7 +112,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// How often each outcome was found.
+/// The number of times each outcome was found.
 #[derive(Default, Debug)]
 struct Found(HashMap<&'static str, usize>);
 

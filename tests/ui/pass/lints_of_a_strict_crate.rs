@@ -125,7 +125,7 @@ pub mod library {
         points: u64,
     }
 
-    /// Has no serde of its own.
+    /// A type without serde of its own.
     #[derive(Debug, Default)]
     pub struct Session {
         entries: Vec<Entry>,

@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use persistent_runtime::{Client, Context, Reply, Runtime, Payload, persistent_server};
 use serde::{Deserialize, Serialize};
 
-/// Has no serde of its own.
+/// A type without serde of its own.
 struct Queue<T> {
     key: String,
     items: Vec<T>,

@@ -12,7 +12,7 @@ use super::{
     token::Token,
 };
 
-/// What the elements are read from.
+/// The source of the elements.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     List,

@@ -17,7 +17,7 @@ pub(super) enum Segment<'de> {
 #[derive(Debug, Default)]
 pub(super) struct Trail<'de> {
     segments: Vec<Segment<'de>>,
-    /// How many bytes were not read yet. An error at any other place is another one: a visitor
+    /// The number of bytes not read yet. An error at any other place is another one: a visitor
     /// has recovered from the first.
     unread: usize,
 }

@@ -9,7 +9,7 @@ use super::{
     error::{Error, Reason},
 };
 
-/// What a marker and the bytes that belong to it stand for.
+/// The meaning of a marker and of the bytes that belong to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Token<'de> {
     Unit,

@@ -21,7 +21,7 @@ use crate::{
     support::{catch::catch_unwind, sync::task::coop::consume_budget},
 };
 
-/// What an instance is loaded for.
+/// The purpose for which an instance is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// To be the server, or its state.
@@ -162,7 +162,7 @@ impl Task {
         if record.messages.is_empty() {
             return Ok(instance);
         }
-        // What the `#[restore]` or `#[migrate]` function asked for is no message's.
+        // The effects of the `#[restore]` or `#[migrate]` function belong to no message.
         let set_aside = instance.server.context().effects.set_aside();
         for (number, entry) in (1..).zip(&record.messages) {
             replay(&mut instance.server, record.version, entry).map_err(|source| {

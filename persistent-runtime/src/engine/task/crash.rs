@@ -1,4 +1,4 @@
-//! What a crash leads to: the restart policy, the restart limit and the backoff.
+//! The consequences of a crash: the restart policy, the restart limit and the backoff.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 

@@ -22,7 +22,7 @@ use crate::{
 
 use std::{any::Any, sync::Arc};
 
-/// How far the front message has come without waiting.
+/// The progress of the front message without waiting.
 pub(crate) enum Progress {
     Done,
     /// It has to wait for something before it runs.
@@ -40,7 +40,7 @@ pub(crate) struct Executed {
     pub(crate) reply: Option<ReplySender>,
 }
 
-/// What is left to do for a message that has run.
+/// The work left to do for a message that has run.
 pub(crate) enum Remainder {
     /// Stop the server, as its handler asked.
     Stop(Box<Instance>, StopReason, Option<ReplySender>),
@@ -48,13 +48,13 @@ pub(crate) enum Remainder {
     Fail(Failure, Option<ReplySender>),
 }
 
-/// What a handler is given.
+/// The input of a handler.
 enum Work {
     Message(AnyMessage, &'static Method),
     Job(Job),
 }
 
-/// How a message ended.
+/// The outcome of a message.
 pub(super) enum Outcome {
     Handled,
     Crashed,

@@ -74,7 +74,7 @@ pub(crate) struct Task {
     /// True if messages may have to be refused or forwarded. Set before the task starts or by this
     /// task; never while an instance is loaded.
     may_be_blocked: bool,
-    /// How often to yield before looking for more messages.
+    /// The number of yields before the task looks for more messages.
     yields_left: u32,
     /// True if the task has to yield before its next message.
     yields_before_next: bool,
@@ -84,7 +84,7 @@ pub(crate) struct Task {
     is_finished: bool,
 }
 
-/// What a task does next.
+/// The next step of a task.
 pub(crate) enum Step {
     /// Handle the front of the inbox.
     HandleFront,

@@ -60,7 +60,7 @@ pub(crate) struct TransferOffer {
     state: Arc<TransferState>,
 }
 
-/// What both ends share.
+/// The state that both ends share.
 #[derive(Default)]
 struct TransferState {
     decision: AtomicU8,

@@ -50,7 +50,7 @@ const SCHEMA: &str = "
         checksum INTEGER NOT NULL
     ) STRICT;";
 
-/// How long a connection waits for the lock of another program.
+/// The time for which a connection waits for the lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes the lock file and writes this process into it. The operating system releases the lock

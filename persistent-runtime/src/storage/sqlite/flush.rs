@@ -27,7 +27,7 @@ const MAX_INLINE: usize = 4096;
 pub struct Flush {
     memtable: Arc<Memtable>,
     order: Order,
-    /// How many servers have been flushed.
+    /// The number of servers flushed so far.
     done: usize,
     /// The log number after the last of the memtable.
     end: u64,

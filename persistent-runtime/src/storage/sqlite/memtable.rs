@@ -90,7 +90,7 @@ impl Memtable {
     }
 }
 
-/// What the memtables have of a kind: the row of each server, or `None` if it is deleted.
+/// The entries of the memtables for a kind: the row of each server, or `None` if it is deleted.
 pub type Overlay = HashMap<Arc<str>, Option<OverlayRow>>;
 
 #[derive(Clone, Copy)]

@@ -23,21 +23,21 @@ const MEMTABLE_LIMIT: usize = 64 << 20;
 const MIN_AGE: Duration = Duration::from_secs(1);
 /// The age of the oldest update at which the memtable is frozen under load.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long no commit has come before work begins.
+/// The time without a commit after which work begins.
 const IDLE_BEFORE_START: Duration = Duration::from_millis(20);
-/// How long no commit has come before work that has begun takes another step. Shorter gaps occur
+/// The time without a commit after which work that has begun takes another step. Shorter gaps occur
 /// between the calls of one busy caller, who would otherwise wait for the step.
 pub const IDLE_BEFORE_STEP: Duration = Duration::from_millis(1);
-/// How many servers are flushed in one step while commits may come.
+/// The number of servers flushed in one step while commits may come.
 pub const STEP_BUSY: usize = 128;
-/// How many servers are flushed in one step when commits cannot continue before, or no more come.
+/// The number of servers flushed in one step when commits cannot continue before, or no more come.
 const STEP_BLOCKING: usize = 4096;
 /// Bytes of flushed rows that are deleted in one step.
 const DELETE_BATCH: usize = 2 << 20;
 /// When a failed flush is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the decisions depend on.
+/// The inputs of the decisions.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// The weight of the active memtable.
@@ -48,16 +48,16 @@ pub struct View {
     pub flush: Option<FlushView>,
     /// The time since the last flush failed; `None` if it did not fail.
     pub failed_since: Option<Duration>,
-    /// Whether the commit log may have flushed rows.
+    /// True if the commit log may have flushed rows.
     pub has_flushed_rows: bool,
 }
 
 /// The state of a flush.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushView {
-    /// How many servers are left.
+    /// The number of servers left.
     pub left: usize,
-    /// Whether a step would have to wait for the order.
+    /// True if a step would have to wait for the order.
     pub is_sorting: bool,
 }
 
@@ -84,9 +84,9 @@ pub enum Action {
 /// Decides the writer's next step.
 pub struct Pacer {
     memtable_limit: usize,
-    /// How many servers the batches since the last step should have flushed.
+    /// The number of servers that the batches since the last step should have flushed.
     flush_debt: usize,
-    /// How many bytes the batches since the last deletion should have deleted.
+    /// The number of bytes that the batches since the last deletion should have deleted.
     delete_debt: usize,
     /// No commit came in the last wait.
     is_idle: bool,

@@ -17,9 +17,9 @@ use crate::storage::StorageError;
 
 /// A lookup that takes longer had to wait for the disk.
 const SLOW_LOOKUP: Duration = Duration::from_micros(200);
-/// How many lookups go to blocking threads after a slow one, before the next runs in place.
+/// The number of lookups that go to blocking threads after a slow one, before the next runs in place.
 const OFFLOAD_COUNT: u32 = 64;
-/// How many threads read at once.
+/// The number of threads that read at once.
 const MAX_THREADS: usize = 16;
 
 /// A pool of read-only connections. Clones share it.

@@ -20,7 +20,7 @@ use crate::{
     storage::{Record, StorageError, StorageErrorKind},
 };
 
-/// What is known of the tables without reading them.
+/// The facts known of the tables without reading them.
 pub struct Tables {
     /// False if there is no message in the database, as in most: then lookups and flushes need
     /// not search for messages.

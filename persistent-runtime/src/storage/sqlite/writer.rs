@@ -37,7 +37,7 @@ pub struct Writer {
     flush: Option<Flush>,
     /// The error of the last flush and its time.
     last_error: Option<(Instant, StorageError)>,
-    /// Whether the commit log may have flushed rows.
+    /// True if the commit log may have flushed rows.
     has_flushed_rows: bool,
     buffer: Vec<u8>,
 }

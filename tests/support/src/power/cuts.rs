@@ -11,7 +11,7 @@ pub struct Load {
     pub callers: usize,
     /// The number of changes per caller.
     pub changes: usize,
-    /// Whether the program shuts the runtime down at its end.
+    /// True if the program shuts the runtime down at its end.
     pub ends: bool,
 }
 
@@ -20,7 +20,7 @@ pub struct Load {
 pub struct Cuts {
     program: &'static str,
     shim: Shim,
-    /// What may be stored in the files with which the next load begins.
+    /// The records that may be stored in the files with which the next load begins.
     ledger: Ledger,
     random: Random,
     /// The number of cuts.
@@ -31,11 +31,11 @@ pub struct Cuts {
     pub faults: usize,
     /// The number of failed calls.
     pub failed: usize,
-    /// How often the runtime did not open.
+    /// The number of times the runtime did not open.
     pub refused: usize,
     /// The number of servers that failed until the end.
     pub stuck: usize,
-    /// What was wrong, one line per cut.
+    /// The errors found, one line per cut.
     pub wrong: Vec<String>,
 }
 

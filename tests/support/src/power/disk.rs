@@ -125,7 +125,7 @@ pub struct Disk {
     /// The files by name after a power cut.
     durable: BTreeMap<String, usize>,
     renamed: Pending<(String, Option<usize>)>,
-    /// What each sync in progress covers.
+    /// The writes that each sync in progress covers.
     syncs: HashMap<u64, (Option<usize>, u64)>,
     random: Random,
 }

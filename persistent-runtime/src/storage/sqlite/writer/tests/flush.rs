@@ -170,7 +170,7 @@ async fn a_large_memtable_is_sorted_by_another_thread_and_flushed() {
     }
 }
 
-/// What is flushed between the two lookups of a reader is found by the second one.
+/// A record that is flushed between the two lookups of a reader is found by the second one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_misses_no_update_that_is_flushed_meanwhile() {
     let Engine { folder, storage, mut writer } = Engine::new();
