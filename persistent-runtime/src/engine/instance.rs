@@ -30,7 +30,10 @@ pub(crate) struct InstanceParts {
     /// True if the state may differ from `saved`.
     pub(crate) is_unsaved: bool,
     /// The time at which an unsaved state is saved at the latest.
-    pub(crate) flush_at: Option<CompactInstant>,
+    pub(crate) save_by: Option<CompactInstant>,
+    /// The limit that set `save_by`, in milliseconds. Only a shorter one can bring it forward, so
+    /// most changes need not read the clock.
+    save_limit: u32,
     /// True once a message has been handled without a crash.
     pub(crate) has_succeeded: bool,
     pub(crate) settings: Arc<Settings>,
@@ -62,7 +65,8 @@ impl InstanceParts {
             saved: None,
             journal: None,
             is_unsaved: false,
-            flush_at: None,
+            save_by: None,
+            save_limit: 0,
             has_succeeded: false,
             settings,
             options: None,
@@ -70,7 +74,7 @@ impl InstanceParts {
         }
     }
 
-    /// Returns true if a message would leave nothing to be committed.
+    /// Returns true if a message would leave nothing to be committed now.
     pub(crate) fn needs_no_commit(&self, is_read: bool, persist: Option<Persist>) -> bool {
         match persist.unwrap_or(self.settings.persist) {
             Persist::Every(_) | Persist::OnStop => true,
@@ -93,19 +97,30 @@ impl InstanceParts {
         self.has_succeeded = true;
         if !is_read {
             self.is_unsaved = true;
-            self.flush_within(persist.unwrap_or(self.settings.persist), expiry);
+            self.save_within(persist.unwrap_or(self.settings.persist), expiry);
         }
         true
     }
 
-    /// Sets the time limit of a persist level.
-    pub(crate) fn flush_within(&mut self, level: Persist, expiry: &ExpiryQueue) {
+    /// Lets an unsaved state be saved within the time limit of a persist level, if it is not saved
+    /// sooner anyway.
+    pub(crate) fn save_within(&mut self, level: Persist, expiry: &ExpiryQueue) {
         if let Persist::Every(limit) = level
             && self.is_unsaved
-            && self.flush_at.is_none()
         {
-            self.flush_at = expiry.now().checked_add(limit);
+            let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+            if self.save_by.is_none() || millis < self.save_limit {
+                self.save_by = earliest(self.save_by, expiry.now().checked_add(limit));
+                self.save_limit = millis;
+            }
         }
+    }
+
+    /// Lets an unsaved state be saved at `time`, however short the limit of later changes.
+    pub(crate) fn retry_save_at(&mut self, time: Option<CompactInstant>) {
+        self.is_unsaved = true;
+        self.save_by = time;
+        self.save_limit = 0;
     }
 
     /// Returns the settings if they differ from those of the server's type.
@@ -115,7 +130,7 @@ impl InstanceParts {
 
     /// Returns when an instance that is idle since `since` needs attention.
     pub(crate) fn deadline(&self, since: CompactInstant) -> Option<CompactInstant> {
-        earliest(self.idle_deadline(since), self.flush_at)
+        earliest(self.idle_deadline(since), self.save_by)
     }
 
     pub(crate) fn idle_deadline(&self, since: CompactInstant) -> Option<CompactInstant> {

@@ -201,6 +201,42 @@ async fn a_client_can_ask_for_a_weaker_level_for_its_own_changes() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_change_with_a_shorter_limit_brings_the_save_forward() {
+    for longer in [Persist::OnStop, Persist::Every(50 * SECOND)] {
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = open(&storage, Persist::Every(5 * SECOND)).await;
+        server.value().await.unwrap();
+        tokio::time::sleep(10 * SECOND).await;
+        server.with_persist(longer).increment().await.unwrap();
+        tokio::time::sleep(10 * SECOND).await;
+        assert_eq!((storage.writes(), stored(&storage)), (1, Some(0)));
+        server.increment().await.unwrap();
+        // A change with a longer limit does not put the save off.
+        server.with_persist(longer).increment().await.unwrap();
+        tokio::time::sleep(6 * SECOND).await;
+        assert_eq!((storage.writes(), stored(&storage)), (2, Some(3)), "after {longer:?}");
+    }
+}
+
+/// While saves fail, later changes do not make the attempts more frequent.
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_however_short_the_limit_of_later_changes() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = open(&storage, Persist::Every(Duration::from_millis(1))).await;
+    storage.on_commit(Fault::Refuse);
+    server.increment().await.unwrap();
+    tokio::time::sleep(SECOND / 2).await;
+    let writes = storage.writes();
+    assert!(writes > 0);
+    for _ in 0..40 {
+        server.increment().await.unwrap();
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    let tries = storage.writes() - writes;
+    assert!((1..=3).contains(&tries), "{tries} attempts in two seconds");
+}
+
 /// A refused late save is retried, also if only the client's persist level delayed it.
 #[tokio::test(start_paused = true)]
 async fn a_refused_late_save_is_retried_with_backoff() {

@@ -47,7 +47,7 @@ impl Task {
                 let reminders = Reminders::read(&record.reminders)
                     .map_err(|source| self.decode_failure(record.version, source))?;
                 let (init, copy) = (init.clone(), reminders.clone());
-                let mut instance = self.revive(&record, init.clone(), copy, Purpose::Live).await?;
+                let mut instance = self.rebuild(&record, init.clone(), copy, Purpose::Live).await?;
                 instance.parts.journal = self.journal(&record, init, reminders).await?;
                 instance.parts.saved = self.saved(record, &instance)?;
                 instance.parts.is_unsaved = started == Hook::Writes;
@@ -94,7 +94,7 @@ impl Task {
             return Ok(None);
         };
         if !needs_snapshot && registry.services().checks_replay() {
-            let checker = self.revive(record, init, reminders, Purpose::Check).await?;
+            let checker = self.rebuild(record, init, reminders, Purpose::Check).await?;
             journal.check(ReplayChecker(checker));
         }
         Ok(Some(Box::new(journal)))
@@ -151,7 +151,7 @@ impl Task {
     }
 
     /// Rebuilds the instance that `record` leads to, its messages replayed.
-    pub(super) async fn revive(
+    pub(super) async fn rebuild(
         &mut self,
         record: &Record,
         init: Option<AnyInit>,

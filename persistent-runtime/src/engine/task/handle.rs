@@ -98,7 +98,7 @@ impl Batch for MessageBatch<'_> {
         }
         self.gate.release_after_commit(reply, Ok(()));
         !self.only_one
-            && self.parts.flush_at.is_none()
+            && self.parts.save_by.is_none()
             && !self.cell.has_signal()
             && self.gate.waiters() < self.cell.settings().mailbox
     }

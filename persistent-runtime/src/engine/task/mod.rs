@@ -217,7 +217,7 @@ impl Task {
                 Step::HandleContinuation(message) => {
                     Box::pin(self.handle_continuation(message)).await;
                 }
-                Step::Save => Box::pin(self.flush()).await,
+                Step::Save => Box::pin(self.save_late()).await,
                 Step::Killed => self.finish_kill(),
                 Step::Unload(reason) => Box::pin(self.unload(reason)).await,
                 Step::Yield => {
@@ -266,7 +266,7 @@ impl Task {
             }
             let has_room = self.gate.waiters() < self.cell.settings().mailbox;
             if has_room && let Some(instance) = &self.instance {
-                if instance.parts.flush_at.is_some_and(|flush_at| flush_at <= self.now()) {
+                if instance.parts.save_by.is_some_and(|save_by| save_by <= self.now()) {
                     return Poll::Ready(Step::Save);
                 }
                 if let Some(message) = instance.server.context().effects.next_continuation() {

@@ -38,7 +38,7 @@ impl Task {
             return self.save(instance);
         }
         let expiry = self.cell.registry().services().expiry();
-        instance.parts.flush_within(level, expiry);
+        instance.parts.save_within(level, expiry);
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Task {
             return Ok(());
         }
         instance.parts.is_unsaved = false;
-        instance.parts.flush_at = None;
+        instance.parts.save_by = None;
         let has_listeners = self.has_change_listeners();
         let journal = instance.parts.journal.as_deref_mut();
         let messages = journal.filter(|_| !reminders_changed).and_then(MessageJournal::take);
@@ -173,7 +173,7 @@ impl Task {
     }
 
     /// Saves what a weaker persist level has postponed.
-    pub(super) async fn flush(&mut self) {
+    pub(super) async fn save_late(&mut self) {
         if let Some(mut instance) = self.instance.take() {
             self.save_or_keep(&mut instance).await;
             self.instance = Some(instance);
@@ -203,8 +203,7 @@ impl Task {
         if let Some(journal) = &mut parts.journal {
             journal.require_snapshot();
         }
-        parts.is_unsaved = true;
-        parts.flush_at = self.now().checked_add(RETRY);
+        parts.retry_save_at(self.now().checked_add(RETRY));
         self.cell.notify(&Event::Unsaved { reason });
         false
     }
@@ -236,7 +235,7 @@ impl Task {
         if record.messages.is_empty() {
             return Ok(record);
         }
-        let instance = self.revive(&record, None, reminders.clone(), Purpose::Live).await?;
+        let instance = self.rebuild(&record, None, reminders.clone(), Purpose::Live).await?;
         let state = self.encode(&instance, None)?;
         let version = self.cell.registry().server_type().version();
         Ok(Record::new(version, record.format, state).with_reminders(record.reminders, record.due))
