@@ -84,14 +84,15 @@
 //!
 //! # When a change is durable
 //!
-//! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: a stop, an
-//! unload, a shutdown.
+//! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: an unload, a
+//! shutdown, and a stop, unless the restart policy or `stop_and_delete` deletes the state. A message
+//! that sets or cancels a reminder is committed before its reply, under each level.
 //!
 //! | level | a change is committed | a panic or a kill loses at most |
 //! | --- | --- | --- |
 //! | `every_message` (default) | before its reply leaves | nothing that was acknowledged |
 //! | `every("500ms")` | within 500 ms | the changes of the last 500 ms |
-//! | `on_stop` | at an orderly end | all changes since the last orderly end |
+//! | `on_stop` | at an orderly end | all changes since the last commit |
 //!
 //! After a panic the next message runs on the last state that was saved. Under `every_message` that
 //! is the state that the last handler returned.

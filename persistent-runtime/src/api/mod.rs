@@ -1,7 +1,7 @@
 //! The generic edge: the types that users and generated code name.
 //!
 //! [`typed`] puts a server type behind the engine's seam. The other modules are thin wrappers
-//! around the engine that know the type.
+//! around the engine that know the type, and each other.
 
 pub(crate) mod address;
 #[cfg(feature = "macros")]

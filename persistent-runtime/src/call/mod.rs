@@ -1,4 +1,5 @@
-//! The way of a call back to its caller: reply, deadline, and the wait for a commit.
+//! The way of a call back to its caller: reply, deadline, the output gate and the busy wait for a
+//! commit.
 
 pub(crate) mod commit_wait;
 pub(crate) mod deadline;

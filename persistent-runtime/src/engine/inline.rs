@@ -5,7 +5,7 @@
 //! 1. [`try_handle`], before the mailbox. A caller that finds the server idle borrows the
 //!    instance, runs the handler and puts the instance back: two locks, no queue, no allocation,
 //!    no task. Only a message that ends at once qualifies: its method is not `async`, and it
-//!    leaves nothing to be committed. The phase is Borrowed meanwhile, so every other rule holds:
+//!    leaves nothing to be committed now. The phase is Borrowed meanwhile, so every other rule holds:
 //!    messages queue in order, and the caller looks for them when it puts the instance back.
 //! 2. [`run_task`], after the mailbox. A message that starts a task, and whose sender waits for
 //!    it, begins in the sender's poll. If the task finishes or only awaits a commit without ever

@@ -5,21 +5,21 @@
 //! | from | to | by | cause |
 //! | --- | --- | --- | --- |
 //! | Absent, Idle | Running | [`start`](Mailbox::start) | a message starts a task |
-//! | Idle | Running | [`take_idle`](Mailbox::take_idle) | an unload, a due save or a kill |
+//! | Idle | Running | [`take_idle`](Mailbox::take_idle) | an unload, a due save, a kill or a shutdown |
 //! | Idle | Borrowed | [`lend`](Mailbox::lend) | a caller handles its message inline |
 //! | Borrowed | Idle | [`put_back`](Mailbox::put_back) | the message is handled, and nothing else has arrived |
 //! | Borrowed | Running | [`run`](Mailbox::run) | something has arrived, or the message needs a task |
 //! | Running | Parked | [`park`](Mailbox::park) | the task only waits for a commit |
-//! | Parked | Running | [`start`](Mailbox::start), [`unpark`](Mailbox::unpark) | a message, a signal or the commit |
+//! | Parked | Running | [`start`](Mailbox::start), [`unpark`](Mailbox::unpark), [`unpark_committed`](Mailbox::unpark_committed) | a message, a signal or the commit |
 //! | Running | Idle, Absent | [`finish_task`](Mailbox::finish_task) | the task has nothing left to do |
-//! | any | Absent | [`abandon_task`](Mailbox::abandon_task) | the task was dropped |
+//! | any | Absent | [`abandon_task`](Mailbox::abandon_task) | the task was dropped before its end |
 //!
 //! | phase | the instance is | it may be touched by |
 //! | --- | --- | --- |
 //! | Absent | not in memory | nothing |
 //! | Idle | in the mailbox | no thread, until a transition takes it |
 //! | Borrowed | with a caller, for one message that needs no waiting | that caller |
-//! | Running | with the server's task | that task |
+//! | Running | with the server's task; or nowhere, during an activation, a backoff or `#[terminate]` | that task |
 //! | Parked | with the task, and the task in the mailbox | no thread, until a transition takes the task |
 //!
 //! A cell has at most one task. It begins when the phase becomes Running and ends when the phase
@@ -29,8 +29,8 @@
 //! # Lock rules
 //!
 //! 1. The fields are private. Each transition is one method.
-//! 2. Nothing that could hold a client or run user code may be dropped under the lock: dropping a client may remove the cell from the registry, which takes the registry's
-//!    lock. A transition that removes such a value returns it, and the caller drops it after the
+//! 2. Nothing that could hold a client or run user code may be dropped under the lock: dropping a
+//!    client may remove the cell from the registry, which takes the registry's lock. A transition that removes such a value returns it, and the caller drops it after the
 //!    guard.
 //! 3. The lock is never held across an await, a storage request, a spawn or a handler.
 //! 4. The registry's lock is taken before the mailbox's, never after.

@@ -1,4 +1,4 @@
-//! Deadlines of idle servers: one task and one heap per runtime, and no timer per server.
+//! Deadlines of many targets: one task and one heap per runtime, and no timer per server.
 //!
 //! The heap holds weak references, so it keeps no target alive. Entries are never removed or
 //! moved: a target that is busy lets its entry become stale. When that entry expires,

@@ -1,4 +1,4 @@
-//! Building blocks that know nothing of servers.
+//! Building blocks that import nothing of servers.
 
 pub(crate) mod catch;
 pub(crate) mod expiry;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     checksum::Checksum,
-    memtable::{Memtable, Pending},
+    memtable::{Memtable, PendingUpdate},
 };
 use crate::{
     id::ServerId,
@@ -171,7 +171,7 @@ pub fn replay(number: u64, row: &[u8], memtable: &mut Memtable) -> Result<u64, S
         let before = reader.rest.len();
         let (server, update, spliced) = reader.update(memtable).ok_or_else(damaged)?;
         let weight = weight(before - reader.rest.len(), &update, spliced);
-        let pending = Pending { number: next, update };
+        let pending = PendingUpdate { number: next, update };
         next = next.checked_add(numbers(&pending.update)).ok_or_else(damaged)?;
         memtable.add(server, pending, weight);
     }
@@ -294,10 +294,10 @@ mod tests {
         assert_eq!(replay(7, &row(), &mut memtable).unwrap(), 7 + 3 + 3 + 2 + 1);
         let update = |kind, key| memtable.get(&ServerId::new(kind, key)).unwrap().clone();
         let put = Update::Put(record(b"the new state"));
-        assert_eq!(update("kind", "a"), Pending { number: 10, update: put });
+        assert_eq!(update("kind", "a"), PendingUpdate { number: 10, update: put });
         let append = Update::Append(vec![(*b"message").into()]);
-        assert_eq!(update("other", ""), Pending { number: 13, update: append });
-        assert_eq!(update("other", "c"), Pending { number: 15, update: Update::Delete });
+        assert_eq!(update("other", ""), PendingUpdate { number: 13, update: append });
+        assert_eq!(update("other", "c"), PendingUpdate { number: 15, update: Update::Delete });
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Result, params};
 
 use super::{
     checksum::Checksum,
-    memtable::{Memtable, Memtables, Pending},
+    memtable::{Memtable, Memtables, PendingUpdate},
     tables::{Tables, checksum, message_checksum},
 };
 use crate::{
@@ -176,7 +176,7 @@ fn apply(
     connection: &Connection,
     tables: &Tables,
     server: &ServerId,
-    Pending { number, update }: &Pending,
+    PendingUpdate { number, update }: &PendingUpdate,
 ) -> Result<()> {
     let delete_messages = || -> Result<()> {
         if tables.may_have_messages() {

@@ -19,14 +19,14 @@ use crate::{
 
 /// The merged updates of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingUpdate {
     /// The log number, strictly increasing. Message *n* of this update has number `number + n`,
     /// or a higher one if it was appended later.
     pub number: u64,
     pub update: Update,
 }
 
-impl Pending {
+impl PendingUpdate {
     fn merge(&mut self, next: Self) {
         if !matches!(next.update, Update::Append(_)) {
             self.number = next.number;
@@ -38,14 +38,14 @@ impl Pending {
 /// Updates by server, each merged from all updates of that server.
 #[derive(Default)]
 pub struct Memtable {
-    pending: HashMap<ServerId, Pending>,
+    pending: HashMap<ServerId, PendingUpdate>,
     weight: usize,
     since: Option<Instant>,
 }
 
 impl Memtable {
     /// Merges an update into those of its server.
-    pub fn add(&mut self, server: ServerId, pending: Pending, weight: usize) {
+    pub fn add(&mut self, server: ServerId, pending: PendingUpdate, weight: usize) {
         self.weight += weight;
         match self.pending.entry(server) {
             Entry::Occupied(mut entry) => entry.get_mut().merge(pending),
@@ -55,7 +55,7 @@ impl Memtable {
         }
     }
 
-    pub fn get(&self, server: &ServerId) -> Option<&Pending> {
+    pub fn get(&self, server: &ServerId) -> Option<&PendingUpdate> {
         self.pending.get(server)
     }
 
@@ -120,7 +120,7 @@ impl Memtables {
     }
 
     /// Returns the pending update of a server, merged from both memtables.
-    pub fn find(&self, server: &ServerId) -> Option<Pending> {
+    pub fn find(&self, server: &ServerId) -> Option<PendingUpdate> {
         let pair = self.lock();
         let active = pair.active.get(server);
         let frozen = pair.frozen.as_deref().and_then(|frozen| frozen.get(server));
@@ -135,7 +135,7 @@ impl Memtables {
     }
 
     /// Makes committed updates visible to readers.
-    pub fn publish(&self, updates: impl Iterator<Item = (ServerId, Pending)>, weight: usize) {
+    pub fn publish(&self, updates: impl Iterator<Item = (ServerId, PendingUpdate)>, weight: usize) {
         let mut pair = self.lock();
         let active = &mut pair.active;
         active.since.get_or_insert_with(Instant::now);

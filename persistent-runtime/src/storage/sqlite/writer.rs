@@ -11,7 +11,7 @@ use super::{
     commit_log::{self, ROW_BYTES, Row, SPLICE_MIN},
     error::Result,
     flush::{self, Flush, transaction},
-    memtable::{Memtable, Memtables, Pending},
+    memtable::{Memtable, Memtables, PendingUpdate},
     pacing::{Action, BatchSize, FlushView, Pacer, View},
     queue::{Queue, Receiver, Recv, Submission},
     tables::Tables,
@@ -117,7 +117,7 @@ impl Writer {
         let mut completions = Vec::with_capacity(batch.len());
         let updates = batch.into_iter().map(|Submission { commit, completion }| {
             completions.push(completion);
-            let pending = Pending { number, update: commit.update };
+            let pending = PendingUpdate { number, update: commit.update };
             number += commit_log::numbers(&pending.update);
             (commit.server, pending)
         });
