@@ -25,7 +25,7 @@ impl Player {
         self.score
     }
 
-    /// Returns a greeting. A `&self` method stores nothing.
+    /// Returns a greeting. A `&self` method changes nothing.
     pub fn greeting(&self) -> String {
         format!("{} has {} points", self.name, self.score)
     }
