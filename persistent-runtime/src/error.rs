@@ -132,7 +132,7 @@ pub enum CallError {
     Diverged {
         /// The server.
         server: ServerId,
-        /// The name of the message.
+        /// The name of the method.
         method: String,
         /// The difference.
         source: Arc<ReplayError>,
