@@ -8,6 +8,7 @@ use std::{
 use persistent_runtime::{
     Client, Context, MemoryStorage, Observer, Record, Runtime, ServerId, persistent_server,
 };
+use persistent_tests::{Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
 
 /// Sets a reminder each time it is restored.
@@ -189,4 +190,40 @@ async fn continuations_are_committed_one_by_one() {
     let runtime = Runtime::builder().observer(Counting).in_memory().await.unwrap();
     assert_eq!(runtime.at::<Import>("a", ()).steps().await.unwrap(), 1000);
     assert!(MAX_BEHIND.load(SeqCst) <= 3, "{MAX_BEHIND:?} steps were not committed");
+}
+
+/// Continues once.
+#[derive(Default, Serialize, Deserialize)]
+struct Short(usize);
+
+#[persistent_server]
+impl Short {
+    #[started]
+    fn begin(&self, context: &Context<Self>) {
+        context.continue_with(ShortMessage::Step);
+    }
+
+    #[info]
+    fn step(&mut self) {
+        self.0 += 1;
+    }
+
+    pub fn steps(&self) -> usize {
+        self.0
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_between_continuations_is_not_acknowledged() {
+    for fault in [Fault::Refuse, Fault::None] {
+        let storage = FaultyStorage::default();
+        storage.on_commit(fault);
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let is_stored = |key| storage.states.get(&ServerId::new("Short", key)).is_some();
+        let started = runtime.start::<Short>("started", ()).await;
+        assert_eq!(started.is_ok(), is_stored("started"));
+        let read = runtime.at::<Short>("read", ()).steps().await;
+        assert_eq!(read.is_ok(), is_stored("read"));
+        assert_eq!(read.is_ok(), matches!(fault, Fault::None));
+    }
 }

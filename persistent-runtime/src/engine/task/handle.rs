@@ -327,6 +327,15 @@ impl Task {
             let outcome = Box::pin(self.continue_with(instance, message)).await;
             // Commits go on between two continuations.
             let killed = matches!(self.drive(consume_budget()).await, HookResult::Killed);
+            if killed || self.cell.take_killed() || self.cell.registry().services().is_halted() {
+                discard(self.instance.take());
+                return Err(self.kill_failure());
+            }
+            // No later message may build on a change that is not stored.
+            if let Some(source) = self.gate.take_failure() {
+                discard(self.instance.take());
+                return Err(self.storage_failure(source));
+            }
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
                 // The server has stopped itself: starting it again could go on for ever.
@@ -334,10 +343,6 @@ impl Task {
                     return Err(Failure::Error(CallError::NoReply { server: self.id() }));
                 }
                 Outcome::Handled | Outcome::Crashed => {}
-            }
-            if killed || self.cell.take_killed() || self.cell.registry().services().is_halted() {
-                discard(self.instance.take());
-                return Err(self.kill_failure());
             }
             let failed = self.cell.lock().failed().cloned();
             if let Some(panic) = failed {
