@@ -379,7 +379,7 @@ impl CommitHost for Cell {
     }
 
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.registry.services().spawn_until_halt(work);
+        self.registry.services().spawn_commit(work);
     }
 }
 

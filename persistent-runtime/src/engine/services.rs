@@ -9,6 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::Poll,
+    time::Duration,
 };
 
 use crate::{
@@ -26,9 +27,13 @@ use crate::{
             atomic::{AtomicBool, AtomicUsize, Ordering},
             runtime,
             task::AbortHandle,
+            time,
         },
     },
 };
+
+/// The time that commits in flight and the storage have to end after a halt.
+pub(crate) const HALT_GRACE: Duration = Duration::from_secs(10);
 
 /// The parts of a runtime that do not depend on a server type.
 pub(crate) struct Services {
@@ -194,23 +199,25 @@ impl Services {
         self.tokio.spawn(work);
     }
 
-    /// Spawns a task that is dropped when these services halt: it may never end by itself, and
-    /// would keep the storage.
-    pub(crate) fn spawn_until_halt(
-        self: &Arc<Self>,
-        work: Pin<Box<dyn Future<Output = ()> + Send>>,
-    ) {
+    /// Spawns a commit. One that has not ended [`HALT_GRACE`] after these services halt is dropped:
+    /// it may never end, and would keep the storage.
+    pub(crate) fn spawn_commit(self: &Arc<Self>, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let (services, mut work) = (self.clone(), work);
         self.tokio.spawn(async move {
             let mut halt = pin!(services.halt.notified());
             halt.as_mut().enable();
+            let mut has_ended = false;
             poll_fn(|cx| {
-                if work.as_mut().poll(cx).is_ready() || services.is_halted() {
+                has_ended = work.as_mut().poll(cx).is_ready();
+                if has_ended || services.is_halted() {
                     return Poll::Ready(());
                 }
                 halt.as_mut().poll(cx)
             })
             .await;
+            if !has_ended {
+                let _ = time::timeout(HALT_GRACE, work).await;
+            }
         });
     }
 

@@ -15,7 +15,7 @@ use crate::{
         server::Server,
         typed::registry,
     },
-    engine::services::{Services, ServicesConfig},
+    engine::services::{HALT_GRACE, Services, ServicesConfig},
     error::{CallError, OpenError, ShutdownError},
     runtime::{builder::Builder, keys::Keys},
     storage::{MemoryStorage, Storage, StorageError, StorageFuture},
@@ -290,7 +290,7 @@ impl Drop for Owner {
     }
 }
 
-/// Blocks the thread until `close` is ready, for at most ten seconds.
+/// Blocks the thread until `close` is ready, for at most [`HALT_GRACE`].
 fn block_on(mut close: StorageFuture<'_, ()>) {
     struct Unpark(Thread);
 
@@ -301,7 +301,7 @@ fn block_on(mut close: StorageFuture<'_, ()>) {
     }
 
     let waker = Arc::new(Unpark(thread::current())).into();
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + HALT_GRACE;
     while close.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -469,3 +469,22 @@ async fn a_shutdown_loses_no_accepted_cast() {
         assert_eq!(taken, stored, "round {round}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_in_flight_ends_after_its_runtime() {
+    for by_shutdown in [false, true] {
+        let storage = FaultyStorage::default();
+        storage.on_commit(Fault::Slow(SECOND));
+        let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+        let server = runtime.at::<Counter>("a", ());
+        let call = tokio::spawn(async move { server.increment().await });
+        tokio::time::sleep(SECOND / 10).await;
+        if by_shutdown {
+            runtime.shutdown(SECOND / 100).await.unwrap_err();
+        } else {
+            drop(runtime);
+        }
+        assert_eq!(call.await.unwrap().unwrap(), 1, "by a shutdown: {by_shutdown}");
+        assert!(storage.states.get(&ServerId::new("Counter", "a")).is_some());
+    }
+}
