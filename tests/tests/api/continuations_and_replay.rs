@@ -192,6 +192,19 @@ async fn continuations_are_committed_one_by_one() {
     assert!(MAX_BEHIND.load(SeqCst) <= 3, "{MAX_BEHIND:?} steps were not committed");
 }
 
+#[tokio::test]
+async fn a_replay_check_attributes_no_reminder_of_restore_to_a_message() {
+    let storage = MemoryStorage::new();
+    let runtime = Runtime::builder().check_replay(true).open_with(storage).await.unwrap();
+    let server = runtime.at::<Reminded>("a", ());
+    for _ in 0..2 {
+        let count = server.add(1).await.unwrap();
+        assert_eq!(server.add(1).await.unwrap(), count + 1);
+        server.kill().await.unwrap();
+    }
+    assert_eq!(server.reminders().await.unwrap(), 1);
+}
+
 /// Continues once.
 #[derive(Default, Serialize, Deserialize)]
 struct Short(usize);
