@@ -9,5 +9,6 @@ pub(crate) mod agent;
 pub(crate) mod client;
 pub(crate) mod context;
 pub(crate) mod listener;
+mod queue;
 pub(crate) mod server;
 pub(crate) mod typed;

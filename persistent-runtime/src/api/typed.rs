@@ -2,17 +2,22 @@
 
 use std::{
     any::{Any, TypeId, type_name},
-    collections::VecDeque,
     sync::Arc,
 };
 
 use crate::{
-    api::{address::Address, context::Context, listener::Listener, server::Server},
+    api::{
+        address::Address,
+        context::Context,
+        listener::Listener,
+        queue::{Queue, Queued, QueuedContent},
+        server::Server,
+    },
     call::reply::{ReplySender, ReplySlot},
     codec::{self, DecodeError, EncodeError},
     config::options::Journal,
     engine::{
-        command::{CallOptions, Command, Content, Envelope},
+        command::{CallOptions, Content, Envelope},
         context::{AnyAddress, ContextCore},
         erased::{
             AnyInit, AnyMessage, Batch, Front, Hook, HookFuture, LiveServer, MessageQueue, Method,
@@ -85,7 +90,7 @@ impl<S: Server> ServerType for TypedServerType<S> {
     }
 
     fn queue(&self) -> Box<dyn MessageQueue> {
-        Box::new(TypedQueue::<S> { first: None, rest: VecDeque::new() })
+        Box::new(TypedQueue::<S>(Queue::new()))
     }
 
     fn init(
@@ -165,16 +170,14 @@ impl<S: Server> LiveServer for TypedServer<S> {
 
     fn handle_queued(&mut self, queue: &mut dyn MessageQueue, batch: &mut dyn Batch) {
         let queue: &mut dyn Any = queue;
-        let Some(queue) = queue.downcast_mut::<TypedQueue<S>>() else { return };
-        while let Some(TypedContent::Message(message)) = queue.front().map(|front| &front.content) {
+        let Some(TypedQueue(queue)) = queue.downcast_mut::<TypedQueue<S>>() else { return };
+        while let Some(message) = queue.front_message() {
             let method = S::method(message);
             if method.is_async {
                 return;
             }
-            let Some(TypedEnvelope { content, mut reply, options }) = queue.pop_front() else {
-                return;
-            };
-            let TypedContent::Message(message) = content else { return };
+            let Some(Queued { content, mut reply, options }) = queue.pop_front() else { return };
+            let QueuedContent::Message(message) = content else { return };
             batch.begin(options);
             let slot = ReplySlot::to_sender(&mut reply);
             let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
@@ -236,46 +239,12 @@ fn take<M: 'static>(slot: &mut dyn Any) -> Option<M> {
     slot.downcast_mut::<Option<M>>()?.take()
 }
 
-/// The queued envelopes of one server. The first envelope has a place of its own, so that a server
-/// with at most one queued message allocates no buffer.
-struct TypedQueue<S: Server> {
-    first: Option<TypedEnvelope<S::Message>>,
-    rest: VecDeque<TypedEnvelope<S::Message>>,
-}
-
-struct TypedEnvelope<M> {
-    content: TypedContent<M>,
-    reply: Option<ReplySender>,
-    options: Option<Arc<CallOptions>>,
-}
-
-enum TypedContent<M> {
-    Message(M),
-    Command(Command),
-}
-
-impl<S: Server> TypedQueue<S> {
-    #[inline]
-    fn push_back(&mut self, envelope: TypedEnvelope<S::Message>) {
-        if self.rest.is_empty() && self.first.is_none() {
-            self.first = Some(envelope);
-        } else {
-            self.rest.push_back(envelope);
-        }
-    }
-
-    fn front(&self) -> Option<&TypedEnvelope<S::Message>> {
-        self.first.as_ref().or_else(|| self.rest.front())
-    }
-
-    fn pop_front(&mut self) -> Option<TypedEnvelope<S::Message>> {
-        self.first.take().or_else(|| self.rest.pop_front())
-    }
-}
+/// The queued envelopes of one server.
+struct TypedQueue<S: Server>(Queue<S::Message>);
 
 impl<S: Server> MessageQueue for TypedQueue<S> {
     fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        self.0.len()
     }
 
     fn push_message(
@@ -285,52 +254,51 @@ impl<S: Server> MessageQueue for TypedQueue<S> {
         options: Option<Arc<CallOptions>>,
     ) {
         if let Some(message) = take(slot) {
-            let content = TypedContent::Message(message);
-            self.push_back(TypedEnvelope { content, reply, options });
+            self.0.push_back(Queued { content: QueuedContent::Message(message), reply, options });
         }
     }
 
     fn push(&mut self, envelope: Envelope) {
         let Envelope { content, reply, options } = envelope;
         let content = match content {
-            Content::Command(command) => TypedContent::Command(command),
+            Content::Command(command) => QueuedContent::Command(command),
             Content::Message(mut message) => match take(&mut *message) {
-                Some(message) => TypedContent::Message(message),
+                Some(message) => QueuedContent::Message(message),
                 None => return,
             },
         };
-        self.push_back(TypedEnvelope { content, reply, options });
+        self.0.push_back(Queued { content, reply, options });
     }
 
     fn front(&self) -> Option<Front> {
-        Some(match &self.front()?.content {
-            TypedContent::Message(message) => Front::Message(S::method(message)),
-            TypedContent::Command(_) => Front::Command,
-        })
+        match self.0.front_message() {
+            Some(message) => Some(Front::Message(S::method(message))),
+            None => (self.0.len() > 0).then_some(Front::Command),
+        }
     }
 
     fn is_back_waited_for(&self) -> bool {
-        self.rest.back().or(self.first.as_ref()).is_some_and(|last| last.reply.is_some())
+        self.0.is_back_waited_for()
     }
 
     fn take_front_options(&mut self) -> Option<Arc<CallOptions>> {
-        self.first.as_mut().or_else(|| self.rest.front_mut())?.options.take()
+        self.0.take_front_options()
     }
 
     fn pop(&mut self) -> Option<Envelope> {
-        let TypedEnvelope { content, reply, options } = self.pop_front()?;
+        let Queued { content, reply, options } = self.0.pop_front()?;
         let content = match content {
-            TypedContent::Message(message) => Content::Message(Box::new(Some(message))),
-            TypedContent::Command(command) => Content::Command(command),
+            QueuedContent::Message(message) => Content::Message(Box::new(Some(message))),
+            QueuedContent::Command(command) => Content::Command(command),
         };
         Some(Envelope { content, reply, options })
     }
 
     fn append(&mut self, other: &mut dyn MessageQueue) {
         let other: &mut dyn Any = other;
-        if let Some(Self { first, rest, .. }) = other.downcast_mut::<Self>() {
-            for envelope in first.take().into_iter().chain(rest.drain(..)) {
-                self.push_back(envelope);
+        if let Some(Self(other)) = other.downcast_mut::<Self>() {
+            while let Some(envelope) = other.pop_front() {
+                self.0.push_back(envelope);
             }
         }
     }
