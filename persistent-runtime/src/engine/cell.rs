@@ -374,7 +374,9 @@ impl CommitHost for Cell {
             }
             Err(error) => mailbox.set_commit_error(sequence, error),
         }
-        self.commit.store(2 * sequence + 1, Ordering::Release);
+        // It fails if the task was abandoned, and the next one began a commit since the load above.
+        let (from, to) = (2 * sequence, 2 * sequence + 1);
+        let _ = self.commit.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed);
         self.wake_task(mailbox);
     }
 

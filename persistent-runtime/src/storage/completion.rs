@@ -139,7 +139,9 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.report(Err(dropped()));
+        if self.0.is_some() {
+            self.report(Err(dropped()));
+        }
     }
 }
 

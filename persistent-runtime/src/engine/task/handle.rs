@@ -219,7 +219,7 @@ impl Task {
             if !method.is_async {
                 self.instance = Some(instance);
                 if let Progress::Left(left) = self.handle_ready() {
-                    self.proceed(left).await;
+                    Box::pin(self.proceed(left)).await;
                 }
                 return;
             }
@@ -426,7 +426,7 @@ impl Task {
         };
         match self.finish(instance, Executed { is_read, persist, outcome, reply }) {
             None => Outcome::Handled,
-            Some(left) => self.proceed(left).await,
+            Some(left) => Box::pin(self.proceed(left)).await,
         }
     }
 
