@@ -9,9 +9,16 @@
 //!
 //! A text says what happened, to which server, and what was kept or what to do.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{codec::DecodeError, codec::EncodeError, id::ServerId, storage::StorageError};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec::{DecodeError, EncodeError},
+    id::ServerId,
+    storage::StorageError,
+    support::serde::shared,
+};
 
 /// The error of a call, cast, start, stop or transfer.
 ///
@@ -33,7 +40,37 @@ use crate::{codec::DecodeError, codec::EncodeError, id::ServerId, storage::Stora
 /// assert!(!error.is_timeout() && !error.is_retryable());
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+///
+/// # As a value
+///
+/// A call error can be serialized, e.g. to pass it on to another program. What comes back has the
+/// same variant, server and text; of errors of foreign types only the text is kept. A handler that
+/// calls other servers has one conversion to write for all of its calls:
+///
+/// ```
+/// # use persistent_runtime::{CallError, Context, persistent_server};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Default, Serialize, Deserialize)] struct Stock(u32);
+/// # #[persistent_server] impl Stock { pub fn take(&mut self) -> bool { self.0 > 0 } }
+/// # #[derive(Default, Serialize, Deserialize)] struct Order;
+/// #[derive(Clone, Debug, Serialize, Deserialize)]
+/// enum OrderError {
+///     SoldOut,
+///     Call(CallError), // with the crate `thiserror`: `Call(#[from] CallError)`
+/// }
+///
+/// impl From<CallError> for OrderError {
+///     fn from(error: CallError) -> Self { Self::Call(error) }
+/// }
+///
+/// #[persistent_server]
+/// impl Order {
+///     pub async fn add(&mut self, item: String, context: &Context<Self>) -> Result<(), OrderError> {
+///         if context.at::<Stock>(item, ()).take().await? { Ok(()) } else { Err(OrderError::SoldOut) }
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallError {
     /// The server is not stored, and the client has no init arguments to create it with.
@@ -92,6 +129,9 @@ pub enum CallError {
         server: ServerId,
         /// The error of the storage.
         source: StorageError,
+        /// [`NotRun`](Outcome::NotRun) if the server could not be loaded, and
+        /// [`Unknown`](Outcome::Unknown) if a commit failed.
+        outcome: Outcome,
     },
     /// The stored state does not decode as the server's type. The stored bytes are not changed.
     #[non_exhaustive]
@@ -101,6 +141,7 @@ pub enum CallError {
         /// The version that the state was stored with.
         version: u32,
         /// The cause, with the path of the field.
+        #[serde(with = "shared")]
         source: Arc<DecodeError>,
     },
     /// The new state or a message does not encode. The changes of this call are dropped.
@@ -109,6 +150,7 @@ pub enum CallError {
         /// The server.
         server: ServerId,
         /// The cause.
+        #[serde(with = "shared")]
         source: Arc<EncodeError>,
     },
     /// A journaled message could not be replayed at the activation. The stored data is not
@@ -124,6 +166,7 @@ pub enum CallError {
         /// The number of journaled messages.
         of: usize,
         /// The cause.
+        #[serde(with = "shared")]
         source: Arc<ReplayError>,
     },
     /// [`check_replay`](crate::Builder::check_replay) is on, and a replay of the message led to
@@ -135,6 +178,7 @@ pub enum CallError {
         /// The name of the method.
         method: String,
         /// The difference.
+        #[serde(with = "shared")]
         source: Arc<ReplayError>,
     },
     /// The server was [killed](crate::Client::kill) while it handled the call.
@@ -143,8 +187,8 @@ pub enum CallError {
         /// The server.
         server: ServerId,
     },
-    /// The server could not be [transferred](crate::Runtime::transfer): another server is stored
-    /// under its address in the target runtime.
+    /// The server exists already: it cannot be [created](crate::Runtime::create), or another
+    /// server cannot be [transferred](crate::Runtime::transfer) to its address.
     #[non_exhaustive]
     AlreadyExists {
         /// The server.
@@ -162,7 +206,7 @@ pub enum CallError {
         /// The server.
         server: ServerId,
         /// The path of the type that already uses the name.
-        by: &'static str,
+        by: Cow<'static, str>,
     },
     /// The runtime was shut down or dropped.
     #[non_exhaustive]
@@ -202,23 +246,52 @@ impl CallError {
         matches!(self, Self::Timeout { .. })
     }
 
+    /// Returns what became of the message.
+    ///
+    /// | outcome | variants |
+    /// | --- | --- |
+    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`NameTaken`](Self::NameTaken), and [`Storage`](Self::Storage) if the server could not be loaded |
+    /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged) |
+    /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and [`Storage`](Self::Storage) if a commit failed |
+    ///
+    /// It covers the server's own state. What a handler did elsewhere before it failed, e.g. a call
+    /// of another server, is not undone.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotFound { .. }
+            | Self::RestartLimit { .. }
+            | Self::Init { .. }
+            | Self::Decode { .. }
+            | Self::Replay { .. }
+            | Self::AlreadyExists { .. }
+            | Self::NameTaken { .. } => Outcome::NotRun,
+            Self::Crashed { .. } | Self::Encode { .. } | Self::Diverged { .. } => Outcome::Undone,
+            Self::Storage { outcome, .. } => *outcome,
+            Self::Timeout { .. }
+            | Self::Killed { .. }
+            | Self::NoReply { .. }
+            | Self::RuntimeStopped { .. } => Outcome::Unknown,
+        }
+    }
+
     /// Returns true if the same message can be sent again without being applied twice, and may
     /// succeed without any change to the program, its configuration or the stored data.
     ///
-    /// | variant | retryable | because |
-    /// | --- | --- | --- |
-    /// | [`Init`](Self::Init) | yes | nothing was stored, and the next message calls `#[init]` again |
-    /// | [`Crashed`](Self::Crashed), not `poison` | yes | the changes of the message were dropped; each retry that crashes counts towards the restart limit |
-    /// | [`Crashed`](Self::Crashed), `poison` | no | the message is likely to crash the server again |
-    /// | [`Timeout`](Self::Timeout), [`Storage`](Self::Storage), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped) | no | the message may have been applied and stored |
-    /// | all others | no | the cause is permanent: a retry fails in the same way |
+    /// True for [`Init`](Self::Init), for [`Storage`](Self::Storage) if the server could not be
+    /// loaded, and for a [`Crashed`](Self::Crashed) that is not `poison`; each retry that crashes
+    /// counts towards the restart limit. The cause of the other errors that
+    /// [changed nothing](Self::outcome) is permanent.
     ///
-    /// Effects of the message outside of the server's state, e.g. messages to other servers, are
-    /// not considered. A message that may be applied twice can also be sent again after a
-    /// `Timeout` or `Storage` error.
+    /// A message that may be applied twice can be sent again after every error whose outcome is
+    /// [`Unknown`](Outcome::Unknown), too.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Init { .. } | Self::Crashed { poison: false, .. })
+        match self {
+            Self::Init { .. } | Self::Crashed { poison: false, .. } => true,
+            Self::Storage { outcome, .. } => *outcome == Outcome::NotRun,
+            _ => false,
+        }
     }
 }
 
@@ -248,7 +321,10 @@ impl fmt::Display for CallError {
             Self::Init { server, reason } => {
                 write!(f, "cannot create {server}, and nothing was stored: {reason}")
             }
-            Self::Storage { server, source } => write!(
+            Self::Storage { server, source, outcome: Outcome::NotRun } => {
+                write!(f, "cannot load {server}, and the message was not handled: {source}")
+            }
+            Self::Storage { server, source, .. } => write!(
                 f,
                 "storage failed for {server}, and the changes of the call were dropped: {source}"
             ),
@@ -274,7 +350,7 @@ impl fmt::Display for CallError {
             ),
             Self::Killed { server } => write!(f, "{server} was killed while it handled the call"),
             Self::AlreadyExists { server } => {
-                write!(f, "{server} already exists in the target runtime; delete it there first")
+                write!(f, "{server} exists already; use it, or delete it first")
             }
             Self::NoReply { server } => write!(f, "{server} dropped the call without a reply"),
             Self::NameTaken { server, by } => write!(
@@ -301,8 +377,20 @@ impl Error for CallError {
     }
 }
 
+/// What became of a message whose call failed; see [`CallError::outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler was not called.
+    NotRun,
+    /// The handler was called, and what it changed is dropped, in memory and in the storage.
+    Undone,
+    /// The changes of the message may be stored, or the message may still be handled.
+    Unknown,
+}
+
 /// The reason why a journaled message could not be replayed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// The stored bytes do not decode as a message of the server.
@@ -468,7 +556,7 @@ impl Error for ShutdownError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::{codec, storage::StorageErrorKind};
 
     /// Lists the texts of an error and of all its sources.
     fn chain(error: &dyn Error) -> Vec<String> {
@@ -494,7 +582,11 @@ mod tests {
                 of: 2,
                 source: Arc::new(ReplayError::Decode(decode())),
             },
-            CallError::Storage { server, source: StorageError::other("disk is full") },
+            CallError::Storage {
+                server,
+                source: StorageError::other("disk is full"),
+                outcome: Outcome::Unknown,
+            },
         ] {
             let chain = chain(&error);
             for (place, text) in chain.iter().enumerate() {
@@ -513,5 +605,77 @@ mod tests {
         assert!(crash(false).is_retryable() && !crash(true).is_retryable());
         assert!(timeout.is_timeout() && !timeout.is_retryable());
         assert!(!crash(false).is_timeout());
+        let storage = |outcome| {
+            let source = StorageError::other("disk is full");
+            CallError::Storage { server: server(), source, outcome }
+        };
+        assert!(storage(Outcome::NotRun).is_retryable());
+        assert!(!storage(Outcome::Unknown).is_retryable());
+        assert_eq!(crash(true).outcome(), Outcome::Undone);
+        assert_eq!(timeout.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_error_has_the_same_text_and_outcome_after_a_round_trip() {
+        let server = || ServerId::new("Player", "ada");
+        let decode = || codec::decode::<u8>(b"\xa1a").unwrap_err();
+        let version = |stored| ReplayError::Version { stored, current: 2 };
+        let storage = || StorageError::new(StorageErrorKind::Full, std::io::Error::other("full"));
+        for error in [
+            CallError::NotFound { server: server() },
+            CallError::Timeout { server: server(), after: Duration::from_millis(1500) },
+            CallError::Crashed { server: server(), panic: "oh".to_owned(), poison: true },
+            CallError::Init { server: server(), reason: "no".to_owned() },
+            CallError::Storage {
+                server: server(),
+                source: storage().with_context("commit"),
+                outcome: Outcome::Unknown,
+            },
+            CallError::Decode { server: server(), version: 3, source: decode().into() },
+            CallError::Decode {
+                server: server(),
+                version: 3,
+                source: DecodeError::Version { stored: 3, current: 2 }.into(),
+            },
+            CallError::Encode {
+                server: server(),
+                source: Arc::new(codec::encode(&Refuses, &mut Vec::new()).unwrap_err()),
+            },
+            CallError::Replay {
+                server: server(),
+                version: 1,
+                number: 1,
+                of: 2,
+                source: Arc::new(ReplayError::Decode(decode())),
+            },
+            CallError::Diverged {
+                server: server(),
+                method: "add".to_owned(),
+                source: version(1).into(),
+            },
+            CallError::NameTaken { server: server(), by: "game::Player".into() },
+        ] {
+            let mut bytes = Vec::new();
+            codec::encode(&error, &mut bytes).unwrap();
+            let text = serde_json::to_string(&error).unwrap();
+            let from_bytes: CallError = codec::decode(&bytes).unwrap();
+            let from_text: CallError = serde_json::from_str(&text).unwrap();
+            for copy in [from_bytes, from_text] {
+                assert_eq!(copy.to_string(), error.to_string());
+                assert_eq!(copy.server(), error.server());
+                assert_eq!(copy.outcome(), error.outcome());
+                if let CallError::Storage { source, .. } = copy {
+                    assert_eq!(source.kind(), StorageErrorKind::Full);
+                }
+            }
+        }
+    }
+
+    struct Refuses;
+
+    impl Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("refused"))
+        }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
+use crate::support::serde::shared;
+
 /// The identity of one server of any type: the stored name of its type, and its key.
 ///
 /// Prints as `Player "ada"`.
@@ -13,10 +17,11 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// assert_eq!((id.kind(), id.key()), ("Player", "ada"));
 /// assert_eq!(id.to_string(), r#"Player "ada""#);
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServerId {
     /// Not an `Arc<str>`: all servers of a kind would contend for its reference count.
     kind: Cow<'static, str>,
+    #[serde(with = "shared")]
     key: Arc<str>,
 }
 

@@ -213,7 +213,7 @@ pub use config::{
     options::{Backoff, Journal, Options, Persist, Restart},
 };
 pub use engine::{reminders::When, sources::Source};
-pub use error::{CallError, OpenError, OptionsError, ReplayError, ShutdownError};
+pub use error::{CallError, OpenError, OptionsError, Outcome, ReplayError, ShutdownError};
 pub use id::ServerId;
 pub use observe::{
     event::{Event, EventStream},

@@ -91,6 +91,11 @@ impl<S: Server> Handle<S> {
         self.core.command(Command::Start, &mut None::<()>).await
     }
 
+    /// Activates the server, if it does not exist yet.
+    pub(crate) async fn create(&self) -> Result<(), CallError> {
+        self.core.command(Command::Create, &mut None::<()>).await
+    }
+
     /// Moves the server to another runtime.
     pub(crate) async fn transfer(&self, to: &Arc<Services>) -> Result<(), CallError> {
         let target = registry::<S>(to).cell(self.core.cell().key());

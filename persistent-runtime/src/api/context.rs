@@ -106,6 +106,60 @@ impl<S: Server> Context<S> {
         T::Client::from_handle(Handle::new(&self.core.services(), address))
     }
 
+    /// Returns a client of the server under `key`, in the same runtime, as
+    /// [`Runtime::at`](crate::Runtime::at) does. Does no I/O.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, CallError, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Stock(u32);
+    /// # #[persistent_server] impl Stock { pub fn take(&mut self, n: u32) -> bool { self.0 += n; true } }
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Order { items: u32 }
+    /// #[persistent_server]
+    /// impl Order {
+    ///     pub async fn add(&mut self, item: String, context: &Context<Self>) -> Result<(), CallError> {
+    ///         if context.at::<Stock>(item, ()).take(1).await? {
+    ///             self.items += 1;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// runtime.at::<Order>("7", ()).add("ink".to_owned()).await??;
+    /// assert!(runtime.find::<Stock>("ink").await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn at<T: Server>(&self, key: impl Into<Arc<str>>, init: T::Init) -> T::Client {
+        self.client_of::<T>(&Address::new(key, init))
+    }
+
+    /// Activates the server under `key`, in the same runtime, and returns its client, as
+    /// [`Runtime::find`](crate::Runtime::find) does.
+    ///
+    /// # Errors
+    /// [`CallError::NotFound`] if nothing is stored under `key`, or any other [`CallError`] of an
+    /// activation.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may be activated nevertheless.
+    pub async fn find<T: Server>(&self, key: impl Into<Arc<str>>) -> Result<T::Client, CallError> {
+        let client = self.client_of::<T>(&Address::existing(key));
+        client.handle().start().await?;
+        Ok(client)
+    }
+
+    /// Returns the value of type `T` that the runtime was built with, by
+    /// [`Builder::extension`](crate::Builder::extension); `None` if there is none.
+    ///
+    /// An extension is there in a replay, too. A handler of a server that journals its messages
+    /// must not let its state depend on it, and must not use it for an effect that may not happen
+    /// again.
+    #[must_use]
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.core.registry().services().extension()
+    }
+
     /// Returns the current time, with a resolution of one microsecond.
     ///
     /// The clock starts at the system time when the runtime opens and advances with tokio's clock:
@@ -346,6 +400,51 @@ impl<S: Server> Context<S> {
                 // A stream that is always ready must yield too.
                 consume_budget().await;
             }
+        })
+    }
+
+    /// Runs `work` on a task of its own, and sends this server the message that `message` makes of
+    /// its result.
+    ///
+    /// The server handles other messages meanwhile. The work begins at once, before the changes of
+    /// the message in progress are stored, and it is dropped with the activation: also if this
+    /// message panics. It does not keep an idle server in memory. Work that must not be forgotten
+    /// needs a [reminder](Self::remind) that begins it again.
+    ///
+    /// A panic of `work` ends it without a message.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Page { size: Option<usize> }
+    /// # async fn download(url: String) -> String { url }
+    /// #[persistent_server]
+    /// impl Page {
+    ///     /// Returns at once.
+    ///     pub fn load(&self, url: String, context: &Context<Self>) {
+    ///         context.pipe(download(url), |text| PageMessage::Loaded { size: text.len() });
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn loaded(&mut self, size: usize) { self.size = Some(size); }
+    ///
+    ///     pub fn size(&self) -> Option<usize> { self.size }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let page = runtime.at::<Page>("a", ());
+    /// page.load("https://example.org".to_owned()).await?;
+    /// # tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    /// assert_eq!(page.size().await?, Some(19));
+    /// # Ok(()) }
+    /// ```
+    pub fn pipe<F: Future + Send + 'static>(
+        &self,
+        work: F,
+        message: impl FnOnce(F::Output) -> S::Message + Send + 'static,
+    ) -> Source {
+        self.core.start_source(|sender| async move {
+            let message = message(work.await);
+            sender.send(boxed::<S>(message)).await;
         })
     }
 

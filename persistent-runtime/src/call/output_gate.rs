@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     call::reply::ReplySender,
-    error::CallError,
+    error::{CallError, Outcome},
     id::ServerId,
     storage::{Commit, CommitHost, Completion, Storage, StorageError, Update},
     support::catch::catch_unwind,
@@ -189,7 +189,8 @@ impl OutputGate {
         for waiter in self.in_flight_waiters.drain(..).chain(self.staged_waiters.drain(..)) {
             if let Waiter::Reply(mut reply) = waiter {
                 let server = self.host.server().clone();
-                reply.fail(CallError::Storage { server, source: error.clone() });
+                let (source, outcome) = (error.clone(), Outcome::Unknown);
+                reply.fail(CallError::Storage { server, source, outcome });
                 reply.release();
             }
         }

@@ -6,11 +6,13 @@
 
 use std::{error::Error, fmt};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use decoder::Decoder;
 use depth::DEPTH;
 use encoder::Encoder;
+
+use crate::support::serde::text;
 
 pub(crate) use buffer::with_buffer;
 
@@ -26,7 +28,7 @@ pub(crate) const FORMAT: u32 = 1;
 ///
 /// Its `Serialize` failed, it nests lists and maps deeper than 256 levels, or it contains a list,
 /// map, text or bytes with a length of more than 32 bits.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EncodeError(Box<str>);
 
 impl EncodeError {
@@ -56,7 +58,7 @@ impl fmt::Display for EncodeError {
 impl Error for EncodeError {}
 
 /// The reason why stored bytes do not decode as a state or message of the server.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// The bytes do not match the type.
@@ -66,6 +68,7 @@ pub enum DecodeError {
         /// value.
         field: String,
         /// The mismatch.
+        #[serde(with = "text")]
         source: Box<dyn Error + Send + Sync>,
     },
     /// Bytes follow after the value.

@@ -44,6 +44,8 @@ pub(crate) enum Content {
 pub(crate) enum Command {
     /// Activate the server.
     Start,
+    /// Activate the server, if it does not exist yet.
+    Create,
     /// Handle a message from one of the server's own sources.
     Info(Box<(AnyMessage, Origin)>),
     /// Handle the earliest reminder, if it is due.

@@ -63,7 +63,7 @@ impl Outgoing<'_> {
                 envelope.reply.is_some()
                     && matches!(
                         envelope.content,
-                        Content::Command(Command::Start | Command::Stop(_))
+                        Content::Command(Command::Start | Command::Create | Command::Stop(_))
                     )
             }),
         }
@@ -209,7 +209,7 @@ impl Cell {
             return Err(self.runtime_stopped());
         }
         if let Some(by) = self.registry().name_taken_by() {
-            return Err(CallError::NameTaken { server: self.id().clone(), by });
+            return Err(CallError::NameTaken { server: self.id().clone(), by: by.into() });
         }
         match mailbox.failed() {
             Some(panic) if !outgoing.is_stop() => Err(self.limit_exceeded(panic)),

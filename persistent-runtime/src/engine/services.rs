@@ -48,6 +48,7 @@ pub(crate) struct Services {
     layers: Layers,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
+    extensions: Extensions,
     is_change_observed: bool,
     checks_replay: bool,
     start_reminder_scheduler: StartScheduler,
@@ -66,6 +67,9 @@ pub(crate) struct Services {
 
 /// The listeners of each type, a `Vec<Arc<dyn Listener<S>>>`.
 pub(crate) type Listeners = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+/// The extensions by their types.
+pub(crate) type Extensions = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 /// Starts the task that wakes servers for their reminders.
 pub(crate) type StartScheduler = fn(&Arc<Registry>);
@@ -91,6 +95,7 @@ pub(crate) struct ServicesConfig {
     pub(crate) layers: Layers,
     pub(crate) listeners: Listeners,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) extensions: Extensions,
     pub(crate) checks_replay: bool,
     pub(crate) busy_wait: BusyWait,
     pub(crate) start_reminder_scheduler: StartScheduler,
@@ -123,6 +128,7 @@ impl Services {
                 .iter()
                 .any(|observer| catch_unwind(|| observer.wants_changes()).unwrap_or(true)),
             observers,
+            extensions: config.extensions,
             checks_replay,
             start_reminder_scheduler: config.start_reminder_scheduler,
             registries: RwLock::default(),
@@ -142,6 +148,7 @@ impl Services {
                 layers: Layers::default(),
                 listeners: Listeners::default(),
                 observers: Vec::new(),
+                extensions: Extensions::default(),
                 checks_replay: false,
                 busy_wait: self.busy_wait,
                 start_reminder_scheduler: self.start_reminder_scheduler,
@@ -176,6 +183,11 @@ impl Services {
 
     pub(crate) fn commit_wait(&self) -> &CommitWait {
         &self.commit_wait
+    }
+
+    /// Returns the extension of a type, if the runtime was built with one.
+    pub(crate) fn extension<T: Any>(&self) -> Option<&T> {
+        self.extensions.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
     /// Returns true if each journaled message is replayed at once and compared.

@@ -1,6 +1,11 @@
 //! The builder of a runtime.
 
-use std::{any::TypeId, ffi::OsString, fmt, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    ffi::OsString,
+    fmt,
+    sync::Arc,
+};
 
 use crate::{
     api::{listener::Listener, server::Server, typed},
@@ -9,7 +14,7 @@ use crate::{
         file::{Config, Layers},
         options::Options,
     },
-    engine::services::{Listeners, Services, ServicesConfig},
+    engine::services::{Extensions, Listeners, Services, ServicesConfig},
     error::{OpenError, OptionsError},
     observe::observer::Observer,
     runtime::{reminder_scheduler, revive::revive, runtime::Runtime},
@@ -40,6 +45,7 @@ pub struct Builder {
     environment: Vec<Result<Config, OptionsError>>,
     listeners: Listeners,
     observers: Vec<Arc<dyn Observer>>,
+    extensions: Extensions,
     check_replay: bool,
     no_busy_wait: bool,
     revivals: Vec<Revive>,
@@ -180,6 +186,37 @@ impl Builder {
         self
     }
 
+    /// Gives all handlers of the runtime a value that is not state: a pool of connections, a client
+    /// of a web service, the configuration. Handlers and hooks read it by its type with
+    /// [`Context::extension`](crate::Context::extension).
+    ///
+    /// There is one value per type; a second one replaces the first. Several values of one type
+    /// need a type of their own each, e.g. `struct Sender(String)`. The value is dropped with the
+    /// runtime's last client.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Invoice { net: u64 }
+    /// struct Vat { percent: u64 }
+    ///
+    /// #[persistent_server]
+    /// impl Invoice {
+    ///     pub fn add(&mut self, net: u64, context: &Context<Self>) -> Option<u64> {
+    ///         self.net += net;
+    ///         let vat = context.extension::<Vat>()?;
+    ///         Some(self.net * (100 + vat.percent) / 100)
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().extension(Vat { percent: 19 }).in_memory().await?;
+    /// assert_eq!(runtime.at::<Invoice>("7", ()).add(100).await?, Some(119));
+    /// # Ok(()) }
+    /// ```
+    pub fn extension<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.extensions.insert(TypeId::of::<T>(), Box::new(value));
+        self
+    }
+
     /// Checks that handlers are deterministic, in servers that journal their messages. Off by
     /// default.
     ///
@@ -310,11 +347,12 @@ impl Builder {
 
     /// Merges the options of all layers. Rejects invalid options before a storage is opened.
     fn resolve(self) -> Result<(ServicesConfig, Vec<Revive>), OpenError> {
-        let Self { config, environment, listeners, observers, check_replay, .. } = self;
+        let Self { config, environment, listeners, observers, extensions, check_replay, .. } = self;
         let config = ServicesConfig {
             layers: Layers::new(config, environment)?,
             listeners,
             observers,
+            extensions,
             checks_replay: check_replay,
             busy_wait: BusyWait::new(!self.no_busy_wait),
             start_reminder_scheduler: reminder_scheduler::start,

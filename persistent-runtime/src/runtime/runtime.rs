@@ -113,6 +113,39 @@ impl Runtime {
         self.started::<S>(&Address::new(key, init)).await
     }
 
+    /// Creates the server under `key` from `init`, and returns its client.
+    ///
+    /// Of several concurrent calls for one key, one creates the server and all others fail. The
+    /// server is stored as by [`start`](Self::start).
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, CallError, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Account;
+    /// # #[persistent_server] impl Account {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// runtime.create::<Account>("ada", ()).await?;
+    /// let again = runtime.create::<Account>("ada", ()).await;
+    /// assert!(matches!(again, Err(CallError::AlreadyExists { .. })));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError::AlreadyExists`] if the server is in memory or stored, even if its state does
+    /// not decode; or any other [`CallError`] of an activation.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may be created nevertheless.
+    pub async fn create<S: Server>(
+        &self,
+        key: impl Into<Arc<str>>,
+        init: S::Init,
+    ) -> Result<S::Client, CallError> {
+        let client = self.at::<S>(key, init);
+        client.handle().create().await?;
+        Ok(client)
+    }
+
     /// Returns a client of the server under `key`. Does no I/O.
     ///
     /// The first message activates the server, and creates it from `init` if nothing is stored.

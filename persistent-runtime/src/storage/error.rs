@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The error of a [`Storage`](crate::Storage).
 ///
 /// [`kind`](Self::kind) says how a program may react, the text is for people. The error that it
@@ -23,7 +25,7 @@ struct Inner {
 }
 
 /// The class of an error of a storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StorageErrorKind {
     /// The storage was closed, or shut down before the commit finished.
@@ -48,7 +50,8 @@ pub enum StorageErrorKind {
     Io,
     /// Another runtime has become the owner of the server.
     Fenced,
-    /// Anything else.
+    /// Anything else, also a kind that only a newer release has.
+    #[serde(other)]
     Other,
 }
 
@@ -117,6 +120,20 @@ impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         // The text has that of the error already.
         self.0.error.source()
+    }
+}
+
+/// As the kind and the text: the error that this one was made of may have any type.
+impl Serialize for StorageError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.kind(), self.to_string()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StorageError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (kind, text) = <(StorageErrorKind, String)>::deserialize(deserializer)?;
+        Ok(Self::new(kind, text))
     }
 }
 

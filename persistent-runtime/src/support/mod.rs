@@ -2,5 +2,6 @@
 
 pub(crate) mod catch;
 pub(crate) mod expiry;
+pub(crate) mod serde;
 pub(crate) mod spin;
 pub(crate) mod sync;

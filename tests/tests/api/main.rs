@@ -13,3 +13,4 @@ mod messages;
 mod readme;
 mod reliability;
 mod replay;
+mod surroundings;

@@ -259,10 +259,13 @@ impl Task {
                 }
             }
             Command::Remind => Box::pin(self.remind(options, reply)).await,
-            Command::Start => match self.ready(options).await {
-                Ok(instance) => {
-                    self.instance = Some(instance);
-                    self.gate.release_after_commit(reply, Ok(()));
+            Command::Start => Box::pin(self.start(options, reply)).await,
+            Command::Create => match self.exists().await {
+                Ok(false) => Box::pin(self.start(options, reply)).await,
+                Ok(true) => {
+                    let server = self.id();
+                    let exists = CallError::AlreadyExists { server };
+                    self.gate.release_after_commit(reply, Err(exists));
                 }
                 Err(failure) => self.decline(failure, reply).await,
             },
@@ -277,6 +280,21 @@ impl Task {
                 self.stop(instance, &reason, deletes, reply).await;
             }
         }
+    }
+
+    async fn start(&mut self, options: &CallOptions, reply: Option<ReplySender>) {
+        match self.ready(options).await {
+            Ok(instance) => {
+                self.instance = Some(instance);
+                self.gate.release_after_commit(reply, Ok(()));
+            }
+            Err(failure) => self.decline(failure, reply).await,
+        }
+    }
+
+    /// Returns true if the server is in memory or stored.
+    async fn exists(&mut self) -> Result<bool, Failure> {
+        Ok(self.instance.is_some() || self.load().await?.is_some())
     }
 
     /// Runs a client's work, activating the server if need be.
@@ -334,7 +352,7 @@ impl Task {
             // No later message may build on a change that is not stored.
             if let Some(source) = self.gate.take_failure() {
                 discard(self.instance.take());
-                return Err(self.storage_failure(source));
+                return Err(self.commit_failure(source));
             }
             match outcome {
                 Outcome::Lost(error) => return Err(Failure::Error(error)),
@@ -437,7 +455,7 @@ impl Task {
         let Executed { is_read, persist, outcome, reply } = executed;
         let outcome = match (self.gate.take_failure(), outcome) {
             // A commit failed meanwhile: this state builds on a state that is lost.
-            (Some(source), _) => Err(self.storage_failure(source)),
+            (Some(source), _) => Err(self.commit_failure(source)),
             (None, HookResult::Done(())) => {
                 instance.parts.is_unsaved |= !is_read;
                 self.persist(&mut instance, persist)

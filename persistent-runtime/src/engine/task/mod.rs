@@ -35,7 +35,7 @@ use crate::{
         mailbox,
         send::Outgoing,
     },
-    error::CallError,
+    error::{CallError, Outcome},
     id::ServerId,
     stop_reason::StopReason,
     storage::StorageError,
@@ -408,8 +408,12 @@ impl Task {
         }
     }
 
-    fn storage_failure(&self, source: StorageError) -> Failure {
-        Failure::Error(CallError::Storage { server: self.id(), source })
+    fn commit_failure(&self, source: StorageError) -> Failure {
+        Failure::Error(CallError::Storage { server: self.id(), source, outcome: Outcome::Unknown })
+    }
+
+    fn load_failure(&self, source: StorageError) -> Failure {
+        Failure::Error(CallError::Storage { server: self.id(), source, outcome: Outcome::NotRun })
     }
 
     fn decode_failure(&self, version: u32, source: DecodeError) -> Failure {

@@ -64,7 +64,7 @@ impl Task {
         };
         if let Some(source) = self.gate.take_failure() {
             // This state builds on a state that is lost.
-            outcome = Err(self.storage_failure(source));
+            outcome = Err(self.commit_failure(source));
         } else if keeps && outcome.is_ok() && matches!(result, HookResult::Done(())) {
             let parts = &mut instance.parts;
             parts.is_unsaved |= hook == Hook::Writes;

@@ -153,7 +153,7 @@ impl Task {
             let mut outcome = self.terminate(instance, &reason, true).await;
             self.gate.drain().await;
             if let Some(source) = self.gate.take_failure() {
-                outcome = Err(self.storage_failure(source));
+                outcome = Err(self.commit_failure(source));
             }
             if let Err(failure) = outcome {
                 return self.decline(failure, reply).await;
@@ -228,7 +228,7 @@ impl Task {
         self.stage(Some(record));
         self.gate.drain().await;
         if let Some(source) = self.gate.take_failure() {
-            return self.decline(self.storage_failure(source), reply).await;
+            return self.decline(self.commit_failure(source), reply).await;
         }
         let removed = self.cell.lock().receive(state.take_resources(), options);
         drop(removed);
