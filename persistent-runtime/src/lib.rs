@@ -169,7 +169,8 @@
 //! - `macros` (default): the [`#[persistent_server]`](persistent_server) attribute, and [`Agent`].
 //! - `sqlite` (default): [`SqliteStorage`] and [`Runtime::open`]. Compiles SQLite, so it needs a C
 //!   compiler.
-//! - `conformance`: the test suite for your own implementation of [`Storage`].
+//! - `testing`: tools for tests, e.g. a storage that fails as asked, and the test suite for your own
+//!   implementation of [`Storage`].
 //!
 //! # How it works
 //!
@@ -200,11 +201,18 @@ mod runtime;
 mod stop_reason;
 mod storage;
 mod support;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "macros")]
 pub use api::agent::{Agent, AgentClient, AgentMessage, AgentState};
 pub use api::{
-    address::Address, client::Client, context::Context, listener::Listener, server::Server,
+    address::Address,
+    changes::{Change, Changes},
+    client::Client,
+    context::Context,
+    listener::Listener,
+    server::Server,
 };
 pub use call::reply::Reply;
 pub use codec::{DecodeError, EncodeError};
@@ -228,8 +236,6 @@ pub use runtime::{
     runtime::{Count, Runtime},
 };
 pub use stop_reason::StopReason;
-#[cfg(feature = "conformance")]
-pub use storage::conformance;
 pub use storage::{
     Commit, Completion, MemoryStorage, Record, Storage, StorageError, StorageErrorKind,
     StorageFuture, Update, encoded::Encoded,

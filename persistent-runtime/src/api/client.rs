@@ -3,11 +3,12 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    api::{address::Address, server::Server, typed::registry},
+    api::{address::Address, changes::Changes, server::Server, typed::registry},
     config::options::{Options, Persist},
     engine::{
         command::{CallOptions, Command, Job, Stop},
         context::AnyAddress,
+        followers::Follower,
         handle::{HandleCore, Sent, coop_yield},
         send::SendOutcome,
         services::Services,
@@ -267,6 +268,51 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         async {
             let cell = self.handle().core().cell();
             Ok(cell.watch(Box::new(cell.clone())))
+        }
+    }
+
+    /// Returns a stream of the server's committed states: first the current one, then each later
+    /// one.
+    ///
+    /// Activates or creates the server as a message does, and commits its unsaved changes. After
+    /// that the stream does not keep the server in memory. The states are those that are stored: a
+    /// `#[serde(skip)]` field has the value that a restart would give it. A change that is not
+    /// committed, e.g. of a message that panicked, is not reported. Changes that share a commit are
+    /// reported one by one.
+    ///
+    /// Each change is decoded by the reader. A server that [journals its messages](crate::Journal)
+    /// encodes its whole state at each change while a stream of it exists.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Change, Client, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Score(u64);
+    /// # #[persistent_server] impl Score { pub fn add(&mut self, points: u64) { self.0 += points; } }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let score = runtime.at::<Score>("ada", ());
+    /// let mut changes = score.changes().await?;
+    /// score.add(5).await?;
+    /// let mut seen = Vec::new();
+    /// while seen.len() < 2
+    ///     && let Some(change) = changes.next().await
+    /// {
+    ///     if let Change::Committed(Score(points)) = change? {
+    ///         seen.push(points);
+    ///     }
+    /// }
+    /// assert_eq!(seen, [0, 5]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    fn changes(&self) -> impl Future<Output = Result<Changes<S>, CallError>> + Send {
+        async {
+            let (follower, changes) = Follower::new();
+            let handle = self.handle();
+            let follow = Command::Follow(Box::new(follower));
+            handle.core().command(follow, &mut None::<()>).await?;
+            Ok(Changes::new(changes, handle.clone()))
         }
     }
 

@@ -6,6 +6,7 @@
 pub(crate) mod address;
 #[cfg(feature = "macros")]
 pub(crate) mod agent;
+pub(crate) mod changes;
 pub(crate) mod client;
 pub(crate) mod context;
 pub(crate) mod listener;

@@ -20,6 +20,7 @@ use crate::{
     },
     config::settings::Settings,
     engine::{
+        followers::{EncodedChange, Follower, Followers},
         instance::{Instance, earliest},
         mailbox::{Lend, Mailbox},
         registry::Registry,
@@ -53,6 +54,8 @@ pub(crate) struct Cell {
     /// True while a caller has borrowed the instance: other callers spin on this instead of taking
     /// the mailbox's lock from it.
     is_borrowed: AtomicBool,
+    /// True if the server may have followers.
+    is_followed: AtomicBool,
     /// Twice the sequence number of the last commit, plus one while its outcome is known and its
     /// task has not seen it.
     commit: AtomicU64,
@@ -70,6 +73,7 @@ impl Cell {
         Self {
             has_signal: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(false),
+            is_followed: AtomicBool::new(false),
             commit: AtomicU64::new(0),
             registry,
             references: AtomicUsize::new(0),
@@ -254,6 +258,47 @@ impl Cell {
         if let Some(watchers) = self.lock().watchers() {
             watchers.send(event);
         }
+    }
+
+    /// Returns true if the server may have followers.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.is_followed.load(Ordering::Relaxed)
+    }
+
+    /// Adds a follower. It receives nothing before it has begun.
+    pub(crate) fn add_follower(&self, follower: Follower) {
+        let mut mailbox = self.lock();
+        // Under the lock: `halt` takes it to drop the followers.
+        if !self.registry.services().is_halted() {
+            mailbox.followers_mut().add(follower);
+            self.is_followed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a change to all followers.
+    pub(crate) fn notify_followers(&self, change: &EncodedChange) {
+        self.with_followers(|followers| followers.send(change));
+    }
+
+    /// Calls `work` with the followers, outside of the lock: sending wakes their tasks. Called by
+    /// the server's task only.
+    pub(crate) fn with_followers(&self, work: impl FnOnce(&mut Followers)) {
+        let mut followers = self.lock().take_followers();
+        work(&mut followers);
+        let mut mailbox = self.lock();
+        followers.append(mailbox.take_followers());
+        self.is_followed.store(!followers.is_empty(), Ordering::Relaxed);
+        if self.registry.services().is_halted() {
+            drop(mailbox);
+            return drop(followers);
+        }
+        *mailbox.followers_mut() = followers;
+    }
+
+    /// Ends the streams of all followers: the server has moved away.
+    pub(crate) fn drop_followers(&self) {
+        let followers = self.lock().take_followers();
+        drop(followers);
     }
 
     /// Unloads the server if it is idle. If it is busy, wakes its task.

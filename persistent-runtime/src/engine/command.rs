@@ -7,6 +7,7 @@ use crate::{
     config::options::{Options, Persist},
     engine::{
         erased::{AnyInit, AnyMessage},
+        followers::Follower,
         sources::Origin,
         task::{Transfer, TransferOffer},
     },
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Transfer(Box<Transfer>),
     /// Take a server in from another runtime.
     Receive(Box<TransferOffer>),
+    /// Add a follower of the committed states.
+    Follow(Box<Follower>),
     /// End the instance in order.
     Stop(Box<Stop>),
 }

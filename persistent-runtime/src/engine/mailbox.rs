@@ -45,6 +45,7 @@ use crate::{
         command::{CallOptions, Envelope},
         crash_budget::CrashBudget,
         erased::{MessageQueue, ServerType},
+        followers::Followers,
         instance::Instance,
         resources::Resources,
         services::ShutdownGuard,
@@ -99,6 +100,7 @@ struct ColdState {
     /// When an absent server loses its resources.
     resources_until: Option<CompactInstant>,
     watchers: Watchers,
+    followers: Followers,
     /// The options that came with a server from another runtime.
     transferred_options: Option<Arc<Options>>,
     /// Where the server is now, once it was transferred.
@@ -397,8 +399,9 @@ impl Mailbox {
     /// Removes everything that holds other servers or callers: the runtime is gone.
     pub(crate) fn halt(&mut self) -> Removed<impl Sized + use<>> {
         let watchers = self.take(|cold| &mut cold.watchers);
+        let followers = self.take_followers();
         let moved = self.take(|cold| &mut cold.moved);
-        Removed((self.queue.take(), watchers, moved))
+        Removed((self.queue.take(), watchers, followers, moved))
     }
 
     // The task's waker.
@@ -566,6 +569,14 @@ impl Mailbox {
 
     pub(crate) fn watchers(&mut self) -> Option<&mut Watchers> {
         self.cold.as_mut().map(|cold| &mut cold.watchers)
+    }
+
+    pub(crate) fn followers_mut(&mut self) -> &mut Followers {
+        &mut self.cold_mut().followers
+    }
+
+    pub(crate) fn take_followers(&mut self) -> Followers {
+        self.take(|cold| &mut cold.followers)
     }
 
     pub(crate) fn transferred_options(&self) -> Option<Arc<Options>> {

@@ -24,6 +24,7 @@ pub(crate) mod context;
 pub(crate) mod crash_budget;
 pub(crate) mod effects;
 pub(crate) mod erased;
+pub(crate) mod followers;
 pub(crate) mod handle;
 pub(crate) mod inline;
 pub(crate) mod instance;

@@ -15,8 +15,6 @@ pub use sqlite::{SqliteOptions, SqliteStorage};
 
 mod commit;
 mod completion;
-#[cfg(feature = "conformance")]
-pub mod conformance;
 pub(crate) mod encoded;
 mod error;
 mod forward;
@@ -33,7 +31,7 @@ pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageErr
 /// This crate has [`SqliteStorage`] and [`MemoryStorage`]. Other implementations connect another
 /// database, or wrap a storage to count, delay or refuse; [`forward_storage!`] writes the methods
 /// that a wrapper does not change. `Arc<dyn Storage>` is a storage, too, so a program can choose
-/// one at run time. The module `conformance`, behind the feature of that name, tests an
+/// one at run time. The module `testing::conformance`, behind the feature `testing`, tests an
 /// implementation.
 ///
 /// # What the runtime relies on

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The layers, lowest first. A module imports only modules of lower layers, and its own.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["support"],
     &["id", "payload", "stop_reason"],
     &["codec", "storage"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["engine"],
     &["api"],
     &["runtime"],
+    &["testing"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

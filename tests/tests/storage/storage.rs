@@ -13,8 +13,8 @@ use std::{
 
 use persistent_runtime::{
     Client, Commit, Completion, MemoryStorage, OpenError, Record, Runtime, ServerId, SqliteOptions,
-    SqliteStorage, StopReason, Storage, StorageErrorKind, StorageFuture, Update, conformance,
-    forward_storage,
+    SqliteStorage, StopReason, Storage, StorageErrorKind, StorageFuture, Update, forward_storage,
+    testing::conformance,
 };
 use persistent_tests::{Counter, FaultyStorage};
 use rusqlite::Connection;

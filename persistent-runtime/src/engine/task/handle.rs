@@ -271,6 +271,19 @@ impl Task {
             },
             Command::Transfer(transfer) => Box::pin(self.transfer(*transfer, reply)).await,
             Command::Receive(offer) => Box::pin(self.receive(offer, reply)).await,
+            Command::Follow(follower) => match self.ready(options).await {
+                Ok(mut instance) => match self.follow(&mut instance, *follower) {
+                    Ok(()) => {
+                        self.instance = Some(instance);
+                        self.gate.release_after_commit(reply, Ok(()));
+                    }
+                    Err(failure) => {
+                        discard(Some(instance));
+                        self.decline(failure, reply).await;
+                    }
+                },
+                Err(failure) => self.decline(failure, reply).await,
+            },
             Command::Stop(stop) => {
                 let Stop { reason, deletes } = *stop;
                 let instance = self.instance.take();

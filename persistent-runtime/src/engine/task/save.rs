@@ -8,6 +8,7 @@ use crate::{
     config::options::Persist,
     engine::{
         context::{AnyAddress, ContextCore},
+        followers::{EncodedChange, Follower},
         instance::Instance,
         message_journal::{MessageJournal, ReplayChecker},
         reminders::{Reminder, Reminders},
@@ -55,6 +56,8 @@ impl Task {
         let journal = instance.parts.journal.as_deref_mut();
         let messages = journal.filter(|_| !reminders_changed).and_then(MessageJournal::take);
         if !has_listeners && let Some(messages) = messages {
+            // It would be out of date if a follower came later.
+            instance.parts.saved = None;
             self.gate.stage(Update::Append(messages));
             return Ok(());
         }
@@ -118,10 +121,13 @@ impl Task {
         Failure::Error(CallError::Encode { server: self.id(), source: source.into() })
     }
 
-    /// Returns true if a listener or observer receives each change, with the state that it led to.
+    /// Returns true if a listener, observer or follower receives each change, with the state that
+    /// it led to.
     pub(super) fn has_change_listeners(&self) -> bool {
         let registry = self.cell.registry();
-        registry.server_type().has_listeners() || registry.services().is_change_observed()
+        registry.server_type().has_listeners()
+            || registry.services().is_change_observed()
+            || self.cell.is_followed()
     }
 
     /// Creates a second instance of what `record` leads to, if replays are checked.
@@ -142,6 +148,9 @@ impl Task {
     /// Makes `record` the next commit, or a deletion, and notifies observers once it is durable.
     pub(super) fn stage(&mut self, record: Option<Record>) {
         self.gate.stage(record.clone().map_or(Update::Delete, Update::Put));
+        if record.is_none() {
+            self.notify_followers(EncodedChange::Deleted);
+        }
         if let Some(due) = record.as_ref().and_then(|record| record.due) {
             let registry = self.cell.registry().clone();
             self.gate.on_commit(move || registry.reminder_wakeup().stored(due));
@@ -160,8 +169,35 @@ impl Task {
         }
     }
 
-    /// Notifies the type's listeners of a change once it is committed.
+    /// Lets a follower begin with the current state, once that is committed.
+    pub(super) fn follow(
+        &mut self,
+        instance: &mut Instance,
+        follower: Follower,
+    ) -> Result<(), Failure> {
+        self.save(instance)?;
+        let state = match &instance.parts.saved {
+            Some(saved) => saved.clone(),
+            None => self.encode(instance, None)?,
+        };
+        let (cell, handle) = (self.cell.clone(), follower.handle());
+        // What is staged from now on is reported behind this state.
+        cell.add_follower(follower);
+        self.gate.on_commit(move || cell.with_followers(|all| all.begin(&handle, state)));
+        Ok(())
+    }
+
+    /// Notifies the server's followers of a change once it is committed.
+    fn notify_followers(&mut self, change: EncodedChange) {
+        if self.cell.is_followed() {
+            let cell = self.cell.clone();
+            self.gate.on_commit(move || cell.notify_followers(&change));
+        }
+    }
+
+    /// Notifies the server's followers and the type's listeners of a change once it is committed.
     fn notify_listeners(&mut self, address: AnyAddress, old: Option<Encoded>, new: Encoded) {
+        self.notify_followers(EncodedChange::Committed(new.clone()));
         if !self.cell.registry().server_type().has_listeners() {
             return;
         }

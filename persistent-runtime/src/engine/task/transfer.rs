@@ -235,6 +235,7 @@ impl Task {
         // Before the server can be handed back, which follows the forwarding address.
         let removed = from.lock().set_moved(to);
         drop(removed);
+        from.drop_followers();
         // A server that cannot be activated reports that at its next message.
         if let Ok(instance) = self.ready(&CallOptions::default()).await {
             self.instance = Some(instance);

@@ -1,11 +1,11 @@
 //! A test suite for implementations of [`Storage`].
 //!
-//! Available with the feature `conformance`. An implementation calls [`run`] in a test:
+//! An implementation calls [`run`] in a test:
 //!
 //! ```
 //! use std::{collections::HashMap, sync::Mutex};
 //!
-//! use persistent_runtime::{MemoryStorage, conformance};
+//! use persistent_runtime::{MemoryStorage, testing::conformance};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! // The content of a database must survive its closing, so there is one storage per name.
@@ -24,8 +24,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Commit, Completion, Record, Storage, StorageError, StorageErrorKind, Update};
-use crate::id::ServerId;
+use crate::{
+    id::ServerId,
+    storage::{Commit, Completion, Record, Storage, StorageError, StorageErrorKind, Update},
+};
 
 /// Runs all checks.
 ///

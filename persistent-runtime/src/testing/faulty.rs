@@ -1,22 +1,30 @@
+//! A storage that fails as a test asks it to.
+
 use std::{
+    fmt,
     future::{pending, poll_fn},
     panic::resume_unwind,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
 };
 
-use persistent_runtime::{
-    Commit, Completion, MemoryStorage, Record, ServerId, Storage, StorageError, StorageFuture,
-    Update, forward_storage,
-};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 
-/// The reaction of a faulty storage to a request.
+use crate::{
+    forward_storage,
+    id::ServerId,
+    storage::{
+        Commit, Completion, MemoryStorage, Record, Storage, StorageError, StorageFuture, Update,
+    },
+    support::sync::os::Mutex,
+};
+
+/// The reaction of a [`FaultyStorage`] to a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     /// Succeeds.
@@ -64,6 +72,24 @@ pub enum Request {
 type Script = Box<dyn FnMut(Request, &ServerId) -> Fault + Send>;
 
 /// A storage in memory that counts requests and injects faults.
+///
+/// Clones share their content and their faults, so a test keeps one clone and opens a runtime on
+/// another.
+///
+/// ```
+/// # use persistent_runtime::{persistent_server, CallError, Runtime, testing::{Fault, FaultyStorage}};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+/// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = FaultyStorage::default();
+/// let runtime = Runtime::builder().open_with(storage.clone()).await?;
+/// let counter = runtime.at::<Counter>("a", ());
+/// counter.add().await?;
+/// storage.on_next_commit(Fault::Refuse);
+/// assert!(matches!(counter.add().await, Err(CallError::Storage { .. })));
+/// assert_eq!(counter.add().await?, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Default)]
 pub struct FaultyStorage {
     /// The stored records.
@@ -90,24 +116,23 @@ struct Session(Semaphore);
 impl FaultyStorage {
     /// Sets the fault of all later loads.
     pub fn on_load(&self, fault: Fault) {
-        *self.content.on_load.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.content.on_load.lock() = fault;
     }
 
     /// Sets the fault of all later commits.
     pub fn on_commit(&self, fault: Fault) {
-        *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.content.on_commit.lock() = fault;
     }
 
     /// Sets the fault of the next commit only.
     pub fn on_next_commit(&self, fault: Fault) {
-        *self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        *self.content.on_next_commit.lock() = Some(fault);
     }
 
     /// Lets `script` decide the fault of all later requests. [`Fault::None`] leaves the decision to
     /// the other settings.
     pub fn script(&self, script: impl FnMut(Request, &ServerId) -> Fault + Send + 'static) {
-        *self.content.script.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Box::new(script));
+        *self.content.script.lock() = Some(Box::new(script));
     }
 
     /// Returns a storage with the same content that a runtime can close. A commit that has not
@@ -143,9 +168,16 @@ impl FaultyStorage {
     }
 }
 
+/// Shows the number of records only: states may hold secrets.
+impl fmt::Debug for FaultyStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStorage").field("states", &self.states).finish_non_exhaustive()
+    }
+}
+
 impl Content {
     fn decide(&self, request: Request, id: &ServerId, otherwise: Fault) -> Fault {
-        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.script.lock();
         match script.as_mut().map(|script| script(request, id)) {
             None | Some(Fault::None) => otherwise,
             Some(fault) => fault,
@@ -181,21 +213,21 @@ impl FaultyStorage {
 impl Storage for FaultyStorage {
     fn load<'a>(&'a self, id: &'a ServerId) -> StorageFuture<'a, Option<Record>> {
         self.content.loads.fetch_add(1, Ordering::SeqCst);
-        let always = *self.content.on_load.lock().unwrap_or_else(PoisonError::into_inner);
+        let always = *self.content.on_load.lock();
         let fault = self.content.decide(Request::Load, id, always);
         Box::pin(self.within_session(async move {
             match fault {
                 Fault::None => {}
                 Fault::Refuse | Fault::RefuseThoughDone => return Err(refused()),
                 Fault::Hang => pending().await,
-                Fault::Slow(wait) => tokio::time::sleep(wait).await,
+                Fault::Slow(wait) => sleep(wait).await,
                 Fault::Late(wait) => {
                     let record = self.states.load(id).await;
-                    tokio::time::sleep(wait).await;
+                    sleep(wait).await;
                     return record;
                 }
                 Fault::RefuseLate(wait) => {
-                    tokio::time::sleep(wait).await;
+                    sleep(wait).await;
                     return Err(refused());
                 }
                 Fault::Panic => panics(),
@@ -210,9 +242,8 @@ impl Storage for FaultyStorage {
             _ => &self.content.writes,
         };
         count.fetch_add(1, Ordering::SeqCst);
-        let next =
-            self.content.on_next_commit.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let always = *self.content.on_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.content.on_next_commit.lock().take();
+        let always = *self.content.on_commit.lock();
         let fault = self.content.decide(Request::Commit, &commit.server, next.unwrap_or(always));
         Box::pin(self.within_session(async move {
             match fault {
@@ -223,14 +254,14 @@ impl Storage for FaultyStorage {
                     return Err(refused());
                 }
                 Fault::Hang => pending().await,
-                Fault::Slow(wait) => tokio::time::sleep(wait).await,
+                Fault::Slow(wait) => sleep(wait).await,
                 Fault::Late(wait) => {
                     self.states.commit(commit).await?;
-                    tokio::time::sleep(wait).await;
+                    sleep(wait).await;
                     return Ok(());
                 }
                 Fault::RefuseLate(wait) => {
-                    tokio::time::sleep(wait).await;
+                    sleep(wait).await;
                     return Err(refused());
                 }
                 Fault::Panic => panics(),
