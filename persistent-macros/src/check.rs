@@ -4,13 +4,15 @@
 use std::mem::{discriminant, take};
 
 use quote::ToTokens;
-use syn::{FnArg, GenericParam, Pat, PatType, ReturnType, Safety, Signature, Type};
+use syn::{FnArg, GenericParam, Ident, Pat, PatType, ReturnType, Safety, Signature, Type};
 
 use crate::{
     errors::Errors,
     model::{Call, Delivery, Method, Migration, Override, Parameter, Server, Subject},
     options::Journal,
-    syntax::{as_reference, bare, borrows, by_reference, cfgs, is_unit, last_segment, reads},
+    syntax::{
+        argument_of, as_reference, bare, borrows, by_reference, cfgs, is_unit, last_segment, reads,
+    },
 };
 
 /// The end of an error about a method that cannot have a message.
@@ -24,7 +26,7 @@ pub(crate) fn check<'a>(mut server: Server<'a>, errors: &mut Errors) -> Option<S
     }
     let journaled = matches!(server.options.journal, Journal::Messages { .. });
     server.methods.retain(|method| {
-        errors.passes(|errors| {
+        errors.passes_under(cfgs(method.call.attrs), |errors| {
             check_method(method, errors);
             if journaled {
                 check_replayed(method.call.sig, errors);
@@ -36,8 +38,12 @@ pub(crate) fn check<'a>(mut server: Server<'a>, errors: &mut Errors) -> Option<S
     server.save = checked(server.save, check_save, errors);
     server.restore = checked(server.restore, check_restore, errors);
     check_pair(&server, errors);
-    server.started.take_if(|hook| !errors.passes(|errors| check_started(hook, errors)));
-    server.terminate.take_if(|hook| !errors.passes(|errors| check_terminate(hook, errors)));
+    server
+        .started
+        .retain(|hook| errors.passes_under(cfgs(hook.attrs), |errors| check_started(hook, errors)));
+    server.terminate.retain(|hook| {
+        errors.passes_under(cfgs(hook.attrs), |errors| check_terminate(hook, errors))
+    });
     check_migrations(&mut server, errors);
     Some(server)
 }
@@ -64,11 +70,44 @@ fn check_block(server: &Server, errors: &mut Errors) {
         errors
             .at(path, "`#[persistent_server]` goes on an inherent impl block, not on a trait impl");
     }
-    for parameter in &server.generics.params {
-        if let GenericParam::Lifetime(lifetime) = parameter {
-            errors
-                .at(lifetime, "a server owns its state: its type cannot have a lifetime parameter");
-        }
+    let lifetimes: Vec<_> = server.generics.lifetimes().collect();
+    let borrowed = lifetimes.iter().map(ToTokens::to_token_stream);
+    let elided = lifetimes.is_empty() && borrows(server.self_ty.to_token_stream());
+    for tokens in borrowed.chain(elided.then(|| server.self_ty.to_token_stream())) {
+        errors.at(tokens, "a server owns its state: its type cannot have a lifetime parameter");
+    }
+    check_generics(server, errors);
+}
+
+/// Without bounds rustc would report each generated item that needs one.
+fn check_generics(server: &Server, errors: &mut Errors) {
+    let predicates = server.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let unbound = server.generics.type_params().find(|parameter| {
+        let mut tokens = predicates.clone().flat_map(ToTokens::to_token_stream);
+        parameter.bounds.is_empty() && !tokens.any(|tree| parameter.ident == tree.to_string())
+    });
+    if let Some(parameter) = unbound {
+        let name = &parameter.ident;
+        errors.at(
+            parameter,
+            format!(
+                "the state and the messages of a server contain `{name}`: write \
+                 `{name}: Payload + Debug`, or other bounds that make them serializable"
+            ),
+        );
+    } else if server.options.name.is_none()
+        && server
+            .generics
+            .params
+            .iter()
+            .any(|parameter| !matches!(parameter, GenericParam::Lifetime(_)))
+    {
+        errors.at(
+            server.self_ty,
+            "each instance of a generic type needs a stored name of its own: write \
+             `#[persistent_server(name = T::NAME)]` with a constant of a trait, or `name = \"…\"` \
+             if there is only one instance",
+        );
     }
 }
 
@@ -103,11 +142,10 @@ fn check_replayed(sig: &Signature, errors: &mut Errors) {
 /// Removes methods whose message another method has already. rustc itself
 /// reports two methods of one name.
 fn check_distinct_messages(methods: &mut Vec<Method>, errors: &mut Errors) {
-    let conditional = |method: &Method| cfgs(method.call.attrs).next().is_some();
     for method in take(methods) {
         let other = methods.iter().find(|other| other.variant == method.variant);
         if let Some(other) = other
-            && !(conditional(other) && conditional(&method))
+            && !(other.call.is_conditional() && method.call.is_conditional())
         {
             let (name, ident) = (&other.call.sig.ident, &method.call.sig.ident);
             if name != ident {
@@ -438,10 +476,38 @@ fn check_owned(parameter: &PatType, stored: bool, errors: &mut Errors) {
             }
             _ => "an owned type".to_owned(),
         };
-        errors.at(ty, format!("{owned}: take {instead}"));
+        let hint = if looks_like_context(parameter) {
+            ", or `&Context<Self>` if this is the context, which is recognized by its name"
+        } else {
+            ""
+        };
+        errors.at(ty, format!("{owned}: take {instead}{hint}"));
+    } else if is_context(ty) {
+        errors.at(ty, "a handler borrows its context: take `&Context<Self>`");
     } else if borrows(ty.to_token_stream()) {
         errors.at(ty, format!("{owned}: take a type without borrowed parts"));
     }
+}
+
+/// Returns true for a parameter that is meant as the context, e.g. of a type `Ctx`.
+fn looks_like_context(parameter: &PatType) -> bool {
+    let reference = as_reference(&parameter.ty);
+    let names = [
+        parameter.pat.to_token_stream().to_string(),
+        reference
+            .and_then(|reference| last_segment(&reference.elem))
+            .map_or(String::new(), Ident::to_string),
+    ];
+    names.iter().any(|name| {
+        let name = name.to_lowercase();
+        name.contains("context") || name.contains("ctx")
+    })
+}
+
+/// Returns true for `Context<Self>` by value. A type of the user's own can have this name too, but
+/// hardly this argument.
+fn is_context(ty: &Type) -> bool {
+    argument_of(ty, "Context").and_then(last_segment).is_some_and(|ident| ident == "Self")
 }
 
 fn check_result(sig: &Signature, errors: &mut Errors) {

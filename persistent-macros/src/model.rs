@@ -12,7 +12,7 @@ use crate::{
     errors::Errors,
     options::Options,
     parse::{Block, Function},
-    syntax::{as_reference, cfgs, last_segment, reads, reply_result},
+    syntax::{as_reference, cfgs, effective, last_segment, reads, reply_result},
 };
 
 /// An annotated block as a server.
@@ -22,14 +22,14 @@ pub(crate) struct Server<'a> {
     /// The last segment of `self_ty`.
     pub(crate) ident: &'a Ident,
     pub(crate) generics: &'a Generics,
-    pub(crate) cfgs: Vec<&'a Attribute>,
     pub(crate) options: Options,
     pub(crate) methods: Vec<Method<'a>>,
     pub(crate) init: Override<'a>,
     pub(crate) save: Override<'a>,
     pub(crate) restore: Override<'a>,
-    pub(crate) started: Option<Call<'a>>,
-    pub(crate) terminate: Option<Call<'a>>,
+    /// Several only if all of them are conditional.
+    pub(crate) started: Vec<Call<'a>>,
+    pub(crate) terminate: Vec<Call<'a>>,
     pub(crate) migrations: Vec<Migration<'a>>,
 }
 
@@ -55,6 +55,7 @@ pub(crate) enum Delivery {
 /// A function of the block that generated code calls.
 pub(crate) struct Call<'a> {
     pub(crate) sig: &'a Signature,
+    pub(crate) vis: &'a Visibility,
     pub(crate) attrs: &'a [Attribute],
     /// The parameters after `self`, in source order. A parameter of a form
     /// that `check` refuses is not included.
@@ -128,14 +129,13 @@ impl<'a> Server<'a> {
             self_ty: &item.self_ty,
             ident,
             generics: &item.generics,
-            cfgs: cfgs(&item.attrs).collect(),
             options,
             methods: Vec::new(),
             init: Override::Default,
             save: Override::Default,
             restore: Override::Default,
-            started: None,
-            terminate: None,
+            started: Vec::new(),
+            terminate: Vec::new(),
             migrations: Vec::new(),
         };
         for function in &block.functions {
@@ -164,8 +164,8 @@ impl<'a> Server<'a> {
             Role::Init => self.init.set(call, "init", errors),
             Role::Save => self.save.set(call, "save", errors),
             Role::Restore => self.restore.set(call, "restore", errors),
-            Role::Started => set_hook(&mut self.started, call, "started", errors),
-            Role::Terminate => set_hook(&mut self.terminate, call, "terminate", errors),
+            Role::Started => add_hook(&mut self.started, call, "started", errors),
+            Role::Terminate => add_hook(&mut self.terminate, call, "terminate", errors),
             Role::Migrate(subject, from) => {
                 self.migrations.push(Migration { subject, from, call });
             }
@@ -173,18 +173,19 @@ impl<'a> Server<'a> {
     }
 }
 
-fn set_hook<'a>(hook: &mut Option<Call<'a>>, call: Call<'a>, name: &str, errors: &mut Errors) {
-    match hook {
-        Some(_) => errors.at(&call.sig.ident, format!("duplicate `#[{name}]` hook")),
-        None => *hook = Some(call),
+fn add_hook<'a>(hooks: &mut Vec<Call<'a>>, call: Call<'a>, name: &str, errors: &mut Errors) {
+    if hooks.iter().any(|other| !(other.is_conditional() && call.is_conditional())) {
+        errors.at(&call.sig.ident, format!("duplicate `#[{name}]` hook"));
+    } else {
+        hooks.push(call);
     }
 }
 
 impl Role {
     fn of(function: &Function, errors: &mut Errors) -> Self {
-        let callable =
-            matches!(function.vis, Visibility::Public(_)) && function.sig.receiver().is_some();
-        let Some((helper, more)) = function.helpers.split_first() else {
+        let callable = function.is_callable();
+        let helpers: Vec<_> = function.helpers.iter().map(effective).collect();
+        let Some((helper, more)) = helpers.split_first() else {
             return if callable { Self::Method(Delivery::Call) } else { Self::Plain };
         };
         let Some(name) = helper.path().get_ident().map(ToString::to_string) else {
@@ -247,8 +248,12 @@ impl Method<'_> {
 
 impl<'a> Call<'a> {
     fn of(function: &'a Function) -> Self {
-        let Function { sig, attrs, .. } = function;
-        Self { sig, attrs, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+        let Function { sig, vis, attrs, .. } = function;
+        Self { sig, vis, attrs, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+    }
+
+    pub(crate) fn is_conditional(&self) -> bool {
+        cfgs(self.attrs).next().is_some()
     }
 
     pub(crate) fn reads(&self) -> bool {

@@ -368,10 +368,10 @@ fn duration(literal: &LitStr, errors: &mut Errors) -> Option<Duration> {
         .ok()
 }
 
-/// Requires an absolute path, as generated code is resolved in the user's module
-/// and serde's attributes take the path as a string.
+/// Requires an absolute path, as generated code is resolved in the user's module.
 fn runtime(path: Path, errors: &mut Errors) -> Option<Path> {
-    if path.leading_colon.is_some() || path.segments.first()?.ident == "crate" {
+    let first = &path.segments.first()?.ident;
+    if path.leading_colon.is_some() || first == "crate" || first == "$crate" {
         return Some(path);
     }
     let written = path.to_token_stream().to_string().replace(' ', "");

@@ -4,9 +4,11 @@
 use std::mem::replace;
 
 use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::{
     Attribute, Expr, ExprLit, GenericArgument, Ident, Lit, Meta, PathArguments, Receiver,
-    ReceiverKind, ReturnType, Signature, Type, TypeReference,
+    ReceiverKind, ReturnType, Signature, Token, Type, TypeReference, parse::ParseStream,
+    parse_quote, punctuated::Punctuated,
 };
 
 /// Returns the type without the invisible groups and parentheses around it.
@@ -35,10 +37,15 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&Ident> {
 
 /// Returns the `T` of a `Reply<T>`.
 pub(crate) fn reply_result(ty: &Type) -> Option<&Type> {
+    argument_of(ty, "Reply")
+}
+
+/// Returns the `T` of a `Name<T>`.
+pub(crate) fn argument_of<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(ty) = bare(ty) else { return None };
     let segment = ty.path.segments.last()?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
-    match (segment.ident == "Reply", arguments.args.first(), arguments.args.len()) {
+    match (segment.ident == name, arguments.args.first(), arguments.args.len()) {
         (true, Some(GenericArgument::Type(ty)), 1) => Some(ty),
         _ => None,
     }
@@ -91,19 +98,88 @@ pub(crate) fn by_reference(receiver: &Receiver) -> bool {
     }
 }
 
+/// Returns the predicate and the attributes of a `cfg_attr`.
+fn cfg_attr(attr: &Attribute) -> Option<(TokenStream, Vec<Meta>)> {
+    let Meta::List(list) = &attr.meta else { return None };
+    let parser = |input: ParseStream| {
+        let predicate: Meta = input.parse()?;
+        input.parse::<Token![,]>()?;
+        let attrs = Punctuated::<Meta, Token![,]>::parse_terminated(input)?;
+        Ok((predicate.to_token_stream(), attrs.into_iter().collect()))
+    };
+    list.path.is_ident("cfg_attr").then(|| list.parse_args_with(parser).ok()).flatten()
+}
+
+/// Splits `#[cfg_attr(p, a, b)]` into `#[cfg_attr(p, a)]` and `#[cfg_attr(p, b)]`.
+pub(crate) fn split_cfg_attr(attr: Attribute) -> Vec<Attribute> {
+    let Some((predicate, attrs)) = cfg_attr(&attr) else { return vec![attr] };
+    let with = |meta: Meta| {
+        let mut part = attr.clone();
+        part.meta = meta;
+        part
+    };
+    let inner = attrs.into_iter().flat_map(|meta| split_cfg_attr(with(meta)));
+    let outer = |Attribute { meta, .. }: Attribute| with(parse_quote!(cfg_attr(#predicate, #meta)));
+    inner.map(outer).collect()
+}
+
+/// Returns the attribute itself: the one inside of `cfg_attr`, if it is behind one.
+pub(crate) fn effective(attr: &Attribute) -> Attribute {
+    match cfg_attr(attr).map(|(_, attrs)| attrs) {
+        Some(attrs) if attrs.len() == 1 => {
+            let mut inner = attr.clone();
+            inner.meta = attrs.into_iter().next().expect("there is one");
+            effective(&inner)
+        }
+        _ => attr.clone(),
+    }
+}
+
+/// Returns the condition of an attribute behind a `cfg_attr`.
+pub(crate) fn condition(attr: &Attribute) -> Option<TokenStream> {
+    let (predicate, attrs) = cfg_attr(attr)?;
+    let mut inner = attr.clone();
+    inner.meta = attrs.into_iter().next()?;
+    Some(match condition(&inner) {
+        Some(more) => quote!(all(#predicate, #more)),
+        None => predicate,
+    })
+}
+
+/// Returns true for the attribute `name`, also behind a `cfg_attr`.
+pub(crate) fn named(attr: &Attribute, name: &str) -> bool {
+    effective(attr).path().is_ident(name)
+}
+
 pub(crate) fn cfgs(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
+    attrs.iter().filter(|attr| named(attr, "cfg"))
+}
+
+/// Returns an `allow` for each lint that the attributes allow or expect.
+pub(crate) fn allows(attrs: &[Attribute]) -> impl Iterator<Item = TokenStream> {
+    attrs.iter().filter(|attr| named(attr, "allow") || named(attr, "expect")).filter_map(|attr| {
+        let lints = effective(attr).meta.require_list().ok()?.tokens.clone();
+        Some(match condition(attr) {
+            Some(condition) => quote!(#[cfg_attr(#condition, allow(#lints))]),
+            None => quote!(#[allow(#lints)]),
+        })
+    })
 }
 
 pub(crate) fn is_doc(attr: &Attribute) -> bool {
-    attr.path().is_ident("doc")
+    named(attr, "doc")
+}
+
+/// Returns the text of a line of documentation.
+pub(crate) fn doc_text(attr: &Attribute) -> Option<String> {
+    let Meta::NameValue(meta) = effective(attr).meta else { return None };
+    match meta.value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        _ => None,
+    }
 }
 
 /// Returns true for an empty line of documentation.
 pub(crate) fn is_blank_doc(attr: &Attribute) -> bool {
-    let Meta::NameValue(meta) = &attr.meta else { return false };
-    matches!(
-        &meta.value,
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty()
-    )
+    doc_text(attr).is_some_and(|text| text.trim().is_empty())
 }

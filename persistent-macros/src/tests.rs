@@ -9,9 +9,12 @@ use std::{
 
 use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
-use syn::{File, ImplItem, Item, ItemImpl, LitStr};
+use syn::{Attribute, File, ImplItem, Item, ItemImpl, LitStr};
 
-use crate::{check::check, errors::Errors, model::Server, options::Options, parse::Block, server};
+use crate::{
+    check::check, errors::Errors, model::Server, options::Options, parse::Block, server,
+    syntax::doc_text,
+};
 
 /// Returns the arguments of the attribute on the block in `source`, and the block.
 fn annotated(source: &str) -> (TokenStream, TokenStream) {
@@ -38,17 +41,8 @@ fn formatted(tokens: &TokenStream) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The first lines of each file in `tests/output`.
-const HEAD: &str = "\
-// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
-//
-// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
-// spaces of the tokens. They are there for the compile errors: serde's derive needs the
-// bounds of a field's type in several places and would report a missing one in each.
-// These functions require each bound once, and the type in the string has the span of
-// the user's type, so that the error underlines it.
-
-";
+/// The first line of each file in `tests/output`.
+const HEAD: &str = "// Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.\n\n";
 
 /// Compares the expansion of a file in `tests/input` with `tests/output`.
 /// `UPDATE_GOLDEN=1` overwrites the latter.
@@ -190,6 +184,77 @@ fn the_block_is_emitted_without_the_helper_attributes() {
     };
     let kept = written.to_string().replace("# [init] ", "").replace("# [cast] ", "");
     assert!(server(TokenStream::new(), &written).to_string().starts_with(&kept));
+}
+
+#[test]
+fn links_to_self_lead_to_the_clients_methods_and_to_the_items_of_the_server() {
+    let block = quote! {
+        impl game::Player<u8> {
+            /// See [`Self::score`], [`Self::LIMIT`] and [the tick](Self::tick), not [x](Other::x).
+            pub fn add(&mut self) {}
+            pub fn score(&self) -> u64 { 0 }
+            #[info]
+            fn tick(&mut self) {}
+        }
+    };
+    let file: File = syn::parse2(server(TokenStream::new(), &block)).unwrap();
+    let texts = |attrs: &[Attribute]| attrs.iter().filter_map(doc_text).collect::<Vec<_>>();
+    let of_variant = file.items.iter().find_map(|item| match item {
+        Item::Enum(item) => Some(texts(&item.variants[0].attrs)),
+        _ => None,
+    });
+    let summary = " See [`Self::score`], [`Self::LIMIT`] and [the tick](game::Player::tick), \
+                   not [x](Other::x).";
+    assert_eq!(
+        of_variant.unwrap(),
+        [
+            summary,
+            "",
+            "[`Self::LIMIT`]: game::Player::LIMIT",
+            "[`Self::score`]: PlayerClient::score",
+        ]
+    );
+    let of_client = file.items.iter().find_map(|item| match item {
+        Item::Impl(item) => item.items.iter().find_map(|item| match item {
+            ImplItem::Fn(item) if item.sig.asyncness.is_some() => Some(texts(&item.attrs)),
+            _ => None,
+        }),
+        _ => None,
+    });
+    assert_eq!(
+        of_client.unwrap()[..4],
+        [summary, "", "[`Self::LIMIT`]: game::Player::LIMIT", "[`Self::score`]: Self::score",]
+    );
+}
+
+#[test]
+fn a_clients_method_has_the_visibility_of_the_servers_method() {
+    let block = quote! {
+        impl Player {
+            pub(crate) fn add(&mut self) {}
+            pub(in crate::game) fn score(&self) -> u64 { 0 }
+            pub(self) fn helper(&self) {}
+        }
+    };
+    assert_eq!(variants(&block), ["Add", "Score"]);
+    let output = server(TokenStream::new(), &block).to_string();
+    assert!(output.contains("pub (crate) async fn add"), "{output}");
+    assert!(output.contains("pub (in crate :: game) async fn score"), "{output}");
+}
+
+/// An error in a method that a `cfg` removes is none.
+#[test]
+fn the_error_of_a_conditional_method_has_its_conditions() {
+    for (attribute, condition) in [
+        (quote!(#[cfg(unix)]), "# [cfg (unix)]"),
+        (quote!(#[cfg_attr(unix, skip)]), "# [cfg (not (any (unix)))]"),
+        (quote!(#[cfg_attr(a, cfg_attr(b, cast, inline))]), "# [cfg (all (a , b))]"),
+    ] {
+        let block = quote!(impl Player { #attribute pub fn name(&self) -> &str { "" } });
+        let output = server(TokenStream::new(), &block).to_string();
+        let error = format!("{condition} :: core :: compile_error");
+        assert!(output.contains(&error), "{error}\n{output}");
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@
 //!
 //! | in the impl block | meaning |
 //! | --- | --- |
-//! | `pub fn` with `&self` or `&mut self`, sync or async | a call: an async method of the client |
+//! | `pub` or `pub(crate)` `fn` with `&self` or `&mut self`, sync or async | a call: an async method of the client |
 //! | `#[cast]` on such a method | fire and forget: the client waits only until the message is queued |
 //! | `#[info]` on a method | a message from the server's own timers and streams; not part of the client |
 //! | `#[init]`, `#[started]`, `#[terminate]` | hooks for the first life, each activation and each orderly end |

@@ -15,51 +15,17 @@ use std::{
 pub use std::{string::String, vec::Vec};
 
 pub use serde;
-use serde::{Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
+use crate::{api::server::Server, codec::DecodeError, payload::Payload};
 pub use crate::{
-    api::client::Handle,
+    api::{
+        client::Handle,
+        message::{Arguments, MessageEnum, Shape, read_message, unknown, write_argument},
+    },
     call::reply::ReplySlot,
     codec::{decode, decode_next, encode},
     engine::erased::{Hook, Method},
 };
-use crate::{api::server::Server, codec::DecodeError, payload::Payload};
-
-/// An identity that hides its type parameter from rustc's blame: for a
-/// parameter of type `<T as Alias>::Of`, rustc reports an unmet bound on `T`
-/// at the turbofish and not at the argument.
-pub trait Alias {
-    type Of: ?Sized;
-}
-
-impl<T: ?Sized> Alias for T {
-    type Of = T;
-}
-
-/// Serializes one argument of a message. Requires `Serialize` of its type.
-///
-/// # Errors
-/// Returns the serializer's error.
-pub fn serialize<T, S>(field: &<T as Alias>::Of, serializer: S) -> Result<S::Ok, S::Error>
-where
-    T: Serialize + Alias<Of = T>,
-    S: Serializer,
-{
-    field.serialize(serializer)
-}
-
-/// Deserializes one argument of a message. Requires `DeserializeOwned` of its
-/// type.
-///
-/// # Errors
-/// Returns the deserializer's error.
-pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: DeserializeOwned,
-    D: Deserializer<'de>,
-{
-    T::deserialize(deserializer)
-}
 
 /// Requires [`Payload`] of the result of a method. Neither [`Handle::call`] nor
 /// [`ReplySlot::set`] repeats the bound: each would be one more error for the

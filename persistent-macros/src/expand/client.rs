@@ -2,16 +2,16 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Ident, spanned::Spanned};
+use syn::{Ident, ext::IdentExt, spanned::Spanned};
 
 use super::{
-    Names, default_doc, output,
+    Names, attributes, default_doc, docs, output,
     tokens::{at_call_site, path_string, replace_self},
     variant,
 };
 use crate::{
-    model::{Delivery, Method},
-    syntax::{is_doc, is_unit},
+    model::{Call, Delivery, Method},
+    syntax::{is_doc, is_unit, named},
 };
 
 pub(super) fn definition(names: &Names) -> TokenStream {
@@ -45,15 +45,25 @@ fn client_method(method: &Method, names: &Names) -> Option<TokenStream> {
         Delivery::Cast => quote!(cast),
         Delivery::Info => return None,
     };
-    let (sig, attrs) = (method.call.sig, method.call.attrs);
+    let Call { sig, vis, attrs, .. } = &method.call;
     let (ident, variant) = (at_call_site(&sig.ident), variant(method));
-    let kept = attrs.iter().filter(|attr| {
-        is_doc(attr) || ["cfg", "deprecated"].iter().any(|name| attr.path().is_ident(name))
-    });
+    let deprecated = attrs.iter().filter(|attr| named(attr, "deprecated"));
+    let attributes = attributes(attrs);
+    let docs: Vec<_> = attrs.iter().filter(|attr| is_doc(attr)).collect();
+    let own = |function: &str| {
+        let methods = server.methods.iter().filter(|method| method.delivery != Delivery::Info);
+        let mut names = methods.map(|method| method.call.sig.ident.unraw());
+        names.any(|name| name == function).then(|| "Self".to_owned())
+    };
+    let docs = docs::resolved(&docs, own, names);
     let fallback = (!attrs.iter().any(is_doc)).then(|| default_doc(method, server));
+    let error = match path_string(&quote!(#runtime::CallError)) {
+        // rustdoc does not resolve it.
+        path if path.starts_with("$crate") => "`CallError`".to_owned(),
+        path => format!("[`CallError`]({path})"),
+    };
     let errors = format!(
-        "Returns a [`CallError`]({}::CallError) if {}.",
-        path_string(runtime),
+        "Returns a {error} if {}.",
         match method.delivery {
             Delivery::Cast => "the message cannot be queued",
             Delivery::Call | Delivery::Info => "no reply arrives",
@@ -69,12 +79,14 @@ fn client_method(method: &Method, names: &Names) -> Option<TokenStream> {
     let bound = (!is_unit)
         .then(|| quote_spanned!(result.span()=> #runtime::__private::assert_payload::<#result>();));
     Some(quote! {
-        #(#kept)*
+        #attributes
+        #(#deprecated)*
+        #docs
         #fallback
         #[doc = ""]
         #[doc = "# Errors"]
         #[doc = #errors]
-        pub async fn #ident(
+        #vis async fn #ident(
             &self,
             #(#fields: #types),*
         ) -> ::core::result::Result<#result, #runtime::CallError> {

@@ -2,6 +2,7 @@
 //! variable is out of reach of the user's names.
 
 mod client;
+mod docs;
 mod message;
 mod server;
 mod state;
@@ -14,7 +15,7 @@ use syn::{Attribute, Ident, ReturnType, Signature, Visibility, ext::IdentExt, sp
 use self::tokens::{at_call_site, replace_self, with_span};
 use crate::{
     model::{Call, Method, Parameter, Server},
-    syntax::cfgs,
+    syntax::{allows, cfgs},
 };
 
 /// The names that the generated items share.
@@ -25,6 +26,8 @@ struct Names<'a> {
     /// The visibility of the message enum and the client.
     vis: TokenStream,
     message: Ident,
+    /// The variant that uses the type parameters.
+    unused: Option<Ident>,
     client: Ident,
     /// `<T: Clone>`
     params: TokenStream,
@@ -41,6 +44,8 @@ pub(crate) fn expand(server: &Server) -> TokenStream {
     let names = Names::of(server);
     let items = [
         message::definition(&names),
+        message::serialize_impl(&names),
+        message::deserialize_impls(&names),
         client::definition(&names),
         client::methods(&names),
         client::clone_impl(&names),
@@ -48,8 +53,8 @@ pub(crate) fn expand(server: &Server) -> TokenStream {
         client::client_impl(&names),
         server::server_impl(&names),
     ];
-    let cfgs = &server.cfgs;
-    items.into_iter().map(|item| quote!(#(#cfgs)* #item)).collect()
+    let attributes = attributes(&server.item.attrs);
+    items.into_iter().map(|item| quote!(#attributes #item)).collect()
 }
 
 impl<'a> Names<'a> {
@@ -70,6 +75,7 @@ impl<'a> Names<'a> {
                 None => quote!(pub),
             },
             message: format_ident!("{ident}Message"),
+            unused: unused(server),
             client: format_ident!("{ident}Client"),
             params: replace_self(params.to_token_stream(), server),
             arguments: arguments.to_token_stream(),
@@ -80,15 +86,21 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn has_type_params(&self) -> bool {
-        self.server.generics.type_params().next().is_some()
-    }
-
     /// Returns the match arm of the variant that uses the type parameters.
     fn unused_arm(&self) -> Option<TokenStream> {
         let message = &self.message;
-        self.has_type_params().then(|| quote!(#message::__Unused(ref unused) => unused.absurd(),))
+        self.unused.as_ref().map(|name| quote!(#message::#name(ref unused) => unused.absurd(),))
     }
+}
+
+/// Returns a name that no method's variant has, if the server has type parameters.
+fn unused(server: &Server) -> Option<Ident> {
+    server.generics.type_params().next()?;
+    let mut name = "__Unused".to_owned();
+    while server.methods.iter().any(|method| method.variant == name) {
+        name.push('_');
+    }
+    Some(Ident::new(&name, Span::call_site()))
 }
 
 /// Input: `async fn add(&mut self, points: u64, context: &Context<Self>)`
@@ -138,8 +150,9 @@ fn default_doc(method: &Method, server: &Server) -> TokenStream {
     quote!(#[doc = #doc])
 }
 
-/// Returns the `#[cfg]` attributes of a method, which each item and match arm
-/// of the method repeats.
-fn conditions<'a>(method: &Method<'a>) -> impl Iterator<Item = &'a Attribute> {
-    cfgs(method.call.attrs)
+/// Returns the attributes of the user's block or function that the items and match arms generated
+/// for it repeat: `cfg`, and the lints that it allows.
+fn attributes(attrs: &[Attribute]) -> TokenStream {
+    let (cfgs, allows) = (cfgs(attrs), allows(attrs));
+    quote!(#(#cfgs)* #(#allows)*)
 }

@@ -7,14 +7,13 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 
 use super::{
-    Names, conditions, invoke, state,
+    Names, attributes, invoke, state,
     tokens::{at_call_site, user_span},
     variant,
 };
 use crate::{
     model::{Call, Method},
     options::{IdleTimeout, Journal, Options, Persist},
-    syntax::cfgs,
 };
 
 pub(super) fn server_impl(names: &Names) -> TokenStream {
@@ -29,10 +28,11 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
         type Message = #message #arguments;
         type Client = #client #arguments;
     };
+
     let version = Literal::u32_unsuffixed(server.version());
     let journal = journal(&server.options, runtime);
     let options = options(&server.options, runtime);
-    let (init_ty, init) = state::init(names);
+    let init = state::init(names);
     let started = started(names);
     let terminate = terminate(names);
     let method = method(names);
@@ -45,7 +45,6 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
         #[automatically_derived]
         impl #params #runtime::Server for #self_ty #bounds {
             #types
-            type Init = #init_ty;
 
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
@@ -69,40 +68,44 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
     }
 }
 
-fn started(names: &Names) -> Option<TokenStream> {
+fn started(names: &Names) -> TokenStream {
     let Names { server, runtime, context, .. } = names;
-    let hook = server.started.as_ref()?;
-    let (cfgs, body) = (cfgs(hook.attrs).collect::<Vec<_>>(), invoke(hook, names));
-    let (ty, kind) = hook_kind(hook, runtime);
-    Some(quote! {
-        #(#cfgs)*
-        const STARTED: #ty = #kind;
+    let hooks = server.started.iter().map(|hook| {
+        let (attributes, body) = (attributes(hook.attrs), invoke(hook, names));
+        let (ty, kind) = hook_kind(hook, runtime);
+        quote! {
+            #attributes
+            const STARTED: #ty = #kind;
 
-        #(#cfgs)*
-        async fn started(&mut self, #context: &#runtime::Context<Self>) {
-            #body
+            #attributes
+            async fn started(&mut self, #context: &#runtime::Context<Self>) {
+                #body
+            }
         }
-    })
+    });
+    hooks.collect()
 }
 
-fn terminate(names: &Names) -> Option<TokenStream> {
+fn terminate(names: &Names) -> TokenStream {
     let Names { server, runtime, context, reason, .. } = names;
-    let hook = server.terminate.as_ref()?;
-    let (cfgs, body) = (cfgs(hook.attrs).collect::<Vec<_>>(), invoke(hook, names));
-    let (ty, kind) = hook_kind(hook, runtime);
-    Some(quote! {
-        #(#cfgs)*
-        const TERMINATE: #ty = #kind;
+    let hooks = server.terminate.iter().map(|hook| {
+        let (attributes, body) = (attributes(hook.attrs), invoke(hook, names));
+        let (ty, kind) = hook_kind(hook, runtime);
+        quote! {
+            #attributes
+            const TERMINATE: #ty = #kind;
 
-        #(#cfgs)*
-        async fn terminate(
-            &mut self,
-            #reason: &#runtime::StopReason,
-            #context: &#runtime::Context<Self>,
-        ) {
-            #body
+            #attributes
+            async fn terminate(
+                &mut self,
+                #reason: &#runtime::StopReason,
+                #context: &#runtime::Context<Self>,
+            ) {
+                #body
+            }
         }
-    })
+    });
+    hooks.collect()
 }
 
 /// Returns the type and the value of a hook's constant.
@@ -117,11 +120,11 @@ fn method(names: &Names) -> TokenStream {
     let Names { server, runtime, message, .. } = names;
     let method = quote!(#runtime::__private::Method);
     let arms = server.methods.iter().map(|each| {
-        let (cfgs, variant) = (conditions(each), variant(each));
+        let (attributes, variant) = (attributes(each.call.attrs), variant(each));
         let name = each.call.sig.ident.unraw().to_string();
         let (is_read, is_async) = (each.call.reads(), each.is_async());
         quote! {
-            #(#cfgs)*
+            #attributes
             #message::#variant { .. } => {
                 &#method { name: #name, is_read: #is_read, is_async: #is_async }
             }
@@ -192,17 +195,14 @@ fn handle_async(names: &Names) -> Option<TokenStream> {
 /// Output: `PlayerMessage::Add { points } => reply.set(Self::add(self, points)),`
 fn arm(method: &Method, names: &Names) -> TokenStream {
     let Names { message, reply, .. } = names;
-    let (cfgs, variant) = (conditions(method), variant(method));
+    let (attributes, variant) = (attributes(method.call.attrs), variant(method));
     let fields = method.call.fields().map(|(ident, _)| at_call_site(ident));
     let result = invoke(&method.call, names);
-    // Unlike other lints, `deprecated` also checks expanded code.
-    let deprecated = method.call.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
-    let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
     let body = match method.call.deferred() {
         Some(_) => result,
         None => quote!(#reply.set(#result)),
     };
-    quote!(#(#cfgs)* #allow #message::#variant { #(#fields),* } => #body,)
+    quote!(#attributes #message::#variant { #(#fields),* } => #body,)
 }
 
 fn journal(options: &Options, runtime: &TokenStream) -> Option<TokenStream> {

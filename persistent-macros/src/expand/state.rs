@@ -6,16 +6,16 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::{
-    Names, invoke, output,
+    Names, attributes, invoke, output,
     tokens::{at_call_site, user_span, with_span},
 };
 use crate::{
     model::{Migration, Override, Subject},
-    syntax::{borrows, cfgs},
+    syntax::borrows,
 };
 
 /// Returns the type `Init` and the function `init`.
-pub(super) fn init(names: &Names) -> (TokenStream, TokenStream) {
+pub(super) fn init(names: &Names) -> TokenStream {
     let Names { server, runtime, context, .. } = names;
     let self_ty = server.self_ty;
     let (call, state) = match &server.init {
@@ -41,15 +41,19 @@ pub(super) fn init(names: &Names) -> (TokenStream, TokenStream) {
             (quote!((#(#types),*)), quote!((#(#idents),*)))
         }
     };
-    let init = quote! {
+    let attributes = call.map(|call| attributes(call.attrs));
+    quote! {
+        #attributes
+        type Init = #ty;
+
+        #attributes
         async fn init(
             #pattern: Self::Init,
             #context: &#runtime::Context<Self>,
         ) -> ::core::result::Result<Self, #runtime::__private::String> {
             #state
         }
-    };
-    (ty, init)
+    }
 }
 
 pub(super) fn encode(names: &Names) -> TokenStream {
@@ -108,9 +112,10 @@ pub(super) fn decode(names: &Names) -> TokenStream {
     };
     let migrations =
         server.migrations_of(Subject::State).map(|Migration { from, call, .. }| {
-            let (cfgs, ident, (_, old)) = (cfgs(call.attrs), &call.sig.ident, call.stored());
+            let (attributes, ident, (_, old)) =
+                (attributes(call.attrs), &call.sig.ident, call.stored());
             let old = quote_spanned!(old.span()=> #decode::<#old>);
-            quote!(#(#cfgs)* #from => #old(bytes).map(Self::#ident),)
+            quote!(#attributes #from => #old(bytes).map(Self::#ident),)
         });
     quote! {
         fn decode(
@@ -136,12 +141,13 @@ pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#runtime::__private::decode_next);
     let migrations = server.migrations_of(Subject::Message).map(|Migration { from, call, .. }| {
-        let (cfgs, ident, (_, old)) = (cfgs(call.attrs), &call.sig.ident, call.stored());
+        let (attributes, ident, (_, old)) =
+                (attributes(call.attrs), &call.sig.ident, call.stored());
         let output = output(call.sig);
         let decode = quote_spanned!(old.span()=> #decode::<#old>);
         let migrated =
             quote_spanned!(output.span()=> #runtime::__private::migrated::<Self::Message, #output>);
-        quote!(#(#cfgs)* #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
+        quote!(#attributes #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
     });
     let migrations: Vec<_> = migrations.collect();
     (!migrations.is_empty()).then(|| quote! {

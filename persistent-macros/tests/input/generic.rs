@@ -1,4 +1,4 @@
-#[persistent_server]
+#[persistent_server(name = "stack")]
 impl<T: Payload, const N: usize> Stack<T, N>
 where
     Vec<T>: Debug,

@@ -45,7 +45,7 @@ impl sports::Team {
         old.into()
     }
 
-    /// Every minute.
+    /// Every minute, as [`Self::found`] says.
     #[info]
     async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }

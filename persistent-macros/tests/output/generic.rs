@@ -1,10 +1,4 @@
 // Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
-//
-// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
-// spaces of the tokens. They are there for the compile errors: serde's derive needs the
-// bounds of a field's type in several places and would report a missing one in each.
-// These functions require each bound once, and the type in the string has the span of
-// the user's type, so that the error underlines it.
 
 impl<T: Payload, const N: usize> Stack<T, N>
 where
@@ -14,12 +8,7 @@ where
     pub fn swap(&mut self, other: Self) -> [u8; Self::SIZE] {}
 }
 #[doc = "The messages of a `Stack`, one variant per method."]
-#[derive(
-    :: core :: fmt :: Debug,
-    :: persistent_runtime :: __private :: serde :: Serialize,
-    :: persistent_runtime :: __private :: serde :: Deserialize,
-)]
-#[serde(crate = "::persistent_runtime::__private::serde", bound(serialize = "", deserialize = ""))]
+#[derive(:: core :: fmt :: Debug)]
 pub enum StackMessage<T: Payload, const N: usize>
 where
     Vec<T>: Debug,
@@ -27,24 +16,145 @@ where
     #[doc = "Calls `Stack::push`."]
     Push {
         #[doc = "The argument `items`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<[T ; N], _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<[T ; N], _>"
-        )]
         items: [T; N],
     },
     #[doc = "Calls `Stack::swap`."]
     Swap {
         #[doc = "The argument `other`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<Stack < T , N >, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<Stack < T , N >, _>"
-        )]
         other: Stack<T, N>,
     },
     #[doc(hidden)]
-    #[serde(skip)]
     __Unused(::persistent_runtime::__private::Unused<(T,)>),
+}
+#[automatically_derived]
+impl<T: Payload, const N: usize> ::persistent_runtime::__private::serde::Serialize
+    for StackMessage<T, N>
+where
+    Vec<T>: Debug,
+{
+    fn serialize<__S: ::persistent_runtime::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        match *self {
+            StackMessage::Push { items: ref field0 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "StackMessage",
+                        0,
+                        "Push",
+                        1,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<[T; N], _>(
+                    &mut content,
+                    "items",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+            StackMessage::Swap { other: ref field0 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "StackMessage",
+                        1,
+                        "Swap",
+                        1,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<Stack<T, N>, _>(
+                    &mut content,
+                    "other",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+            StackMessage::__Unused(ref unused) => unused.absurd(),
+        }
+    }
+}
+#[automatically_derived]
+impl<T: Payload, const N: usize> ::persistent_runtime::__private::MessageEnum for StackMessage<T, N>
+where
+    Vec<T>: Debug,
+{
+    const NAME: &'static str = "StackMessage";
+    const VARIANTS: &'static [&'static str] = &["Push", "Swap"];
+    fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
+        match tag {
+            "Push" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "items",
+                ]))
+            }
+            "Swap" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "other",
+                ]))
+            }
+            _ => ::core::option::Option::None,
+        }
+    }
+    fn read<'de, __A: ::persistent_runtime::__private::Arguments<'de>>(
+        tag: &str,
+        mut source: __A,
+    ) -> ::core::result::Result<Self, __A::Error> {
+        match tag {
+            "Push" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<[T; N]>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(StackMessage::Push {
+                    items: ::persistent_runtime::__private::Arguments::take::<[T; N]>(
+                        &source, "items", field0,
+                    )?,
+                })
+            }
+            "Swap" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<Stack<T, N>>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(StackMessage::Swap {
+                    other: ::persistent_runtime::__private::Arguments::take::<Stack<T, N>>(
+                        &source, "other", field0,
+                    )?,
+                })
+            }
+            _ => ::core::result::Result::Err(::persistent_runtime::__private::unknown::<Self, _>(
+                tag,
+            )),
+        }
+    }
+}
+#[automatically_derived]
+impl<'de, T: Payload, const N: usize> ::persistent_runtime::__private::serde::Deserialize<'de>
+    for StackMessage<T, N>
+where
+    Vec<T>: Debug,
+{
+    fn deserialize<__D: ::persistent_runtime::__private::serde::Deserializer<'de>>(
+        deserializer: __D,
+    ) -> ::core::result::Result<Self, __D::Error> {
+        ::persistent_runtime::__private::read_message(deserializer)
+    }
 }
 #[doc = "A client of one `Stack`. Cloning is cheap."]
 pub struct StackClient<T: Payload, const N: usize>
@@ -116,12 +226,12 @@ where
 {
     type Message = StackMessage<T, N>;
     type Client = StackClient<T, N>;
-    type Init = ();
-    const NAME: &'static str = "Stack";
+    const NAME: &'static str = "stack";
     const VERSION: u32 = 1;
     fn options() -> ::persistent_runtime::Options {
         ::persistent_runtime::Options::new()
     }
+    type Init = ();
     async fn init(
         (): Self::Init,
         context: &::persistent_runtime::Context<Self>,

@@ -1,10 +1,4 @@
 // Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
-//
-// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
-// spaces of the tokens. They are there for the compile errors: serde's derive needs the
-// bounds of a field's type in several places and would report a missing one in each.
-// These functions require each bound once, and the type in the string has the span of
-// the user's type, so that the error underlines it.
 
 #[cfg(unix)]
 impl sports::Team {
@@ -26,27 +20,96 @@ impl sports::Team {
     fn from_second(old: SecondTeam) -> Self {
         old.into()
     }
-    #[doc = " Every minute."]
+    #[doc = " Every minute, as [`Self::found`] says."]
     async fn tick(&mut self, minute: u64, context: &Context<Self>) {}
 }
 #[cfg(unix)]
 #[doc = "The messages of a `Team`, one variant per method."]
-#[derive(
-    :: core :: fmt :: Debug,
-    crate :: runtime :: __private :: serde :: Serialize,
-    crate :: runtime :: __private :: serde :: Deserialize,
-)]
-#[serde(crate = "crate::runtime::__private::serde")]
+#[derive(:: core :: fmt :: Debug)]
 pub(crate) enum TeamMessage {
-    #[doc = " Every minute."]
+    #[doc = " Every minute, as [`Self::found`] says."]
+    #[doc = ""]
+    #[doc = "[`Self::found`]: sports::Team::found"]
     Tick {
         #[doc = "The argument `minute`."]
-        #[serde(
-            serialize_with = "crate::runtime::__private::serialize::<u64, _>",
-            deserialize_with = "crate::runtime::__private::deserialize::<u64, _>"
-        )]
         minute: u64,
     },
+}
+#[cfg(unix)]
+#[automatically_derived]
+impl crate::runtime::__private::serde::Serialize for TeamMessage {
+    fn serialize<__S: crate::runtime::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        match *self {
+            TeamMessage::Tick { minute: ref field0 } => {
+                let mut content =
+                    crate::runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "TeamMessage",
+                        0,
+                        "Tick",
+                        1,
+                    )?;
+                crate::runtime::__private::write_argument::<u64, _>(
+                    &mut content,
+                    "minute",
+                    field0,
+                )?;
+                crate::runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+        }
+    }
+}
+#[cfg(unix)]
+#[automatically_derived]
+impl crate::runtime::__private::MessageEnum for TeamMessage {
+    const NAME: &'static str = "TeamMessage";
+    const VARIANTS: &'static [&'static str] = &["Tick"];
+    fn shape(tag: &str) -> ::core::option::Option<crate::runtime::__private::Shape<Self>> {
+        match tag {
+            "Tick" => ::core::option::Option::Some(crate::runtime::__private::Shape::Arguments(&[
+                "minute",
+            ])),
+            _ => ::core::option::Option::None,
+        }
+    }
+    fn read<'de, __A: crate::runtime::__private::Arguments<'de>>(
+        tag: &str,
+        mut source: __A,
+    ) -> ::core::result::Result<Self, __A::Error> {
+        match tag {
+            "Tick" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match crate::runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            crate::runtime::__private::Arguments::read::<u64>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(TeamMessage::Tick {
+                    minute: crate::runtime::__private::Arguments::take::<u64>(
+                        &source, "minute", field0,
+                    )?,
+                })
+            }
+            _ => ::core::result::Result::Err(crate::runtime::__private::unknown::<Self, _>(tag)),
+        }
+    }
+}
+#[automatically_derived]
+impl<'de> crate::runtime::__private::serde::Deserialize<'de> for TeamMessage {
+    fn deserialize<__D: crate::runtime::__private::serde::Deserializer<'de>>(
+        deserializer: __D,
+    ) -> ::core::result::Result<Self, __D::Error> {
+        crate::runtime::__private::read_message(deserializer)
+    }
 }
 #[cfg(unix)]
 #[doc = "A client of one `Team`. Cloning is cheap."]
@@ -84,7 +147,6 @@ impl crate::runtime::Client<sports::Team> for TeamClient {
 impl crate::runtime::Server for sports::Team {
     type Message = TeamMessage;
     type Client = TeamClient;
-    type Init = (String, u8);
     const NAME: &'static str = "team";
     const VERSION: u32 = 3;
     fn options() -> crate::runtime::Options {
@@ -104,6 +166,7 @@ impl crate::runtime::Server for sports::Team {
             .call_timeout(::core::time::Duration::new(1, 500000000))
             .persist(crate::runtime::Persist::Every(::core::time::Duration::new(0, 500000000)))
     }
+    type Init = (String, u8);
     async fn init(
         (name, size): Self::Init,
         context: &crate::runtime::Context<Self>,

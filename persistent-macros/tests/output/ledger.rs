@@ -1,10 +1,4 @@
 // Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
-//
-// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
-// spaces of the tokens. They are there for the compile errors: serde's derive needs the
-// bounds of a field's type in several places and would report a missing one in each.
-// These functions require each bound once, and the type in the string has the span of
-// the user's type, so that the error underlines it.
 
 impl Ledger {
     pub fn book(&mut self, amount: i64, context: &Context<Self>) -> u64 {
@@ -20,24 +14,104 @@ impl Ledger {
     }
 }
 #[doc = "The messages of a `Ledger`, one variant per method."]
-#[derive(
-    :: core :: fmt :: Debug,
-    :: persistent_runtime :: __private :: serde :: Serialize,
-    :: persistent_runtime :: __private :: serde :: Deserialize,
-)]
-#[serde(crate = "::persistent_runtime::__private::serde")]
+#[derive(:: core :: fmt :: Debug)]
 pub enum LedgerMessage {
     #[doc = "Calls `Ledger::book`."]
     Book {
         #[doc = "The argument `amount`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<i64, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<i64, _>"
-        )]
         amount: i64,
     },
     #[doc = "Calls `Ledger::print`."]
     Print,
+}
+#[automatically_derived]
+impl ::persistent_runtime::__private::serde::Serialize for LedgerMessage {
+    fn serialize<__S: ::persistent_runtime::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        match *self {
+            LedgerMessage::Book { amount: ref field0 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "LedgerMessage",
+                        0,
+                        "Book",
+                        1,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<i64, _>(
+                    &mut content,
+                    "amount",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+            LedgerMessage::Print => {
+                ::persistent_runtime::__private::serde::Serializer::serialize_unit_variant(
+                    serializer,
+                    "LedgerMessage",
+                    1,
+                    "Print",
+                )
+            }
+        }
+    }
+}
+#[automatically_derived]
+impl ::persistent_runtime::__private::MessageEnum for LedgerMessage {
+    const NAME: &'static str = "LedgerMessage";
+    const VARIANTS: &'static [&'static str] = &["Book", "Print"];
+    fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
+        match tag {
+            "Book" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "amount",
+                ]))
+            }
+            "Print" => ::core::option::Option::Some(::persistent_runtime::__private::Shape::Unit(
+                LedgerMessage::Print,
+            )),
+            _ => ::core::option::Option::None,
+        }
+    }
+    fn read<'de, __A: ::persistent_runtime::__private::Arguments<'de>>(
+        tag: &str,
+        mut source: __A,
+    ) -> ::core::result::Result<Self, __A::Error> {
+        match tag {
+            "Book" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<i64>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(LedgerMessage::Book {
+                    amount: ::persistent_runtime::__private::Arguments::take::<i64>(
+                        &source, "amount", field0,
+                    )?,
+                })
+            }
+            _ => ::core::result::Result::Err(::persistent_runtime::__private::unknown::<Self, _>(
+                tag,
+            )),
+        }
+    }
+}
+#[automatically_derived]
+impl<'de> ::persistent_runtime::__private::serde::Deserialize<'de> for LedgerMessage {
+    fn deserialize<__D: ::persistent_runtime::__private::serde::Deserializer<'de>>(
+        deserializer: __D,
+    ) -> ::core::result::Result<Self, __D::Error> {
+        ::persistent_runtime::__private::read_message(deserializer)
+    }
 }
 #[doc = "A client of one `Ledger`. Cloning is cheap."]
 pub struct LedgerClient {
@@ -88,7 +162,6 @@ impl ::persistent_runtime::Client<Ledger> for LedgerClient {
 impl ::persistent_runtime::Server for Ledger {
     type Message = LedgerMessage;
     type Client = LedgerClient;
-    type Init = ();
     const NAME: &'static str = "Ledger";
     const VERSION: u32 = 2;
     const JOURNAL: ::persistent_runtime::Journal =
@@ -96,6 +169,7 @@ impl ::persistent_runtime::Server for Ledger {
     fn options() -> ::persistent_runtime::Options {
         ::persistent_runtime::Options::new()
     }
+    type Init = ();
     async fn init(
         (): Self::Init,
         context: &::persistent_runtime::Context<Self>,

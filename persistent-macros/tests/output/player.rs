@@ -1,10 +1,4 @@
 // Written by `UPDATE_GOLDEN=1 cargo test -p persistent-macros`.
-//
-// `serialize_with` and `deserialize_with` look redundant, and their strings keep the
-// spaces of the tokens. They are there for the compile errors: serde's derive needs the
-// bounds of a field's type in several places and would report a missing one in each.
-// These functions require each bound once, and the type in the string has the span of
-// the user's type, so that the error underlines it.
 
 impl Player {
     #[doc = " Adds `points` and returns the new score."]
@@ -27,20 +21,11 @@ impl Player {
     fn helper(&self) {}
 }
 #[doc = "The messages of a `Player`, one variant per method."]
-#[derive(
-    :: core :: fmt :: Debug,
-    :: persistent_runtime :: __private :: serde :: Serialize,
-    :: persistent_runtime :: __private :: serde :: Deserialize,
-)]
-#[serde(crate = "::persistent_runtime::__private::serde")]
+#[derive(:: core :: fmt :: Debug)]
 pub enum PlayerMessage {
     #[doc = " Adds `points` and returns the new score."]
     Add {
         #[doc = "The argument `points`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<u64, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<u64, _>"
-        )]
         points: u64,
     },
     #[doc = "Calls `Player::rival`."]
@@ -49,27 +34,202 @@ pub enum PlayerMessage {
     #[doc = "Calls `Player::set`."]
     Set {
         #[doc = "The argument `type`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<Kind, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<Kind, _>"
-        )]
         r#type: Kind,
         #[doc = "The argument `value`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<Vec < Player >, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<Vec < Player >, _>"
-        )]
         value: Vec<Player>,
     },
     #[doc = "Calls `Player::trade`."]
     Trade {
         #[doc = "The argument `item`."]
-        #[serde(
-            serialize_with = "::persistent_runtime::__private::serialize::<Item, _>",
-            deserialize_with = "::persistent_runtime::__private::deserialize::<Item, _>"
-        )]
         item: Item,
     },
+}
+#[automatically_derived]
+impl ::persistent_runtime::__private::serde::Serialize for PlayerMessage {
+    fn serialize<__S: ::persistent_runtime::__private::serde::Serializer>(
+        &self,
+        serializer: __S,
+    ) -> ::core::result::Result<__S::Ok, __S::Error> {
+        match *self {
+            PlayerMessage::Add { points: ref field0 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "PlayerMessage",
+                        0,
+                        "Add",
+                        1,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<u64, _>(
+                    &mut content,
+                    "points",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+            PlayerMessage::Rival => {
+                ::persistent_runtime::__private::serde::Serializer::serialize_unit_variant(
+                    serializer,
+                    "PlayerMessage",
+                    1,
+                    "Rival",
+                )
+            }
+            #[cfg(feature = "cheats")]
+            PlayerMessage::Set { r#type: ref field0, value: ref field1 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "PlayerMessage",
+                        2,
+                        "Set",
+                        2,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<Kind, _>(
+                    &mut content,
+                    "type",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::write_argument::<Vec<Player>, _>(
+                    &mut content,
+                    "value",
+                    field1,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+            PlayerMessage::Trade { item: ref field0 } => {
+                let mut content =
+                    ::persistent_runtime::__private::serde::Serializer::serialize_struct_variant(
+                        serializer,
+                        "PlayerMessage",
+                        3,
+                        "Trade",
+                        1,
+                    )?;
+                ::persistent_runtime::__private::write_argument::<Item, _>(
+                    &mut content,
+                    "item",
+                    field0,
+                )?;
+                ::persistent_runtime::__private::serde::ser::SerializeStructVariant::end(content)
+            }
+        }
+    }
+}
+#[automatically_derived]
+impl ::persistent_runtime::__private::MessageEnum for PlayerMessage {
+    const NAME: &'static str = "PlayerMessage";
+    const VARIANTS: &'static [&'static str] = &["Add", "Rival", "Set", "Trade"];
+    fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
+        match tag {
+            "Add" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "points",
+                ]))
+            }
+            "Rival" => ::core::option::Option::Some(::persistent_runtime::__private::Shape::Unit(
+                PlayerMessage::Rival,
+            )),
+            #[cfg(feature = "cheats")]
+            "Set" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "type", "value",
+                ]))
+            }
+            "Trade" => {
+                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
+                    "item",
+                ]))
+            }
+            _ => ::core::option::Option::None,
+        }
+    }
+    fn read<'de, __A: ::persistent_runtime::__private::Arguments<'de>>(
+        tag: &str,
+        mut source: __A,
+    ) -> ::core::result::Result<Self, __A::Error> {
+        match tag {
+            "Add" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<u64>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(PlayerMessage::Add {
+                    points: ::persistent_runtime::__private::Arguments::take::<u64>(
+                        &source, "points", field0,
+                    )?,
+                })
+            }
+            #[cfg(feature = "cheats")]
+            "Set" => {
+                let mut field0 = ::core::option::Option::None;
+                let mut field1 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<Kind>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        ::core::option::Option::Some(1) => {
+                            ::persistent_runtime::__private::Arguments::read::<Vec<Player>>(
+                                &mut source,
+                                &mut field1,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(PlayerMessage::Set {
+                    r#type: ::persistent_runtime::__private::Arguments::take::<Kind>(
+                        &source, "type", field0,
+                    )?,
+                    value: ::persistent_runtime::__private::Arguments::take::<Vec<Player>>(
+                        &source, "value", field1,
+                    )?,
+                })
+            }
+            "Trade" => {
+                let mut field0 = ::core::option::Option::None;
+                loop {
+                    match ::persistent_runtime::__private::Arguments::next(&mut source)? {
+                        ::core::option::Option::Some(0) => {
+                            ::persistent_runtime::__private::Arguments::read::<Item>(
+                                &mut source,
+                                &mut field0,
+                            )?
+                        }
+                        _ => break,
+                    }
+                }
+                ::core::result::Result::Ok(PlayerMessage::Trade {
+                    item: ::persistent_runtime::__private::Arguments::take::<Item>(
+                        &source, "item", field0,
+                    )?,
+                })
+            }
+            _ => ::core::result::Result::Err(::persistent_runtime::__private::unknown::<Self, _>(
+                tag,
+            )),
+        }
+    }
+}
+#[automatically_derived]
+impl<'de> ::persistent_runtime::__private::serde::Deserialize<'de> for PlayerMessage {
+    fn deserialize<__D: ::persistent_runtime::__private::serde::Deserializer<'de>>(
+        deserializer: __D,
+    ) -> ::core::result::Result<Self, __D::Error> {
+        ::persistent_runtime::__private::read_message(deserializer)
+    }
 }
 #[doc = "A client of one `Player`. Cloning is cheap."]
 pub struct PlayerClient {
@@ -148,12 +308,12 @@ impl ::persistent_runtime::Client<Player> for PlayerClient {
 impl ::persistent_runtime::Server for Player {
     type Message = PlayerMessage;
     type Client = PlayerClient;
-    type Init = ();
     const NAME: &'static str = "Player";
     const VERSION: u32 = 1;
     fn options() -> ::persistent_runtime::Options {
         ::persistent_runtime::Options::new()
     }
+    type Init = ();
     async fn init(
         (): Self::Init,
         context: &::persistent_runtime::Context<Self>,

@@ -10,6 +10,7 @@ pub(crate) mod changes;
 pub(crate) mod client;
 pub(crate) mod context;
 pub(crate) mod listener;
+pub(crate) mod message;
 mod queue;
 pub(crate) mod server;
 pub(crate) mod typed;

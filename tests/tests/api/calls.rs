@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use persistent_runtime::{Address, CallError, Client, Options, Runtime, persistent_server};
+use persistent_runtime::{
+    Address, CallError, Client, Options, Outcome, Runtime, persistent_server,
+};
 use persistent_tests::{Counter, CounterClient, CounterMessage, Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
@@ -408,4 +410,76 @@ struct Unit;
 #[persistent_server]
 impl Unit {
     pub fn poke(&mut self) {}
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Meter {
+    ticks: u64,
+}
+
+#[persistent_server]
+impl Meter {
+    pub fn start(&mut self, context: &persistent_runtime::Context<Self>) {
+        context.continue_with(MeterMessage::Tick { by: 2, note: None });
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    #[info]
+    fn tick(&mut self, by: u64, note: Option<String>) {
+        let _ = note;
+        self.ticks += by;
+    }
+}
+
+/// The form of messages is part of the stored data.
+#[test]
+fn messages_have_the_form_that_serdes_derive_would_give_them() {
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "MeterMessage")]
+    enum Derived {
+        Start,
+        Ticks,
+        Tick { by: u64, note: Option<String> },
+    }
+
+    let messages = [
+        (MeterMessage::Start, Derived::Start),
+        (MeterMessage::Ticks, Derived::Ticks),
+        (MeterMessage::Tick { by: 1, note: None }, Derived::Tick { by: 1, note: None }),
+        (
+            MeterMessage::Tick { by: 2, note: Some("x".to_owned()) },
+            Derived::Tick { by: 2, note: Some("x".to_owned()) },
+        ),
+    ];
+    for (message, derived) in messages {
+        let stored = serde_json_like(&derived);
+        assert_eq!(serde_json_like(&message), stored);
+        let text = serde_json::to_string(&derived).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), text);
+        let read = read::<MeterMessage>(&stored).unwrap();
+        assert_eq!(serde_json_like(&read), stored);
+    }
+    for (text, expected) in [
+        (r#"{"Tick":{"note":null,"by":1}}"#, Ok("Tick { by: 1, note: None }")),
+        (r#"{"Tick":{"more":[1],"by":1}}"#, Ok("Tick { by: 1, note: None }")),
+        (r#"{"Tick":[1,"x"]}"#, Ok(r#"Tick { by: 1, note: Some("x") }"#)),
+        (r#"{"Start":null}"#, Ok("Start")),
+        (r#"{"Tick":{"note":null}}"#, Err("missing field `by`")),
+        (r#"{"Tick":{"by":1,"by":1}}"#, Err("duplicate field `by`")),
+        (r#"{"Tick":1}"#, Err("expected struct variant MeterMessage::Tick")),
+        (r#""Tick""#, Err("expected struct variant")),
+        (r#""Tock""#, Err("unknown variant `Tock`, expected one of `Start`, `Ticks`, `Tick`")),
+        ("1", Err("expected value")),
+    ] {
+        match (serde_json::from_str::<MeterMessage>(text), expected) {
+            (Ok(message), expected) => assert_eq!(Ok(&*format!("{message:?}")), expected, "{text}"),
+            (Err(error), Err(expected)) => {
+                assert!(error.to_string().contains(expected), "{text}: {error}");
+            }
+            (Err(error), Ok(_)) => panic!("{text}: {error}"),
+        }
+    }
 }

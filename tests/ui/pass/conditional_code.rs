@@ -29,7 +29,34 @@ impl Player {
     #[cfg(any())]
     pub fn later(&mut self, reply: Reply<Missing>) {}
 
-    #[cfg(any())]
+    #[cfg_attr(any(), cfg(all()))]
+    #[cfg_attr(all(), cfg(any()))]
+    pub fn gone(&mut self, missing: Missing) {}
+
+    #[cfg_attr(all(), cast)]
+    pub fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    #[cfg_attr(any(), cast)]
+    #[cfg_attr(all(), doc = "Not a cast.", inline)]
+    pub fn get(&self) -> u64 {
+        *self.get_ref()
+    }
+
+    #[cfg_attr(all(), cfg_attr(all(), skip))]
+    pub fn get_ref(&self) -> &u64 {
+        &self.0
+    }
+
+    #[cfg_attr(any(), started)]
+    #[cfg_attr(all(), info)]
+    #[cfg_attr(any(), skip)]
+    pub fn tock(&mut self) {
+        self.0 += 1;
+    }
+
+    #[cfg(not(all()))]
     #[started]
     fn started(&mut self) -> () {
         missing();
@@ -51,5 +78,9 @@ impl Missing {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let runtime = Runtime::in_memory().await.unwrap();
-    assert_eq!(runtime.at::<Player>("a", ()).add(2).await.unwrap(), 2);
+    let player = runtime.at::<Player>("a", ());
+    assert_eq!(player.add(2).await.unwrap(), 2);
+    player.reset().await.unwrap();
+    assert_eq!(player.get().await.unwrap(), 0);
+    let _ = PlayerMessage::Tock;
 }

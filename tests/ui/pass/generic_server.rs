@@ -17,7 +17,7 @@ impl<T: Payload> Default for Stack<T> {
     }
 }
 
-#[persistent_server]
+#[persistent_server(name = "stack")]
 impl<T> Stack<T>
 where
     T: Payload + Debug,
@@ -32,6 +32,11 @@ where
 
     pub fn swap(&mut self, other: Self) -> Self {
         std::mem::replace(self, other)
+    }
+
+    /// The name of a variant that generated code adds.
+    pub fn __unused(&self) -> usize {
+        self.items.len()
     }
 }
 
@@ -58,6 +63,7 @@ async fn main() {
     let stack = runtime.at::<Stack<u8>>("a", ());
     stack.push(7).await.unwrap();
     assert_eq!(stack.swap(Stack { items: vec![1] }).await.unwrap().items, [7]);
+    assert_eq!(stack.__unused().await.unwrap(), 1);
     assert_eq!(stack.pop().await.unwrap(), Some(1));
     let counter = runtime.at::<Counter<u8, 3>>("a", ());
     assert_eq!(counter.count([0, 1]).await.unwrap(), 6);

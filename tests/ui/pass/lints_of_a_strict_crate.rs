@@ -154,6 +154,52 @@ pub mod library {
     }
 }
 
+/// Lints that a method, a hook or the block allows.
+mod allowed {
+    #![deny(non_snake_case, deprecated, unreachable_pub)]
+
+    use persistent_runtime::persistent_server;
+
+    #[deprecated]
+    #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Old;
+
+    #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Order(u64);
+
+    #[persistent_server(vis = pub(crate))]
+    impl Order {
+        #[init]
+        #[expect(deprecated)]
+        fn new(_old: Old) -> Self {
+            Self(0)
+        }
+
+        #[allow(non_snake_case)]
+        pub(crate) fn HTTP_get(&self, URL: String) -> usize {
+            URL.len()
+        }
+
+        #[cfg_attr(all(), allow(deprecated))]
+        pub(crate) fn replace(&mut self, old: Old) -> Old {
+            old
+        }
+
+        pub(in crate::allowed) fn count(&self) -> u64 {
+            self.0
+        }
+
+        pub(self) fn helper(&self) -> &u64 {
+            &self.0
+        }
+    }
+
+    pub(crate) async fn run(client: OrderClient) -> u64 {
+        assert_eq!(*Order(3).helper(), 3);
+        client.HTTP_get("url".to_owned()).await.unwrap() as u64 + client.count().await.unwrap()
+    }
+}
+
 mod program {
     use persistent_runtime::persistent_server;
 
@@ -178,5 +224,10 @@ mod program {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let runtime = persistent_runtime::Runtime::in_memory().await.unwrap();
+    #[expect(deprecated)]
+    let order = runtime.at::<allowed::Order>("a", allowed::Old);
+    assert_eq!(allowed::run(order.clone()).await, 3);
+    #[expect(deprecated)]
+    let _ = order.replace(allowed::Old).await.unwrap();
     assert_eq!(runtime.at::<program::Counter>("a", ()).count().await.unwrap(), 1);
 }
