@@ -244,7 +244,10 @@ fn check_terminate(hook: &Call, errors: &mut Errors) {
 
 /// Removes migrations that break a rule.
 fn check_migrations(server: &mut Server, errors: &mut Errors) {
-    let (current, self_ty) = (server.version(), server.self_ty);
+    let (current, oldest) = (server.version(), server.oldest());
+    let versions = server.migrations_of(Subject::State).filter_map(Migration::version);
+    let latest = versions.filter(|version| *version < current).max();
+    check_no_gap(server, errors);
     for migration in take(&mut server.migrations) {
         let Migration { subject, from, .. } = &migration;
         match from.base10_parse::<u32>() {
@@ -262,18 +265,61 @@ fn check_migrations(server: &mut Server, errors: &mut Errors) {
                 );
                 continue;
             }
+            Ok(version) if version < oldest => {
+                let error = match server.options.oldest {
+                    Some(_) => format!("older than version {oldest}, the `oldest` that is read"),
+                    None => "the first version is 1".to_owned(),
+                };
+                errors.at(from, error);
+                continue;
+            }
             Ok(_) => {}
         }
         let same = |other: &Migration| other.from.base10_digits() == from.base10_digits();
+        let is_latest = migration.version() == latest;
         if server.migrations_of(*subject).any(same) {
             errors.at(from, format!("duplicate migration from version {from}"));
-        } else if errors.passes(|errors| check_migration(&migration, self_ty, errors)) {
+        } else if errors.passes(|errors| check_migration(&migration, is_latest, server, errors)) {
             server.migrations.push(migration);
         }
     }
 }
 
-fn check_migration(migration: &Migration, self_ty: &Type, errors: &mut Errors) {
+/// Reports versions that nothing migrates: a state from `oldest` on, and, if any message is migrated,
+/// a message from the first of them on.
+fn check_no_gap(server: &Server, errors: &mut Errors) {
+    let Some(literal) = &server.options.version_literal else { return };
+    for (subject, first) in [
+        (Subject::State, Some(server.oldest())),
+        (
+            Subject::Message,
+            server.migrations_of(Subject::Message).filter_map(Migration::version).min(),
+        ),
+    ] {
+        let Some(first) = first else { continue };
+        let known = |version: &u32| {
+            server.migrations_of(subject).any(|migration| migration.version() == Some(*version))
+        };
+        let Some(version) = (first..server.version()).find(|version| !known(version)) else {
+            continue;
+        };
+        let helper = subject.helper();
+        let instead = match subject {
+            Subject::State => {
+                format!(", or declare that none is stored any more: `oldest = {}`", version + 1)
+            }
+            Subject::Message => String::new(),
+        };
+        errors.at(
+            literal,
+            format!(
+                "nothing migrates version {version}: add `#[{helper}(from = {version})]`{instead}"
+            ),
+        );
+    }
+}
+
+fn check_migration(migration: &Migration, is_latest: bool, server: &Server, errors: &mut Errors) {
     let Migration { subject, call, .. } = migration;
     let (sig, helper) = (call.sig, subject.helper());
     let old = match subject {
@@ -288,26 +334,26 @@ fn check_migration(migration: &Migration, self_ty: &Type, errors: &mut Errors) {
     {
         errors.at(&sig.ident, format!("`#[{helper}]` takes one parameter, the old {old}"));
     }
-    match subject {
-        Subject::State => check_returns_self(sig, self_ty, errors),
-        Subject::Message if is_unit(&sig.output) => errors.at(
+    match (subject, &sig.output) {
+        (Subject::State, output) if is_unit(output) => {
+            errors.at(
+                &sig.ident,
+                "`#[migrate]` returns `Self`, or what a `#[migrate]` from a later version takes",
+            );
+        }
+        // rustc checks that any other form is that of the next version.
+        (Subject::State, ReturnType::Type(_, ty)) if is_latest && !server.is_current(migration) => {
+            errors.at(
+                ty,
+                "`#[migrate]` returns `Self`, or what a `#[migrate]` from a later version takes",
+            );
+        }
+        (Subject::Message, output) if is_unit(output) => errors.at(
             &sig.ident,
             "`#[migrate_message]` returns the message that replaces the old one, or an `Option` \
              of it",
         ),
-        Subject::Message => {}
-    }
-}
-
-fn check_returns_self(sig: &Signature, self_ty: &Type, errors: &mut Errors) {
-    let state = |ty: &Type| {
-        last_segment(ty).is_some_and(|ident| ident == "Self")
-            || ty.to_token_stream().to_string() == self_ty.to_token_stream().to_string()
-    };
-    match &sig.output {
-        ReturnType::Type(_, ty) if state(ty) => {}
-        ReturnType::Type(_, ty) => errors.at(ty, "`#[migrate]` returns `Self`"),
-        ReturnType::Default => errors.at(&sig.ident, "`#[migrate]` returns `Self`"),
+        _ => {}
     }
 }
 

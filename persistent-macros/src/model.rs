@@ -3,16 +3,19 @@
 //! Reading reports helper attributes that are misused or contradict each other.
 //! The rules for the functions themselves are in `check`.
 
+use quote::ToTokens;
 use syn::{
-    Attribute, FnArg, Generics, Ident, ItemImpl, LitInt, Pat, Signature, Token, Type, Visibility,
-    ext::IdentExt, parse::ParseStream,
+    Attribute, FnArg, Generics, Ident, ItemImpl, LitInt, Pat, ReturnType, Signature, Token, Type,
+    Visibility, ext::IdentExt, parse::ParseStream,
 };
 
 use crate::{
     errors::Errors,
     options::Options,
     parse::{Block, Function},
-    syntax::{as_reference, cfgs, effective, last_segment, reads, reply_result},
+    syntax::{
+        as_reference, bare, cfgs, effective, last_segment, option_content, reads, reply_result,
+    },
 };
 
 /// An annotated block as a server.
@@ -80,7 +83,8 @@ pub(crate) enum Override<'a> {
     Invalid(Call<'a>),
 }
 
-/// `#[migrate(from = N)] fn(old: Old) -> Self`, or `#[migrate_message]`
+/// `#[migrate(from = N)] fn(old: Old) -> Self`, or `#[migrate_message]`. Instead of the current form
+/// it can return the one that the migration from the next version takes.
 pub(crate) struct Migration<'a> {
     pub(crate) subject: Subject,
     pub(crate) from: LitInt,
@@ -146,6 +150,37 @@ impl<'a> Server<'a> {
 
     pub(crate) fn version(&self) -> u32 {
         self.options.version.unwrap_or(1)
+    }
+
+    pub(crate) fn oldest(&self) -> u32 {
+        self.options.oldest.unwrap_or(1)
+    }
+
+    /// Returns the migration that takes what `migration` returns, or `None` if that is of the current
+    /// version.
+    pub(crate) fn next(&self, migration: &Migration) -> Option<&Migration<'a>> {
+        let later = self
+            .migrations_of(migration.subject)
+            .filter(|other| other.version() > migration.version());
+        later.min_by_key(|other| other.version()).filter(|_| !self.is_current(migration))
+    }
+
+    /// Returns true if a migration returns the state or message of the current version.
+    pub(crate) fn is_current(&self, migration: &Migration) -> bool {
+        let ReturnType::Type(_, ty) = &migration.call.sig.output else { return false };
+        match migration.subject {
+            Subject::State => {
+                last_segment(ty).is_some_and(|ident| ident == "Self")
+                    || ty.to_token_stream().to_string()
+                        == self.self_ty.to_token_stream().to_string()
+            }
+            Subject::Message => {
+                let Type::Path(ty) = bare(option_content(ty).unwrap_or(ty)) else { return false };
+                let message = format!("{}Message", self.ident);
+                let last = ty.path.segments.last();
+                last.is_some_and(|last| last.ident == "Message" || last.ident == message)
+            }
+        }
     }
 
     pub(crate) fn migrations_of(&self, subject: Subject) -> impl Iterator<Item = &Migration<'a>> {
@@ -238,6 +273,13 @@ fn parse_from(input: ParseStream) -> syn::Result<LitInt> {
     }
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+impl Migration<'_> {
+    /// Returns the version that it starts from, or `None` if that is no number.
+    pub(crate) fn version(&self) -> Option<u32> {
+        self.from.base10_parse().ok()
+    }
 }
 
 impl Method<'_> {

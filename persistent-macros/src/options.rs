@@ -19,9 +19,10 @@ const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
 /// The name of each option, and its form as error messages show it.
-const OPTIONS: [(&str, &str); 12] = [
+const OPTIONS: [(&str, &str); 13] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
+    ("oldest", "`oldest = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
     ("max_restarts", "`max_restarts(3, within = \"5s\")`"),
     ("backoff", "`backoff(min = \"100ms\", max = \"10s\", factor = 2.0, jitter = 0.1)`"),
@@ -44,6 +45,10 @@ pub(crate) struct Options {
     /// A string literal, or the path of a constant.
     pub(crate) name: Option<TokenStream>,
     pub(crate) version: Option<u32>,
+    /// The literal of a valid `version`.
+    pub(crate) version_literal: Option<LitInt>,
+    /// The oldest version that is read.
+    pub(crate) oldest: Option<u32>,
     /// A variant of `Restart`.
     pub(crate) restart: Option<Ident>,
     pub(crate) max_restarts: Option<(u32, Duration)>,
@@ -130,7 +135,13 @@ impl Options {
             }
             // An invalid version must not cause errors about migrations.
             "version" => {
-                self.version = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
+                let literal = value(input)?;
+                let version = at_least_one(&literal, errors);
+                self.version_literal = version.is_some().then_some(literal);
+                self.version = version.or(Some(u32::MAX));
+            }
+            "oldest" => {
+                self.oldest = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
             }
             "restart" => self.restart = restart(&value(input)?, errors),
             "max_restarts" => self.max_restarts = max_restarts(input, errors)?,

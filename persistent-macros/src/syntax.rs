@@ -40,6 +40,11 @@ pub(crate) fn reply_result(ty: &Type) -> Option<&Type> {
     argument_of(ty, "Reply")
 }
 
+/// Returns the `T` of an `Option<T>`.
+pub(crate) fn option_content(ty: &Type) -> Option<&Type> {
+    argument_of(ty, "Option")
+}
+
 /// Returns the `T` of a `Name<T>`.
 pub(crate) fn argument_of<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(ty) = bare(ty) else { return None };

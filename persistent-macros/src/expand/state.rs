@@ -1,6 +1,8 @@
 //! The creation and the stored form of a state: `init`, `encode`, `decode` and
 //! the migrations.
 
+use std::iter;
+
 use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -110,13 +112,21 @@ pub(super) fn decode(names: &Names) -> TokenStream {
         }
         _ => quote!(::core::unimplemented!()),
     };
-    let migrations =
-        server.migrations_of(Subject::State).map(|Migration { from, call, .. }| {
-            let (attributes, ident, (_, old)) =
-                (attributes(call.attrs), &call.sig.ident, call.stored());
-            let old = quote_spanned!(old.span()=> #decode::<#old>);
-            quote!(#attributes #from => #old(bytes).map(Self::#ident),)
+    let migrations = server.migrations_of(Subject::State).map(|migration| {
+        let Migration { from, call, .. } = migration;
+        let (attributes, (_, old)) = (attributes(call.attrs), call.stored());
+        let old = quote_spanned!(old.span()=> #decode::<#old>);
+        let steps = steps(migration, names).map(|migration| {
+            let ident = &migration.call.sig.ident;
+            let next = server.next(migration).map(|next| next.call.stored().1);
+            let ty = next.map(|ty| quote!(: #ty));
+            // rustc reports here that the next migration takes another type.
+            let written = user_span(&output(migration.call.sig));
+            let value = with_span(quote!(Self::#ident(state)), written);
+            quote!(let state #ty = #value;)
         });
+        quote!(#attributes #from => #old(bytes).map(|state| { #(#steps)* state }),)
+    });
     quote! {
         fn decode(
             version: u32,
@@ -140,14 +150,25 @@ pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
     let Names { server, runtime, .. } = names;
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#runtime::__private::decode_next);
-    let migrations = server.migrations_of(Subject::Message).map(|Migration { from, call, .. }| {
-        let (attributes, ident, (_, old)) =
-                (attributes(call.attrs), &call.sig.ident, call.stored());
-        let output = output(call.sig);
+    let migrations = server.migrations_of(Subject::Message).map(|migration| {
+        let Migration { from, call, .. } = migration;
+        let (attributes, (_, old)) = (attributes(call.attrs), call.stored());
         let decode = quote_spanned!(old.span()=> #decode::<#old>);
-        let migrated =
-            quote_spanned!(output.span()=> #runtime::__private::migrated::<Self::Message, #output>);
-        quote!(#attributes #from => #decode(bytes).map(|old| #migrated(Self::#ident(old))),)
+        let steps = steps(migration, names).map(|step| {
+            let (ident, output) = (&step.call.sig.ident, output(step.call.sig));
+            let new = match server.next(step) {
+                Some(next) => next.call.stored().1.to_token_stream(),
+                None => quote!(Self::Message),
+            };
+            let migrated =
+                quote_spanned!(output.span()=> #runtime::__private::migrated::<#new, #output>);
+            quote!(.and_then(|old| #migrated(Self::#ident(old))))
+        });
+        quote! {
+            #attributes
+            #from => #decode(bytes)
+                .map(|old| ::core::option::Option::Some(old) #(#steps)*),
+        }
     });
     let migrations: Vec<_> = migrations.collect();
     (!migrations.is_empty()).then(|| quote! {
@@ -164,4 +185,12 @@ pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
             }
         }
     })
+}
+
+/// Returns the migrations that convert a stored form to the current one, in order.
+fn steps<'s, 'a>(
+    first: &'s Migration<'a>,
+    names: &'s Names<'a>,
+) -> impl Iterator<Item = &'s Migration<'a>> {
+    iter::successors(Some(first), |migration| names.server.next(migration))
 }

@@ -35,11 +35,10 @@ impl sports::Team {
     async fn ended(&self, context: &Context<Self>, reason: &StopReason) {}
 
     #[migrate(from = 1)]
-    fn from_first(old: FirstTeam) -> Self {
+    fn from_first(old: FirstTeam) -> SecondTeam {
         old.into()
     }
 
-    #[cfg(feature = "second")]
     #[migrate(from = 2)]
     fn from_second(old: SecondTeam) -> Self {
         old.into()

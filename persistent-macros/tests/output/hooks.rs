@@ -13,10 +13,9 @@ impl sports::Team {
     }
     fn started(&mut self) {}
     async fn ended(&self, context: &Context<Self>, reason: &StopReason) {}
-    fn from_first(old: FirstTeam) -> Self {
+    fn from_first(old: FirstTeam) -> SecondTeam {
         old.into()
     }
-    #[cfg(feature = "second")]
     fn from_second(old: SecondTeam) -> Self {
         old.into()
     }
@@ -233,9 +232,15 @@ impl crate::runtime::Server for sports::Team {
                     context, roster,
                 ))
             }),
-            1 => crate::runtime::__private::decode::<FirstTeam>(bytes).map(Self::from_first),
-            #[cfg(feature = "second")]
-            2 => crate::runtime::__private::decode::<SecondTeam>(bytes).map(Self::from_second),
+            1 => crate::runtime::__private::decode::<FirstTeam>(bytes).map(|state| {
+                let state: SecondTeam = Self::from_first(state);
+                let state = Self::from_second(state);
+                state
+            }),
+            2 => crate::runtime::__private::decode::<SecondTeam>(bytes).map(|state| {
+                let state = Self::from_second(state);
+                state
+            }),
             stored => ::core::result::Result::Err(crate::runtime::DecodeError::Version {
                 stored,
                 current: 3,

@@ -227,9 +227,10 @@ impl ::persistent_runtime::Server for Ledger {
     ) -> ::core::result::Result<Self, ::persistent_runtime::DecodeError> {
         match version {
             2 => ::persistent_runtime::__private::decode::<Ledger>(bytes),
-            1 => {
-                ::persistent_runtime::__private::decode::<FirstLedger>(bytes).map(Self::from_first)
-            }
+            1 => ::persistent_runtime::__private::decode::<FirstLedger>(bytes).map(|state| {
+                let state = Self::from_first(state);
+                state
+            }),
             stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
                 stored,
                 current: 2,
@@ -246,11 +247,16 @@ impl ::persistent_runtime::Server for Ledger {
         match version {
             2 => ::persistent_runtime::__private::decode_next::<Self::Message>(bytes)
                 .map(::core::option::Option::Some),
-            1 => ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes).map(|old| {
-                ::persistent_runtime::__private::migrated::<Self::Message, Option<LedgerMessage>>(
-                    Self::message_from_first(old),
-                )
-            }),
+            1 => {
+                ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes).map(|old| {
+                    ::core::option::Option::Some(old).and_then(|old| {
+                        ::persistent_runtime::__private::migrated::<
+                            Self::Message,
+                            Option<LedgerMessage>,
+                        >(Self::message_from_first(old))
+                    })
+                })
+            }
             stored => ::core::result::Result::Err(::persistent_runtime::DecodeError::Version {
                 stored,
                 current: 2,

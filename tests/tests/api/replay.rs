@@ -201,6 +201,103 @@ mod third {
     }
 }
 
+/// The fourth version, whose migrations lead from each version to the next.
+mod fourth {
+    use persistent_runtime::persistent_server;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Score {
+        points: Vec<u64>,
+    }
+
+    #[derive(Deserialize)]
+    struct Second(Vec<u64>);
+
+    #[derive(Deserialize)]
+    enum FirstForm {
+        Add { points: u64 },
+        Wink,
+    }
+
+    #[derive(Deserialize)]
+    enum SecondForm {
+        Note { points: u64, twice: bool },
+    }
+
+    #[persistent_server(name = "Score", version = 4, oldest = 1, journal = messages)]
+    impl Score {
+        #[migrate(from = 3)]
+        fn from_third(points: Vec<u64>) -> Self {
+            Self { points }
+        }
+
+        #[migrate(from = 1)]
+        fn from_first(sum: u64) -> Second {
+            Second(vec![sum])
+        }
+
+        #[migrate(from = 2)]
+        fn from_second(old: Second) -> Vec<u64> {
+            old.0
+        }
+
+        #[migrate_message(from = 1)]
+        fn message_from_first(old: FirstForm) -> Option<SecondForm> {
+            match old {
+                FirstForm::Add { points } => Some(SecondForm::Note { points, twice: true }),
+                FirstForm::Wink => None,
+            }
+        }
+
+        #[migrate_message(from = 2)]
+        fn message_from_second(old: SecondForm) -> (u64, bool) {
+            let SecondForm::Note { points, twice } = old;
+            (points, twice)
+        }
+
+        #[migrate_message(from = 3)]
+        fn message_from_third(old: (u64, bool)) -> ScoreMessage {
+            let (points, twice) = old;
+            ScoreMessage::Note { points: vec![points; 1 + usize::from(twice)] }
+        }
+
+        pub fn note(&mut self, points: Vec<u64>) {
+            self.points.extend(points);
+        }
+
+        pub fn points(&self) -> Vec<u64> {
+            self.points.clone()
+        }
+    }
+}
+
+#[tokio::test]
+async fn states_and_messages_are_migrated_from_each_version_to_the_next() {
+    let storage = MemoryStorage::new();
+    let runtime = open(&storage).await;
+    let score = runtime.at::<first::Score>("one", ());
+    score.add(1).await.unwrap();
+    score.stop("a snapshot").await.unwrap();
+    for points in [2, 3] {
+        score.add(points).await.unwrap();
+        score.wink().await.unwrap();
+    }
+    drop(runtime);
+    let runtime = open(&storage).await;
+    let score = runtime.at::<third::Score>("two", ());
+    score.note(1, false).await.unwrap();
+    score.stop("a snapshot").await.unwrap();
+    score.note(2, true).await.unwrap();
+    drop(runtime);
+
+    let runtime = open(&storage).await;
+    let one = runtime.find::<fourth::Score>("one").await.unwrap();
+    assert_eq!(one.points().await.unwrap(), [1, 2, 2, 3, 3]);
+    let two = runtime.find::<fourth::Score>("two").await.unwrap();
+    assert_eq!(two.points().await.unwrap(), [1, 2, 2]);
+}
+
 #[tokio::test]
 async fn messages_of_an_earlier_version_are_refused_without_a_migration() {
     let storage = MemoryStorage::new();

@@ -79,7 +79,7 @@ struct Alarm {
     heard: String,
 }
 
-#[persistent_server(name = "fixture alarm", version = 3)]
+#[persistent_server(name = "fixture alarm", version = 3, oldest = 3)]
 impl Alarm {
     pub fn set(&mut self, context: &Context<Self>) {
         // In the year 2100.

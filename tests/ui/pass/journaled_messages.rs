@@ -23,7 +23,7 @@ pub enum First<T: Payload> {
     },
 }
 
-#[persistent_server(name = "stack", version = 3, journal = messages(snapshot_every = 10,))]
+#[persistent_server(name = "stack", version = 4, journal = messages(snapshot_every = 10,))]
 impl<T: Payload + std::fmt::Debug + Clone + Sync> Stack<T> {
     #[init]
     fn new() -> Self {
@@ -46,6 +46,17 @@ impl<T: Payload + std::fmt::Debug + Clone + Sync> Stack<T> {
         Self { items }
     }
 
+    #[migrate(from = 2)]
+    fn from_second(stack: Self) -> Stack<T> {
+        stack
+    }
+
+    #[cfg(any())]
+    #[migrate(from = 3)]
+    fn from_nowhere(old: Nowhere) -> Self {
+        old.into()
+    }
+
     #[migrate_message(from = 1)]
     fn message_from_first(old: First<T>) -> StackMessage<T> {
         let First::Add { item } = old;
@@ -59,7 +70,7 @@ impl<T: Payload + std::fmt::Debug + Clone + Sync> Stack<T> {
     }
 
     #[cfg(any())]
-    #[migrate_message(from = 0)]
+    #[migrate_message(from = 3)]
     fn message_from_nowhere(old: Nowhere) -> StackMessage<T> {
         old.into()
     }
