@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Ident, Lit, LitInt, LitStr, Path, Result, Token, Visibility,
+    Ident, Lit, LitInt, LitStr, Path, Result, Token, Type, Visibility,
     ext::IdentExt,
     parenthesized,
     parse::{Parse, ParseStream, Parser},
@@ -19,9 +19,10 @@ const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
 /// The name of each option, and its form as error messages show it.
-const OPTIONS: [(&str, &str); 13] = [
+const OPTIONS: [(&str, &str); 14] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
+    ("key", "`key = UserId`"),
     ("oldest", "`oldest = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
     ("max_restarts", "`max_restarts(3, within = \"5s\")`"),
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     /// A string literal, or the path of a constant.
     pub(crate) name: Option<TokenStream>,
     pub(crate) version: Option<u32>,
+    /// The type of the keys, if it is not `str`.
+    pub(crate) key: Option<Type>,
     /// The literal of a valid `version`.
     pub(crate) version_literal: Option<LitInt>,
     /// The oldest version that is read.
@@ -140,6 +143,7 @@ impl Options {
                 self.version_literal = version.is_some().then_some(literal);
                 self.version = version.or(Some(u32::MAX));
             }
+            "key" => self.key = Some(value(input)?),
             "oldest" => {
                 self.oldest = at_least_one(&value(input)?, errors).or(Some(u32::MAX));
             }
@@ -392,13 +396,22 @@ fn runtime(path: Path, errors: &mut Errors) -> Option<Path> {
 }
 
 /// Splits the arguments at their commas, so that an error in one does not hide
-/// errors in the others.
+/// errors in the others. A comma in the angle brackets of a type separates nothing.
 fn split(arguments: TokenStream) -> Vec<TokenStream> {
-    let is_comma = |tree: &TokenTree| matches!(tree, TokenTree::Punct(p) if p.as_char() == ',');
+    let mut depth = 0;
+    let is_separator = |tree: &TokenTree| {
+        let TokenTree::Punct(punct) = tree else { return false };
+        match punct.as_char() {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        punct.as_char() == ',' && depth == 0
+    };
     arguments
         .into_iter()
         .collect::<Vec<_>>()
-        .split(is_comma)
+        .split(is_separator)
         .filter(|argument| !argument.is_empty())
         .map(|argument| argument.iter().cloned().collect())
         .collect()

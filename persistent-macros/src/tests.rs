@@ -297,7 +297,7 @@ fn all_options_can_be_set_and_none_is_required() {
     let mut errors = Errors::default();
     let options = Options::parse(
         quote! {
-            name = "p", version = 7, oldest = 3, restart = permanent, max_restarts(0, within = "1m",),
+            name = "p", version = 7, oldest = 3, key = Pair<u8, (u8, u8)>, restart = permanent, max_restarts(0, within = "1m",),
             backoff(factor = 3, min = "1ms", max = "1s"), idle_timeout = "1h 30m", mailbox = 1,
             call_timeout = "1ms", persist = every("1s"), vis = pub(super), crate = crate::runtime,
         },
@@ -307,6 +307,7 @@ fn all_options_can_be_set_and_none_is_required() {
     assert_eq!(options.runtime.to_token_stream().to_string(), "crate :: runtime");
     assert_eq!(options.vis.to_token_stream().to_string(), "pub (super)");
     assert_eq!((options.version, options.oldest), (Some(7), Some(3)));
+    assert_eq!(options.key.to_token_stream().to_string(), "Pair < u8 , (u8 , u8) >");
     let options = Options::parse(TokenStream::new(), &mut errors);
     assert_eq!(errors.messages(), [""; 0]);
     assert!(options.runtime.is_none() && options.idle_timeout.is_none());

@@ -1,9 +1,12 @@
 //! The identity of a server: its kind and its key.
 
+pub(crate) mod key;
+
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use self::key::IntoKey;
 use crate::support::serde::shared;
 
 /// The identity of one server of any type: the stored name of its type, and its key.
@@ -27,8 +30,8 @@ pub struct ServerId {
 
 impl ServerId {
     /// Creates the identity of the server `key` of the type that is stored as `kind`.
-    pub fn new(kind: impl Into<Cow<'static, str>>, key: impl Into<Arc<str>>) -> Self {
-        Self { kind: kind.into(), key: key.into() }
+    pub fn new(kind: impl Into<Cow<'static, str>>, key: impl IntoKey<str>) -> Self {
+        Self { kind: kind.into(), key: key.into_key() }
     }
 
     /// Returns the stored name of the server's type, [`Server::NAME`](crate::Server::NAME).
@@ -37,7 +40,7 @@ impl ServerId {
         &self.kind
     }
 
-    /// Returns the server's key.
+    /// Returns the server's key, as text.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key

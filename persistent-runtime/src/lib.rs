@@ -222,7 +222,10 @@ pub use config::{
 };
 pub use engine::{reminders::When, sources::Source};
 pub use error::{CallError, OpenError, OptionsError, Outcome, ReplayError, ShutdownError};
-pub use id::ServerId;
+pub use id::{
+    ServerId,
+    key::{IntoKey, Key, KeyType},
+};
 pub use observe::{
     event::{Event, EventStream},
     observer::Observer,

@@ -23,6 +23,10 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
         Some(name) => name.to_token_stream(),
         None => server.ident.unraw().to_string().to_token_stream(),
     };
+    let key = match &server.options.key {
+        Some(key) => key.to_token_stream(),
+        None => quote!(::core::primitive::str),
+    };
     // rustc reports here that a type is less visible than the server.
     let types = quote_spanned! {user_span(vis)=>
         type Message = #message #arguments;
@@ -45,6 +49,7 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
         #[automatically_derived]
         impl #params #runtime::Server for #self_ty #bounds {
             #types
+            type Key = #key;
 
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;

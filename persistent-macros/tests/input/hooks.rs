@@ -1,5 +1,6 @@
 #[persistent_server(
     name = "team",
+    key = (League, u32),
     version = 3,
     restart = permanent,
     max_restarts(3, within = "5s"),

@@ -226,6 +226,7 @@ where
 {
     type Message = StackMessage<T, N>;
     type Client = StackClient<T, N>;
+    type Key = ::core::primitive::str;
     const NAME: &'static str = "stack";
     const VERSION: u32 = 1;
     fn options() -> ::persistent_runtime::Options {

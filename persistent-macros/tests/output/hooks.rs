@@ -146,6 +146,7 @@ impl crate::runtime::Client<sports::Team> for TeamClient {
 impl crate::runtime::Server for sports::Team {
     type Message = TeamMessage;
     type Client = TeamClient;
+    type Key = (League, u32);
     const NAME: &'static str = "team";
     const VERSION: u32 = 3;
     fn options() -> crate::runtime::Options {

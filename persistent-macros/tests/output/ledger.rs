@@ -162,6 +162,7 @@ impl ::persistent_runtime::Client<Ledger> for LedgerClient {
 impl ::persistent_runtime::Server for Ledger {
     type Message = LedgerMessage;
     type Client = LedgerClient;
+    type Key = ::core::primitive::str;
     const NAME: &'static str = "Ledger";
     const VERSION: u32 = 2;
     const JOURNAL: ::persistent_runtime::Journal =

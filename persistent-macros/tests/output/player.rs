@@ -308,6 +308,7 @@ impl ::persistent_runtime::Client<Player> for PlayerClient {
 impl ::persistent_runtime::Server for Player {
     type Message = PlayerMessage;
     type Client = PlayerClient;
+    type Key = ::core::primitive::str;
     const NAME: &'static str = "Player";
     const VERSION: u32 = 1;
     fn options() -> ::persistent_runtime::Options {

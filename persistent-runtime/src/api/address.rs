@@ -7,7 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     api::server::Server,
     engine::{context::AnyAddress, erased::AnyInit},
-    id::ServerId,
+    id::{
+        ServerId,
+        key::{IntoKey, KeyType, key_of},
+    },
 };
 
 /// The address of a server, as a value: its type, its key, and optional init arguments.
@@ -44,13 +47,13 @@ pub struct Address<S: Server> {
 
 impl<S: Server> Address<S> {
     /// Creates the address of the server under `key`, with the arguments of its `#[init]` function.
-    pub fn new(key: impl Into<Arc<str>>, init: S::Init) -> Self {
-        Self { key: key.into(), init: Some(Arc::new(init)) }
+    pub fn new(key: impl IntoKey<S::Key>, init: S::Init) -> Self {
+        Self { key: key.into_key(), init: Some(Arc::new(init)) }
     }
 
     /// Creates the address of the server under `key`, which must exist.
-    pub fn existing(key: impl Into<Arc<str>>) -> Self {
-        Self { key: key.into(), init: None }
+    pub fn existing(key: impl IntoKey<S::Key>) -> Self {
+        Self { key: key.into_key(), init: None }
     }
 
     pub(crate) fn from_any(address: &AnyAddress) -> Self {
@@ -62,10 +65,13 @@ impl<S: Server> Address<S> {
         AnyAddress { key: self.key.clone(), init: self.init.clone().map(|init| init as AnyInit) }
     }
 
-    /// Returns the key of the server.
+    /// Returns the key of the server. Its text is `address.id().key()`.
+    ///
+    /// # Panics
+    /// If the [`Key`](crate::Key) implementation does not read the text that it wrote.
     #[must_use]
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn key(&self) -> <S::Key as KeyType>::Value<'_> {
+        key_of::<S::Key>(&self.key)
     }
 
     /// Returns the init arguments, if the address has any.
@@ -136,6 +142,9 @@ impl<'de, S: Server> Deserialize<'de> for Address<S> {
                 "expected the address of a {}, found the address of a {kind}",
                 S::NAME
             )));
+        }
+        if S::Key::parse(&key).is_none() {
+            return Err(de::Error::custom(format_args!("{key:?} is not a key of a {kind}")));
         }
         Ok(Self { key: key.into(), init: init.map(|(init,)| Arc::new(init)) })
     }

@@ -15,6 +15,7 @@ use crate::{
         task::Transfer,
     },
     error::{CallError, OptionsError},
+    id::key::{KeyType, key_of},
     observe::event::EventStream,
     stop_reason::StopReason,
 };
@@ -168,6 +169,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// Returns the wrapped handle.
     #[doc(hidden)]
     fn handle(&self) -> &Handle<S>;
+
+    /// Returns the server's key.
+    ///
+    /// # Panics
+    /// If the [`Key`](crate::Key) implementation does not read the text that it wrote.
+    fn key(&self) -> <S::Key as KeyType>::Value<'_> {
+        key_of::<S::Key>(self.handle().core().cell().key())
+    }
 
     /// Returns the server's address, with the init arguments of this client. The address can be
     /// serialized, and turned into a client at any time.

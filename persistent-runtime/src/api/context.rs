@@ -29,6 +29,7 @@ use crate::{
         sources::Source,
     },
     error::CallError,
+    id::key::{IntoKey, KeyType, key_of},
     observe::event::Event,
     stop_reason::StopReason,
     support::sync::{
@@ -79,10 +80,10 @@ impl<S: Server> Context<S> {
         &self.core
     }
 
-    /// Returns the server's key.
+    /// Returns the server's key: a `&str`, or the type that the option `key` names.
     #[must_use]
-    pub fn key(&self) -> &str {
-        &self.core.address().key
+    pub fn key(&self) -> <S::Key as KeyType>::Value<'_> {
+        key_of::<S::Key>(&self.core.address().key)
     }
 
     /// Returns the server's own address, with the init arguments of the client that activated it.
@@ -130,7 +131,7 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn at<T: Server>(&self, key: impl Into<Arc<str>>, init: T::Init) -> T::Client {
+    pub fn at<T: Server>(&self, key: impl IntoKey<T::Key>, init: T::Init) -> T::Client {
         self.client_of::<T>(&Address::new(key, init))
     }
 
@@ -143,7 +144,7 @@ impl<S: Server> Context<S> {
     ///
     /// # Cancel safety
     /// If the future is dropped, the server may be activated nevertheless.
-    pub async fn find<T: Server>(&self, key: impl Into<Arc<str>>) -> Result<T::Client, CallError> {
+    pub async fn find<T: Server>(&self, key: impl IntoKey<T::Key>) -> Result<T::Client, CallError> {
         let client = self.client_of::<T>(&Address::existing(key));
         client.handle().start().await?;
         Ok(client)

@@ -8,6 +8,7 @@ use crate::{
     codec::{self, DecodeError, EncodeError},
     config::options::{Journal, Options},
     engine::erased::{Hook, Method},
+    id::key::KeyType,
     payload::Payload,
     stop_reason::StopReason,
 };
@@ -40,6 +41,8 @@ pub trait Server: Sized + Send + 'static {
     type Message: Payload + Debug;
     /// The generated client.
     type Client: Client<Self>;
+    /// The type of the keys: `str`, or the type that the option `key` names.
+    type Key: KeyType + ?Sized;
     /// The init arguments: `()`, the only argument of `#[init]`, or a tuple of its arguments.
     type Init: Payload + Clone + Debug + Sync;
 

@@ -27,6 +27,7 @@ use crate::{
         registry::Registry,
         services::{Registration, Services},
     },
+    id::key::KeyType,
     stop_reason::StopReason,
     storage::encoded::Encoded,
     support::catch::catch_unwind,
@@ -100,6 +101,7 @@ impl<S: Server> ServerType for TypedServerType<S> {
         context: ContextCore,
     ) -> HookFuture<'_, Result<Box<Instance>, String>> {
         Box::pin(async move {
+            check_key::<S>(&context)?;
             let context = Context::<S>::new(context);
             let init =
                 init.downcast::<S::Init>().map_err(|_| "the init arguments have another type")?;
@@ -117,6 +119,7 @@ impl<S: Server> ServerType for TypedServerType<S> {
         parts: InstanceParts,
         context: ContextCore,
     ) -> Result<Box<Instance>, DecodeError> {
+        check_key::<S>(&context).map_err(|reason| DecodeError::Restore { reason })?;
         let context = Context::<S>::new(context);
         let state = S::decode(version, bytes, &context)?;
         Ok(Box::new(Instance { parts, server: TypedServer { state, context } }))
@@ -232,6 +235,13 @@ impl<S: Server> LiveServer for TypedServer<S> {
     fn state(&mut self) -> &mut dyn Any {
         &mut self.state
     }
+}
+
+/// Checks the key of a server that is activated: the storage or a reminder may have named it.
+fn check_key<S: Server>(context: &ContextCore) -> Result<(), String> {
+    let key = &context.address().key;
+    let known = S::Key::parse(key).map(drop);
+    known.ok_or_else(|| format!("the key {key:?} is not a {}", type_name::<S::Key>()))
 }
 
 /// Takes the value out of a slot, if it has the type `M`.

@@ -84,7 +84,8 @@ pub enum DecodeError {
         /// The version that this program writes.
         current: u32,
     },
-    /// The `#[restore]` function returned an error, or decoding panicked.
+    /// The `#[restore]` function returned an error, decoding panicked, or the server's key is not
+    /// one of its type.
     #[non_exhaustive]
     Restore {
         /// The text of the error, or the panic message.

@@ -17,6 +17,7 @@ use crate::{
     },
     engine::services::{HALT_GRACE, Services, ServicesConfig},
     error::{CallError, OpenError, ShutdownError},
+    id::key::IntoKey,
     runtime::{builder::Builder, keys::Keys},
     storage::{MemoryStorage, Storage, StorageError, StorageFuture},
     support::{
@@ -107,7 +108,7 @@ impl Runtime {
     /// If the future is dropped, the server may be activated nevertheless.
     pub async fn start<S: Server>(
         &self,
-        key: impl Into<Arc<str>>,
+        key: impl IntoKey<S::Key>,
         init: S::Init,
     ) -> Result<S::Client, CallError> {
         self.started::<S>(&Address::new(key, init)).await
@@ -138,7 +139,7 @@ impl Runtime {
     /// If the future is dropped, the server may be created nevertheless.
     pub async fn create<S: Server>(
         &self,
-        key: impl Into<Arc<str>>,
+        key: impl IntoKey<S::Key>,
         init: S::Init,
     ) -> Result<S::Client, CallError> {
         let client = self.at::<S>(key, init);
@@ -150,7 +151,7 @@ impl Runtime {
     ///
     /// The first message activates the server, and creates it from `init` if nothing is stored.
     #[must_use]
-    pub fn at<S: Server>(&self, key: impl Into<Arc<str>>, init: S::Init) -> S::Client {
+    pub fn at<S: Server>(&self, key: impl IntoKey<S::Key>, init: S::Init) -> S::Client {
         self.client::<S>(&Address::new(key, init))
     }
 
@@ -166,7 +167,7 @@ impl Runtime {
     ///
     /// # Cancel safety
     /// If the future is dropped, the server may be activated nevertheless.
-    pub async fn find<S: Server>(&self, key: impl Into<Arc<str>>) -> Result<S::Client, CallError> {
+    pub async fn find<S: Server>(&self, key: impl IntoKey<S::Key>) -> Result<S::Client, CallError> {
         self.started::<S>(&Address::existing(key)).await
     }
 
@@ -200,7 +201,8 @@ impl Runtime {
         Ok(Count { live: registry.live(), stored, failed: registry.failed() })
     }
 
-    /// Returns the keys of all servers of a type, in memory and stored, as a stream.
+    /// Returns the keys of all servers of a type, in memory and stored, as a stream of texts.
+    /// [`Key::from_text`](crate::Key::from_text) returns the key of a text.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Runtime};

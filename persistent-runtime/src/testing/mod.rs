@@ -4,11 +4,7 @@
 //! calls it like any other. [`context`] and [`reply`] make the two. A test of a whole server opens
 //! [`Runtime::in_memory`], or a runtime on a [`FaultyStorage`].
 
-use std::{
-    fmt,
-    ops::Deref,
-    sync::{Arc, Weak},
-};
+use std::{fmt, ops::Deref, sync::Weak};
 
 use crate::{
     api::{context::Context, server::Server, typed::registry},
@@ -18,7 +14,7 @@ use crate::{
         context::ContextCore,
         reminders::Reminders,
     },
-    id::ServerId,
+    id::{ServerId, key::IntoKey},
     runtime::runtime::Runtime,
 };
 
@@ -54,8 +50,8 @@ mod faulty;
 /// # Ok(()) }
 /// ```
 #[must_use]
-pub fn context<S: Server>(runtime: &Runtime, key: impl Into<Arc<str>>) -> TestContext<S> {
-    let cell = registry::<S>(runtime.services()).cell(&key.into());
+pub fn context<S: Server>(runtime: &Runtime, key: impl IntoKey<S::Key>) -> TestContext<S> {
+    let cell = registry::<S>(runtime.services()).cell(&key.into_key());
     let core = ContextCore::new(&cell, None, Reminders::default());
     TestContext { context: Context::new(core), _cell: cell }
 }

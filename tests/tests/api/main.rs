@@ -8,6 +8,7 @@ mod configuration;
 mod context;
 mod continuations_and_replay;
 mod inline;
+mod keys;
 mod layers;
 mod messages;
 mod readme;
