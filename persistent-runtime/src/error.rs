@@ -194,6 +194,15 @@ pub enum CallError {
         /// The server.
         server: ServerId,
     },
+    /// The message of an `#[info]` method was [cast](crate::Client::cast). Only the server's own
+    /// timers, streams, reminders and continuations send such a message.
+    #[non_exhaustive]
+    Info {
+        /// The server.
+        server: ServerId,
+        /// The name of the method.
+        method: Cow<'static, str>,
+    },
     /// The server dropped the call without a reply.
     #[non_exhaustive]
     NoReply {
@@ -233,6 +242,7 @@ impl CallError {
             | Self::Diverged { server, .. }
             | Self::Killed { server }
             | Self::AlreadyExists { server }
+            | Self::Info { server, .. }
             | Self::NoReply { server }
             | Self::NameTaken { server, .. }
             | Self::RuntimeStopped { server } => server,
@@ -250,7 +260,7 @@ impl CallError {
     ///
     /// | outcome | variants |
     /// | --- | --- |
-    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`NameTaken`](Self::NameTaken), and [`Storage`](Self::Storage) if the server could not be loaded |
+    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), and [`Storage`](Self::Storage) if the server could not be loaded |
     /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged) |
     /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and [`Storage`](Self::Storage) if a commit failed |
     ///
@@ -265,6 +275,7 @@ impl CallError {
             | Self::Decode { .. }
             | Self::Replay { .. }
             | Self::AlreadyExists { .. }
+            | Self::Info { .. }
             | Self::NameTaken { .. } => Outcome::NotRun,
             Self::Crashed { .. } | Self::Encode { .. } | Self::Diverged { .. } => Outcome::Undone,
             Self::Storage { outcome, .. } => *outcome,
@@ -352,6 +363,10 @@ impl fmt::Display for CallError {
             Self::AlreadyExists { server } => {
                 write!(f, "{server} exists already; use it, or delete it first")
             }
+            Self::Info { server, method } => write!(
+                f,
+                "`{method}` of {server} is an `#[info]` method: only the server itself sends its message"
+            ),
             Self::NoReply { server } => write!(f, "{server} dropped the call without a reply"),
             Self::NameTaken { server, by } => write!(
                 f,
@@ -654,6 +669,7 @@ mod tests {
                 source: version(1).into(),
             },
             CallError::NameTaken { server: server(), by: "game::Player".into() },
+            CallError::Info { server: server(), method: "tick".into() },
         ] {
             let mut bytes = Vec::new();
             codec::encode(&error, &mut bytes).unwrap();

@@ -12,7 +12,7 @@ use super::{
     variant,
 };
 use crate::{
-    model::{Call, Method},
+    model::{Call, Delivery, Method},
     options::{IdleTimeout, Journal, Options, Persist},
 };
 
@@ -128,10 +128,11 @@ fn method(names: &Names) -> TokenStream {
         let (attributes, variant) = (attributes(each.call.attrs), variant(each));
         let name = each.call.sig.ident.unraw().to_string();
         let (is_read, is_async) = (each.call.reads(), each.is_async());
+        let is_info = each.delivery == Delivery::Info;
         quote! {
             #attributes
             #message::#variant { .. } => {
-                &#method { name: #name, is_read: #is_read, is_async: #is_async }
+                &#method { name: #name, is_read: #is_read, is_async: #is_async, is_info: #is_info }
             }
         }
     });

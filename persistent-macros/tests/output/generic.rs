@@ -245,11 +245,13 @@ where
                 name: "push",
                 is_read: false,
                 is_async: false,
+                is_info: false,
             },
             StackMessage::Swap { .. } => &::persistent_runtime::__private::Method {
                 name: "swap",
                 is_read: false,
                 is_async: false,
+                is_info: false,
             },
             StackMessage::__Unused(ref unused) => unused.absurd(),
         }

@@ -189,9 +189,12 @@ impl crate::runtime::Server for sports::Team {
     }
     fn method(message: &Self::Message) -> &'static crate::runtime::__private::Method {
         match *message {
-            TeamMessage::Tick { .. } => {
-                &crate::runtime::__private::Method { name: "tick", is_read: false, is_async: true }
-            }
+            TeamMessage::Tick { .. } => &crate::runtime::__private::Method {
+                name: "tick",
+                is_read: false,
+                is_async: true,
+                is_info: true,
+            },
         }
     }
     fn handle(

@@ -183,11 +183,13 @@ impl ::persistent_runtime::Server for Ledger {
                 name: "book",
                 is_read: false,
                 is_async: false,
+                is_info: false,
             },
             LedgerMessage::Print { .. } => &::persistent_runtime::__private::Method {
                 name: "print",
                 is_read: true,
                 is_async: true,
+                is_info: false,
             },
         }
     }

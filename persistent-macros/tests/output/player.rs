@@ -327,22 +327,26 @@ impl ::persistent_runtime::Server for Player {
                 name: "add",
                 is_read: false,
                 is_async: false,
+                is_info: false,
             },
             PlayerMessage::Rival { .. } => &::persistent_runtime::__private::Method {
                 name: "rival",
                 is_read: true,
                 is_async: true,
+                is_info: false,
             },
             #[cfg(feature = "cheats")]
             PlayerMessage::Set { .. } => &::persistent_runtime::__private::Method {
                 name: "set",
                 is_read: false,
                 is_async: false,
+                is_info: false,
             },
             PlayerMessage::Trade { .. } => &::persistent_runtime::__private::Method {
                 name: "trade",
                 is_read: false,
                 is_async: true,
+                is_info: false,
             },
         }
     }

@@ -325,16 +325,26 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         }
     }
 
-    /// Queues any message of the server without waiting for its handler. The result of the handler
-    /// is dropped.
+    /// Queues a message of the server without waiting for its handler. The result of the handler is
+    /// dropped. Any message can be cast but those of `#[info]` methods.
     ///
     /// Waits while the mailbox is full.
     ///
     /// # Errors
-    /// If the message cannot be queued: the mailbox is full until the deadline, the restart limit is
-    /// exceeded, or the runtime has stopped. Errors of the handler are not reported.
+    /// - [`CallError::Info`] for the message of an `#[info]` method.
+    /// - If the message cannot be queued: the mailbox is full until the deadline, the restart limit
+    ///   is exceeded, or the runtime has stopped.
+    ///
+    /// Errors of the handler are not reported.
     fn cast(&self, message: S::Message) -> impl Future<Output = Result<(), CallError>> + Send {
-        self.handle().cast(message)
+        async {
+            let method = S::method(&message);
+            if method.is_info {
+                let server = self.handle().core().server().clone();
+                return Err(CallError::Info { server, method: method.name.into() });
+            }
+            self.handle().cast(message).await
+        }
     }
 
     /// Stops the server after all messages that are already queued, and waits until the final

@@ -41,6 +41,8 @@ pub struct Method {
     pub is_read: bool,
     /// True if the method is `async`, so that it may wait.
     pub is_async: bool,
+    /// True if only the server itself sends the message.
+    pub is_info: bool,
 }
 
 /// An optional hook, as far as the engine knows it.

@@ -434,6 +434,17 @@ impl Meter {
     }
 }
 
+#[tokio::test]
+async fn only_the_server_itself_sends_the_message_of_an_info_method() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let meter = runtime.at::<Meter>("a", ());
+    let error = meter.cast(MeterMessage::Tick { by: 1, note: None }).await.unwrap_err();
+    assert!(matches!(&error, CallError::Info { method, .. } if method == "tick"), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotRun);
+    meter.cast(MeterMessage::Start).await.unwrap();
+    assert_eq!(meter.ticks().await.unwrap(), 2);
+}
+
 /// The form of messages is part of the stored data.
 #[test]
 fn messages_have_the_form_that_serdes_derive_would_give_them() {
