@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -48,6 +49,7 @@ pub struct Builder {
     extensions: Extensions,
     check_replay: bool,
     no_busy_wait: bool,
+    wait_for_lock: Duration,
     revivals: Vec<Revive>,
 }
 
@@ -267,6 +269,34 @@ impl Builder {
         self
     }
 
+    /// Sets how long [`open`](Self::open) waits while another runtime or program has the database
+    /// locked. Zero by default: then `open` fails at once.
+    ///
+    /// For a deployment that starts the new process before it stops the old one. The new process
+    /// opens the database within 20 ms after the old one has shut down. If the old one still holds
+    /// the database after `limit`, `open` fails with
+    /// [`StorageErrorKind::Locked`](crate::StorageErrorKind::Locked), and the error names the
+    /// holder. The wait takes a thread for blocking tasks and no worker of tokio.
+    ///
+    /// ```
+    /// # use persistent_runtime::Runtime;
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("game.db");
+    /// let old = Runtime::open(&path).await?;
+    /// let new = Runtime::builder().wait_for_lock(Duration::from_secs(30)).open(&path);
+    /// let (new, stopped) = tokio::join!(new, old.shutdown(Duration::from_secs(10)));
+    /// stopped?;
+    /// let runtime = new?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "sqlite")]
+    pub fn wait_for_lock(mut self, limit: Duration) -> Self {
+        self.wait_for_lock = limit;
+        self
+    }
+
     /// Registers a server type when the runtime opens, instead of at its first client.
     ///
     /// From then on the reminders of the type are scheduled. If its restart policy is
@@ -294,20 +324,46 @@ impl Builder {
     ///
     /// # Panics
     /// If called outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, an attempt that has begun ends in the background, and releases the
+    /// database if it has opened it.
     #[cfg(feature = "sqlite")]
     pub async fn open(self, path: impl AsRef<std::path::Path>) -> Result<Runtime, OpenError> {
+        use std::{thread, time::Instant};
+
         use crate::{
-            storage::{SqliteOptions, SqliteStorage, StorageError},
+            storage::{SqliteOptions, SqliteStorage, StorageError, StorageErrorKind},
             support::sync::task::spawn_blocking,
         };
 
+        /// The time between two attempts to lock the database.
+        const RETRY_AFTER: Duration = Duration::from_millis(20);
+
         let options = SqliteOptions::new().busy_wait(!self.no_busy_wait);
+        let (begin, limit) = (Instant::now(), self.wait_for_lock);
         let (config, revivals) = self.resolve()?;
-        let path = path.as_ref().to_owned();
-        let storage = spawn_blocking(|| SqliteStorage::open_with(path, options))
-            .await
-            .map_err(StorageError::other)??;
-        Ok(open(Arc::new(storage), config, revivals))
+        let mut path = path.as_ref().to_owned();
+        loop {
+            let options = options.clone();
+            let attempt = spawn_blocking(move || {
+                // Once: a later attempt must not follow another working directory.
+                let path = SqliteStorage::resolve(&path)?;
+                match SqliteStorage::open_with(&path, options) {
+                    Err(error)
+                        if error.kind() == StorageErrorKind::Locked && begin.elapsed() < limit =>
+                    {
+                        thread::sleep(RETRY_AFTER);
+                        Ok(Err(path))
+                    }
+                    outcome => outcome.map(Ok),
+                }
+            });
+            match attempt.await.map_err(StorageError::other)?? {
+                Ok(storage) => return Ok(open(Arc::new(storage), config, revivals)),
+                Err(locked) => path = locked,
+            }
+        }
     }
 
     /// Opens the runtime on a [`MemoryStorage`], as [`Runtime::in_memory`] does.

@@ -68,9 +68,13 @@ impl Runtime {
     /// The tasks of all servers run on the tokio runtime on which this is called. It must have its
     /// time driver enabled. [`builder`](Self::builder) sets options.
     ///
+    /// A relative path is resolved once: a later change of the working directory leads to no other
+    /// file.
+    ///
     /// # Errors
-    /// [`OpenError::Storage`] if the file is in use, is not a database of this library, was written
-    /// by a newer version of it, or cannot be opened.
+    /// [`OpenError::Storage`] if the file is in use by this or another name, is not a database of
+    /// this library, was written by a newer version of it, lacks its write-ahead log, or cannot be
+    /// opened. The error names the file and says what to do.
     ///
     /// # Panics
     /// If called outside of a tokio runtime.

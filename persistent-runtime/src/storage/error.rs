@@ -36,8 +36,11 @@ pub enum StorageErrorKind {
     NotADatabase,
     /// A newer release wrote the database.
     NewerFormat,
-    /// The stored bytes are not those that were written.
+    /// The stored bytes are not those that were written, or a part of them is missing.
     Corrupt,
+    /// A file of the database was removed, replaced or emptied by another program while the
+    /// database was open. Nothing more is stored until the database is opened again.
+    FileChanged,
     /// There is no space left.
     Full,
     /// The database cannot be written.

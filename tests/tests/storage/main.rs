@@ -1,4 +1,5 @@
 //! Tests of the storages and of their file format.
 
+mod files;
 mod fixtures;
 mod storage;

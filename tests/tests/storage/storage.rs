@@ -227,7 +227,7 @@ async fn files_of_other_programs_are_refused_and_not_changed() {
         ("other-app.db", StorageErrorKind::NotADatabase, "another program"),
         ("newer.db", StorageErrorKind::NewerFormat, "file format 99"),
         ("text.db", StorageErrorKind::NotADatabase, "not a database"),
-        ("missing/folder.db", StorageErrorKind::Io, "No such file or directory"),
+        ("missing/folder.db", StorageErrorKind::Io, "create it first"),
     ] {
         let before = fs::read(path(name)).ok();
         let error = Runtime::open(path(name)).await.unwrap_err();

@@ -2,14 +2,17 @@
 //! only when the log has to restart.
 
 use std::{
-    path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
 
 use rusqlite::{Connection, Result};
 
-use super::error;
+use super::{
+    error,
+    file::{connect_to_write, keep_log},
+    files::{Files, Place},
+};
 
 /// Pages in the log that are worth a checkpoint: 4 MiB.
 const CHECKPOINT_PAGES: u32 = 1024;
@@ -31,26 +34,34 @@ pub struct Checkpoints {
     begin: SyncSender<()>,
     ended: Receiver<()>,
     is_running: bool,
+    /// True if a checkpoint may have removed the mark that a copy of the file without its log is
+    /// recognized by.
+    needs_mark: bool,
     written: usize,
     thread: JoinHandle<()>,
 }
 
 impl Checkpoints {
-    pub fn new(path: &Path) -> error::Result<Self> {
-        let connection = Connection::open(path)?;
+    pub fn new(place: Place) -> error::Result<Self> {
+        let connection = connect_to_write(&place.path)?;
+        // Opens the log now: later its name could lead to another file.
+        run(&connection, "PRAGMA wal_checkpoint(NOOP)")?;
         let (begin, requests) = sync_channel(1);
         let (end, ended) = sync_channel(1);
         let thread =
             thread::Builder::new().name("persistent-checkpoint".to_owned()).spawn(move || {
                 while let Ok(()) = requests.recv() {
-                    // A checkpoint that fails, e.g. on a full disk, is repeated with the next.
-                    let _ = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
+                    // A file that was emptied must not be filled in part. A checkpoint that fails,
+                    // e.g. on a full disk, is repeated with the next.
+                    if place.check().is_ok() {
+                        let _ = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
+                    }
                     if end.send(()).is_err() {
                         return;
                     }
                 }
             })?;
-        Ok(Self { begin, ended, is_running: false, written: 0, thread })
+        Ok(Self { begin, ended, is_running: false, needs_mark: true, written: 0, thread })
     }
 
     /// Begins a checkpoint if one is due after a commit of `written` bytes, and waits for it if
@@ -69,10 +80,20 @@ impl Checkpoints {
         self.inspect(MAX_PAGES, connection);
     }
 
-    fn inspect(&mut self, limit: u32, connection: &Connection) {
-        if self.is_running {
-            self.is_running = self.ended.try_recv().is_err();
+    /// Marks the file after a successful transaction, if a checkpoint has ended before.
+    pub fn mark(&mut self, files: &Files) {
+        if self.needs_mark && !self.is_running() {
+            files.mark();
+            self.needs_mark = false;
         }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.is_running = self.is_running && self.ended.try_recv().is_err();
+        self.is_running
+    }
+
+    fn inspect(&mut self, limit: u32, connection: &Connection) {
         let Ok(log) = run(connection, "PRAGMA wal_checkpoint(NOOP)") else { return };
         if log.pages >= limit {
             // A long read transaction keeps the log from restarting. Then every inspection comes
@@ -86,8 +107,9 @@ impl Checkpoints {
     }
 
     fn begin(&mut self) {
-        if !self.is_running {
+        if !self.is_running() {
             self.is_running = self.begin.send(()).is_ok();
+            self.needs_mark = true;
         }
     }
 
@@ -98,11 +120,21 @@ impl Checkpoints {
         }
     }
 
-    /// Ends the thread.
-    pub fn close(self) {
+    /// Ends the thread, and moves the whole log into the file.
+    pub fn close(self, connection: &Connection, files: &Files) {
         drop((self.begin, self.ended));
         let _ = self.thread.join();
+        if files.place().check_main().is_err() {
+            let _ = keep_log(connection, true);
+        } else if run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").is_ok() && !files.has_log() {
+            files.unmark();
+        }
     }
+}
+
+/// Returns true if there are pages in the log, or if their number cannot be learned.
+pub fn log_has_pages(connection: &Connection) -> bool {
+    run(connection, "PRAGMA wal_checkpoint(NOOP)").map_or(true, |log| log.pages > 0)
 }
 
 /// The size of the write-ahead log.

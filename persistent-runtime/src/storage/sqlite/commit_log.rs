@@ -158,7 +158,7 @@ pub fn weight(written: usize, update: &Update, spliced: bool) -> usize {
 /// Reads a row into a memtable. Returns the log number after the last of the row.
 pub fn replay(number: u64, row: &[u8], memtable: &mut Memtable) -> Result<u64, StorageError> {
     let damaged = || {
-        let text = format!("row {number} of the commit log is damaged; restore a backup");
+        let text = format!("row {number} of the commit log is damaged");
         StorageError::new(StorageErrorKind::Corrupt, text)
     };
     let (updates, sum) = row.split_last_chunk::<8>().ok_or_else(damaged)?;

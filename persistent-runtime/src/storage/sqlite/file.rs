@@ -1,16 +1,14 @@
-//! The database file: its lock, its schema, connections to it.
+//! The database in the file: its schema, connections to it.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{Read, Seek, Write},
-    path::{Path, PathBuf},
-    process,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{checksum::Checksum, error::Result};
+use super::{
+    checksum::Checksum,
+    error::Result,
+    files::{Files, Place},
+};
 use crate::storage::{StorageError, StorageErrorKind};
 
 /// "PSRV": identifies our databases.
@@ -53,75 +51,18 @@ const SCHEMA: &str = "
 /// The time for which a connection waits for the lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes the lock file and writes this process into it. The operating system releases the lock
-/// when the process ends, in whatever way.
-pub fn lock(path: &Path) -> Result<File> {
-    let name = beside(path, ".lock");
-    let with_name =
-        |error| StorageError::from(error).with_context(format_args!("{}", name.display()));
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(with_name)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another runtime",
-                holder => holder,
-            };
-            let text = format!("in use by {holder}; stop that runtime or open another file");
-            return Err(StorageError::new(StorageErrorKind::Locked, text).into());
-        }
-        Err(TryLockError::Error(error)) => return Err(with_name(error).into()),
-    }
-    let holder = format!("process {}\n", process::id());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(holder.as_bytes()))
-        .map_err(with_name)?;
-    Ok(file)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Refuses a write-ahead log without its database: SQLite would take the missing file for a new
-/// database, and delete the log with everything in it.
-fn check_log(path: &Path) -> Result<()> {
-    let log = beside(path, "-wal");
-    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-    if size(path) == 0 && size(&log) > 0 {
-        let text = format!(
-            "the file is empty or missing, but its log {} is not; restore the file, or move the \
-             log away",
-            log.display()
-        );
-        return Err(StorageError::new(StorageErrorKind::Corrupt, text).into());
-    }
-    Ok(())
-}
-
 /// Sets whether closing the connection leaves the write-ahead log and the database as they are.
 pub fn keep_log(connection: &Connection, keeps: bool) -> Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps)?;
     Ok(())
 }
 
-/// Opens the writer's connection to a database of this library, or creates the database. The
-/// connection keeps the log for now: a database that turns out to be damaged must not be changed.
-pub fn connect(path: &Path) -> Result<Connection> {
-    check_log(path)?;
-    let connection = Connection::open(path)?;
-    keep_log(&connection, true)?;
+/// Opens the writer's connection to a database of this library, or creates the database in an
+/// empty file. The connection keeps a log that has content for now: a database that turns out to be
+/// damaged must not be changed.
+pub fn connect(files: &Files) -> Result<Connection> {
+    let connection = connect_to_write(files.path())?;
+    keep_log(&connection, files.has_log())?;
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let application = number("application_id")?;
@@ -129,7 +70,7 @@ pub fn connect(path: &Path) -> Result<Connection> {
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION_ID && (tables, application, format) != (0, 0, 0) {
-        let text = "a database of another program; open another file";
+        let text = "a database of another program";
         return Err(StorageError::new(StorageErrorKind::NotADatabase, text).into());
     }
     if format > FILE_FORMAT {
@@ -168,7 +109,19 @@ pub fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Opens a connection to a file that exists.
+pub fn connect_to_write(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(path, flags)?)
+}
+
 /// Opens a read-only connection.
-pub fn connect_to_read(path: &Path) -> Result<Connection> {
-    Ok(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+pub fn connect_to_read(place: &Place) -> Result<Connection> {
+    // SQLite would create a log that is missing, and delete one whose database is empty.
+    place.check()?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(&place.path, flags)?;
+    // A file that has taken the place of the database would answer with other states.
+    place.check()?;
+    Ok(connection)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{id::ServerId, support::spin::BusyWait};
 use checkpoint::Checkpoints;
-use error::Result;
+use error::{Error, Result};
+use files::Files;
 use memtable::Memtables;
 use queue::{Queue, Receiver, Submission};
 use reader::Readers;
@@ -26,7 +27,10 @@ mod checksum;
 mod commit_log;
 mod error;
 mod file;
+mod files;
 mod flush;
+mod location;
+mod lock;
 mod memtable;
 mod pacing;
 mod queue;
@@ -48,7 +52,10 @@ const ROW_LIMIT: usize = 1_000_000_000 - 4096;
 /// Other programs may read the database while it is open. They see tables that are some seconds
 /// old. After [`close`](Storage::close) everything is in the tables.
 ///
-/// The lock file `<path>.lock` keeps a second runtime out, and names the process that holds it.
+/// The lock file `<path>.lock` keeps a second runtime out, and names the process that holds it. Do
+/// not remove it while the database is open. If it, the database or its write-ahead log is removed,
+/// replaced or emptied nevertheless, commits fail with [`StorageErrorKind::FileChanged`] from at
+/// most a second later.
 ///
 /// ```
 /// # use persistent_runtime::{Runtime, SqliteOptions, SqliteStorage};
@@ -113,8 +120,9 @@ impl SqliteStorage {
     /// [`Locked`](StorageErrorKind::Locked) if another runtime has the database open,
     /// [`NotADatabase`](StorageErrorKind::NotADatabase) if the file belongs to another program,
     /// [`NewerFormat`](StorageErrorKind::NewerFormat) if a newer release wrote it, and
-    /// [`Corrupt`](StorageErrorKind::Corrupt) if it is damaged. A file that does not open is left
-    /// as it is.
+    /// [`Corrupt`](StorageErrorKind::Corrupt) if it is damaged or lacks its write-ahead log. A file
+    /// that does not open is left as it is. Files with several hard links, URIs and `:memory:` are
+    /// refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         Self::open_with(path, SqliteOptions::new())
     }
@@ -126,44 +134,47 @@ impl SqliteStorage {
     #[expect(clippy::needless_pass_by_value, reason = "options are consumed as by every builder")]
     pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        Self::start(path, &options).map_err(|error| {
-            let context = format_args!("cannot open database {}", path.display());
-            StorageError::from(error).with_context(context)
-        })
+        Self::start(path, &options).map_err(|error| cannot_open(path, error))
+    }
+
+    /// Returns the absolute path of the file that `path` leads to.
+    pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StorageError> {
+        location::resolve(path).map_err(|error| cannot_open(path, error))
     }
 
     fn start(path: &Path, options: &SqliteOptions) -> Result<Self> {
-        let lock = file::lock(path)?;
-        let (mut storage, writer) = Self::prepare(path, options)?;
+        let (mut storage, writer) = Self::prepare(Files::open(path)?, options)?;
         let queue = Receiver(storage.queue.clone());
         let (guard, released) = watch::channel(());
         let thread =
             thread::Builder::new().name("persistent-writer".to_owned()).spawn(move || {
                 let _guard = guard;
-                writer.run(&queue, &lock);
+                writer.run(&queue);
             })?;
         storage.writer = Some(WriterThread { handle: thread, released });
         Ok(storage)
     }
 
     /// Opens the database without starting its writer thread.
-    fn prepare(path: &Path, options: &SqliteOptions) -> Result<(Self, Writer)> {
-        let connection = file::connect(path)?;
-        let (replayed, next) = writer::recover(&connection)?;
-        let tables = Arc::new(Tables::new(&connection)?);
-        file::keep_log(&connection, false)?;
-        let memtables = Arc::new(Memtables::new(replayed));
-        let checkpoints = Checkpoints::new(path)?;
-        let writer = Writer::new(connection, tables.clone(), memtables.clone(), checkpoints, next);
-        let storage = Self {
-            path: path.to_owned(),
-            queue: Queue::new(BusyWait::new(options.busy_wait)),
-            writer: None,
-            memtables,
-            tables,
-            readers: Readers::new(path),
+    fn prepare(mut files: Files, options: &SqliteOptions) -> Result<(Self, Writer)> {
+        let mut connect = || -> Result<_> {
+            let connection = file::connect(&files)?;
+            files.note_log();
+            let (replayed, next) = writer::recover(&connection)?;
+            let tables = Tables::new(&connection)?;
+            file::keep_log(&connection, false)?;
+            Ok((connection, replayed, next, tables, Checkpoints::new(files.place().clone())?))
         };
-        Ok((storage, writer))
+        let (connection, replayed, next, tables, checkpoints) =
+            connect().map_err(|error| files.explain(error.into()))?;
+        files.opened();
+        let memtables = Arc::new(Memtables::new(replayed));
+        let readers = Readers::new(files.place().clone());
+        let path = files.path().to_owned();
+        let (tables, queue) = (Arc::new(tables), Queue::new(BusyWait::new(options.busy_wait)));
+        let writer =
+            Writer::new(connection, tables.clone(), memtables.clone(), checkpoints, files, next);
+        Ok((Self { path, queue, writer: None, memtables, tables, readers }, writer))
     }
 
     fn enqueue(&self, commit: Commit, completion: Completion) {
@@ -297,6 +308,11 @@ impl fmt::Debug for SqliteStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStorage").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+fn cannot_open(path: &Path, error: Error) -> StorageError {
+    let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    StorageError::from(error).with_context(format_args!("cannot open database {}", path.display()))
 }
 
 fn closed() -> StorageError {

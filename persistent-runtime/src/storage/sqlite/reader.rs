@@ -1,7 +1,6 @@
 //! Read-only connections beside the writer's.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -12,7 +11,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{closed, error::Error, file::connect_to_read};
+use super::{closed, error::Error, file::connect_to_read, files::Place};
 use crate::storage::StorageError;
 
 /// A lookup that takes longer had to wait for the disk.
@@ -31,7 +30,7 @@ const MAX_THREADS: usize = 16;
 pub struct Readers(Arc<Shared>);
 
 struct Shared {
-    path: PathBuf,
+    place: Place,
     /// The unused connections; `None` if the pool is closed.
     idle: Mutex<Option<Vec<Connection>>>,
     offload_left: AtomicU32,
@@ -39,9 +38,9 @@ struct Shared {
 }
 
 impl Readers {
-    pub fn new(path: &Path) -> Self {
+    pub fn new(place: Place) -> Self {
         Self(Arc::new(Shared {
-            path: path.to_owned(),
+            place,
             idle: Mutex::new(Some(Vec::new())),
             offload_left: AtomicU32::new(0),
             threads: Semaphore::new(MAX_THREADS),
@@ -90,7 +89,7 @@ impl Readers {
         let connection = self.idle().as_mut().ok_or_else(closed)?.pop();
         let connection = match connection {
             Some(connection) => connection,
-            None => connect_to_read(&self.0.path)?,
+            None => connect_to_read(&self.0.place)?,
         };
         let result = query(&connection).map_err(Into::<Error>::into)?;
         if let Some(idle) = &mut *self.idle() {

@@ -1,15 +1,21 @@
 //! The writer thread: appends batches of commits to the commit log, and moves them to the tables
 //! between the batches.
 
-use std::{collections::HashSet, fs::File, mem, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, params};
 
 use super::{
-    checkpoint::Checkpoints,
+    checkpoint::{self, Checkpoints},
     checksum::Checksum,
     commit_log::{self, ROW_BYTES, Row, SPLICE_MIN},
     error::Result,
+    files::Files,
     flush::{self, Flush, transaction},
     memtable::{Memtable, Memtables, PendingUpdate},
     pacing::{Action, BatchSize, FlushView, Pacer, View},
@@ -21,6 +27,9 @@ use crate::{
     storage::{Commit, Completion, StorageError, StorageErrorKind, Update, commit::no_record},
 };
 
+/// The least time between two comparisons of the files with those that were opened. What is
+/// committed in between to a file that was removed can be lost.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Limits of one transaction, so that no commit waits long for others.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
@@ -40,6 +49,12 @@ pub struct Writer {
     /// True if the commit log may have flushed rows.
     has_flushed_rows: bool,
     buffer: Vec<u8>,
+    /// When the files were last compared with those that were opened.
+    checked: Instant,
+    /// Why nothing is stored any more.
+    files_changed: Option<StorageError>,
+    // Dropped last.
+    files: Files,
 }
 
 impl Writer {
@@ -48,6 +63,7 @@ impl Writer {
         tables: Arc<Tables>,
         memtables: Arc<Memtables>,
         checkpoints: Checkpoints,
+        files: Files,
         next: u64,
     ) -> Self {
         Self {
@@ -61,23 +77,27 @@ impl Writer {
             last_error: None,
             has_flushed_rows: true,
             buffer: Vec::new(),
+            checked: Instant::now(),
+            files_changed: None,
+            files,
         }
     }
 
-    /// Runs until the queue is closed and empty. Holds the lock file until everything is flushed,
-    /// so that the next runtime opens a database that nobody writes to.
-    pub fn run(mut self, queue: &Receiver, lock: &File) {
+    /// Runs until the queue is closed and empty. Holds the lock until everything is flushed, so
+    /// that the next runtime opens a database that no other writes to.
+    pub fn run(mut self, queue: &Receiver) {
         while self.run_once(&queue.0) {}
         self.close();
-        // Closing the file would not be enough: a child process that is being spawned inherits it
-        // until it executes its program.
-        let _ = lock.unlock();
     }
 
     /// Commits what is queued, or takes a step of other work if nothing is. Returns false when the
     /// queue is closed and empty.
     fn run_once(&mut self, queue: &Queue) -> bool {
-        let received = queue.recv(self.pacer.timeout(&self.view()));
+        let timeout = match self.files_changed {
+            None => self.pacer.timeout(&self.view()),
+            Some(_) => None,
+        };
+        let received = queue.recv(timeout);
         self.pacer.waited(!matches!(received, Recv::Timeout));
         match received {
             Recv::Batch(commits) => {
@@ -114,6 +134,7 @@ impl Writer {
                 return BatchSize::default();
             }
         };
+        self.checkpoints.mark(&self.files);
         let mut completions = Vec::with_capacity(batch.len());
         let updates = batch.into_iter().map(|Submission { commit, completion }| {
             completions.push(completion);
@@ -173,8 +194,24 @@ impl Writer {
         Ok(size)
     }
 
-    /// Returns why nothing can be committed: the commit log is full, because flushes fail.
+    /// Compares the files with those that were opened.
+    fn check_files(&mut self) {
+        self.checked = Instant::now();
+        if self.files_changed.is_none() {
+            let log_has_pages = || checkpoint::log_has_pages(&self.connection);
+            self.files_changed = self.files.check(log_has_pages).err();
+        }
+    }
+
+    /// Returns why nothing can be committed: a file has changed, or the commit log is full, because
+    /// flushes fail.
     fn refusal(&mut self) -> Option<StorageError> {
+        if self.checked.elapsed() >= CHECK_INTERVAL {
+            self.check_files();
+        }
+        if self.files_changed.is_some() {
+            return self.files_changed.clone();
+        }
         if !self.pacer.must_refuse(self.memtables.active().0) {
             return None;
         }
@@ -240,7 +277,12 @@ impl Writer {
     }
 
     fn act(&mut self, action: Option<Action>) {
+        if action == Some(Action::Freeze) {
+            self.check_files();
+        }
         match action {
+            // A runtime that has the database open by now would lose what it has stored.
+            _ if self.files_changed.is_some() => {}
             Some(Action::Freeze) => self.freeze(),
             Some(Action::Flush(servers)) => self.flush(servers),
             Some(Action::Delete(bytes)) => self.delete_flushed(bytes),
@@ -255,7 +297,11 @@ impl Writer {
     /// Flushes the next servers. A failure fails no commit: the step is repeated later.
     fn flush(&mut self, servers: usize) {
         let Some(mut flush) = self.flush.take() else { return };
-        match flush.step(&self.connection, &self.tables, &self.memtables, servers) {
+        let outcome = flush.step(&self.connection, &self.tables, &self.memtables, servers);
+        if outcome.is_ok() {
+            self.checkpoints.mark(&self.files);
+        }
+        match outcome {
             Ok(true) => {
                 self.last_error = None;
                 self.has_flushed_rows = true;
@@ -278,14 +324,12 @@ impl Writer {
     /// Moves everything into the tables, as far as the disk allows it.
     fn close(mut self) {
         self.last_error = None;
-        while let Some(action) = self.pacer.at_close(&self.view()) {
+        while self.files_changed.is_none()
+            && let Some(action) = self.pacer.at_close(&self.view())
+        {
             self.act(Some(action));
         }
-        self.checkpoints.close();
-        let _ = self
-            .connection
-            .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
-            .and_then(|mut checkpoint| checkpoint.query_row([], |_| Ok(())));
+        self.checkpoints.close(&self.connection, &self.files);
     }
 }
 
@@ -316,7 +360,7 @@ pub fn recover(connection: &Connection) -> Result<(Memtable, u64)> {
         })?;
     // With a wrong number, rows that were never read would be deleted.
     if Checksum::new().number(flushed.cast_unsigned()).value() != sum.cast_unsigned() {
-        let text = "the table `flushed` is damaged; restore a backup";
+        let text = "the table `flushed` is damaged";
         return Err(StorageError::new(StorageErrorKind::Corrupt, text).into());
     }
     let mut next = flushed.cast_unsigned().max(1);

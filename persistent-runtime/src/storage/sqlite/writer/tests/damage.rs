@@ -12,16 +12,16 @@ async fn a_damaged_commit_log_is_an_error_and_is_not_changed() {
         "UPDATE commit_log SET changes = CAST(replace(changes, 'one', 'two') AS BLOB)",
         "UPDATE commit_log SET number = number + 1",
     ] {
-        let crashed = engine.crashed();
-        crashed.writer.connection.execute(damage, []).unwrap();
-        let before = crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log");
-        let path = database(&crashed.folder);
+        let Engine { folder, .. } = engine.crashed();
+        let path = database(&folder);
+        let connection = Connection::open(&path).unwrap();
+        let length = "SELECT coalesce(sum(length(changes)), 0) FROM commit_log";
+        let length = || connection.query_row(length, [], |row| row.get::<_, i64>(0)).unwrap();
+        connection.execute(damage, []).unwrap();
+        let before = length();
         let error = SqliteStorage::open(&path).expect_err(damage).to_string();
-        assert!(error.contains("of the commit log is damaged"), "{error}");
-        assert_eq!(
-            crashed.number("SELECT coalesce(sum(length(changes)), 0) FROM commit_log"),
-            before
-        );
+        assert!(error.contains("of the commit log is damaged; restore a backup"), "{error}");
+        assert_eq!(length(), before);
     }
 }
 

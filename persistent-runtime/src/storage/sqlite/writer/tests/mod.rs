@@ -42,8 +42,8 @@ impl Engine {
     }
 
     fn open(folder: TempDir) -> Self {
-        let (storage, writer) =
-            SqliteStorage::prepare(&database(&folder), &SqliteOptions::new()).unwrap();
+        let files = Files::open(&database(&folder)).unwrap();
+        let (storage, writer) = SqliteStorage::prepare(files, &SqliteOptions::new()).unwrap();
         Self { folder, storage, writer }
     }
 
