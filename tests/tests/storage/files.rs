@@ -10,7 +10,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    CallError, OpenError, Runtime, StorageError, StorageErrorKind, persistent_server,
+    CallError, Client, OpenError, Runtime, StorageError, StorageErrorKind, persistent_server,
 };
 use persistent_tests::{Counter, CounterClient, finishes};
 use rusqlite::Connection;
@@ -605,6 +605,34 @@ async fn opening_waits_for_the_lock_as_long_as_it_may() {
     let (newer, stopped) = tokio::join!(newer, new.shutdown(SECOND));
     stopped.unwrap();
     assert_eq!(newer.unwrap().at::<Counter>("a", ()).increment().await.unwrap(), 3);
+}
+
+/// The clock advances whenever no task can run, but not while a commit is written.
+#[tokio::test(start_paused = true)]
+async fn calls_meet_their_deadlines_under_a_paused_clock() {
+    let folder = Folder::new();
+    let runtime = Runtime::open(folder.path("paused.db")).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    for call in 0..100 {
+        let counter = runtime.at::<Counter>(format!("{}", call % 20), ());
+        counter.with_timeout(Duration::from_millis(1)).increment().await.unwrap();
+        if call % 7 == 0 {
+            counter.kill().await.unwrap();
+        }
+    }
+    let calls = (0..64).map(|key| {
+        let counter = runtime.at::<Counter>(format!("m{key}"), ());
+        async move { counter.with_timeout(Duration::from_millis(1)).increment().await }
+    });
+    for outcome in futures::future::join_all(calls).await {
+        outcome.unwrap();
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO, "no time has passed");
+    tokio::time::sleep(Duration::from_hours(24)).await;
+    assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 84);
+    runtime.shutdown(Duration::from_millis(1)).await.unwrap();
+    let runtime = Runtime::open(folder.path("paused.db")).await.unwrap();
+    assert_eq!(runtime.at::<Counter>("0", ()).value().await.unwrap(), 5);
 }
 
 /// Shuts down its own runtime, whose shutdown waits for it.

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Commit, Completion, Record, Storage, StorageError, StorageErrorKind, StorageFuture, Update,
@@ -17,6 +17,7 @@ use checkpoint::Checkpoints;
 use error::{Error, Result};
 use files::Files;
 use memtable::Memtables;
+use paused_clock::{Hold, PausedClock};
 use queue::{Queue, Receiver, Submission};
 use reader::Readers;
 use tables::Tables;
@@ -33,6 +34,7 @@ mod location;
 mod lock;
 mod memtable;
 mod pacing;
+mod paused_clock;
 mod queue;
 mod reader;
 mod tables;
@@ -57,6 +59,9 @@ const ROW_LIMIT: usize = 1_000_000_000 - 4096;
 /// replaced or emptied nevertheless, commits fail with [`StorageErrorKind::FileChanged`] from at
 /// most a second later.
 ///
+/// A storage that is opened while the clock of the tokio runtime is paused, in tests, keeps the
+/// clock from advancing while a commit is written.
+///
 /// ```
 /// # use persistent_runtime::{Runtime, SqliteOptions, SqliteStorage};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,6 +78,8 @@ pub struct SqliteStorage {
     memtables: Arc<Memtables>,
     tables: Arc<Tables>,
     readers: Readers,
+    /// `None` outside of tests.
+    paused_clock: Option<PausedClock>,
 }
 
 struct WriterThread {
@@ -143,7 +150,9 @@ impl SqliteStorage {
     }
 
     fn start(path: &Path, options: &SqliteOptions) -> Result<Self> {
+        let begin = Instant::now();
         let (mut storage, writer) = Self::prepare(Files::open(path)?, options)?;
+        storage.paused_clock = PausedClock::since(begin);
         let queue = Receiver(storage.queue.clone());
         let (guard, released) = watch::channel(());
         let thread =
@@ -174,7 +183,9 @@ impl SqliteStorage {
         let (tables, queue) = (Arc::new(tables), Queue::new(BusyWait::new(options.busy_wait)));
         let writer =
             Writer::new(connection, tables.clone(), memtables.clone(), checkpoints, files, next);
-        Ok((Self { path, queue, writer: None, memtables, tables, readers }, writer))
+        let storage =
+            Self { path, queue, writer: None, memtables, tables, readers, paused_clock: None };
+        Ok((storage, writer))
     }
 
     fn enqueue(&self, commit: Commit, completion: Completion) {
@@ -182,9 +193,16 @@ impl SqliteStorage {
         if server.kind().len() + server.key().len() + commit.update.bytes() > ROW_LIMIT {
             let text = format!("the record is larger than SQLite's limit of {ROW_LIMIT} bytes");
             completion.complete(Err(StorageError::new(StorageErrorKind::TooLarge, text)));
-        } else if let Err(completion) = self.queue.push(Submission { commit, completion }) {
-            completion.complete(Err(closed()));
+        } else {
+            let hold = self.hold_clock();
+            if let Err(completion) = self.queue.push(Submission { commit, completion, hold }) {
+                completion.complete(Err(closed()));
+            }
         }
+    }
+
+    fn hold_clock(&self) -> Option<Hold> {
+        self.paused_clock.as_ref().map(PausedClock::hold)
     }
 
     /// Refuses further calls. The writer commits what is queued, flushes and releases the file.
@@ -282,6 +300,7 @@ impl Storage for SqliteStorage {
     }
 
     fn close(&self) -> StorageFuture<'_, ()> {
+        let hold = self.hold_clock();
         self.begin_close();
         let released = self.writer.as_ref().map(|writer| writer.released.clone());
         Box::pin(async move {
@@ -289,6 +308,7 @@ impl Storage for SqliteStorage {
                 // Nothing is ever sent: this ends when the sender is dropped.
                 let _ = released.changed().await;
             }
+            drop(hold);
             Ok(())
         })
     }

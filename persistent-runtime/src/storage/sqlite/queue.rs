@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::paused_clock::Hold;
 use crate::{
     storage::{Commit, Completion},
     support::spin::{BusyWait, WRITER_SPIN},
@@ -18,6 +19,8 @@ use crate::{
 pub struct Submission {
     pub commit: Commit,
     pub completion: Completion,
+    /// Dropped after the completion.
+    pub hold: Option<Hold>,
 }
 
 /// The result of waiting for commits.

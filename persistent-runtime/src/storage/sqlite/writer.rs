@@ -135,15 +135,17 @@ impl Writer {
             }
         };
         self.checkpoints.mark(&self.files);
-        let mut completions = Vec::with_capacity(batch.len());
-        let updates = batch.into_iter().map(|Submission { commit, completion }| {
+        let (mut completions, mut holds) = (Vec::with_capacity(batch.len()), Vec::new());
+        let updates = batch.into_iter().map(|Submission { commit, completion, hold }| {
             completions.push(completion);
+            holds.extend(hold);
             let pending = PendingUpdate { number, update: commit.update };
             number += commit_log::numbers(&pending.update);
             (commit.server, pending)
         });
         self.memtables.publish(updates, size.weight);
         Completion::complete_all(completions);
+        drop(holds);
         size
     }
 
@@ -347,8 +349,9 @@ fn next_batch(commits: &mut impl Iterator<Item = Submission>) -> Option<Vec<Subm
 }
 
 fn fail(batch: Vec<Submission>, error: &StorageError) {
-    for submission in batch {
-        submission.completion.complete(Err(error.clone()));
+    for Submission { completion, hold, .. } in batch {
+        completion.complete(Err(error.clone()));
+        drop(hold);
     }
 }
 
