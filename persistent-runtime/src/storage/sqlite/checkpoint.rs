@@ -51,9 +51,10 @@ impl Checkpoints {
         let thread =
             thread::Builder::new().name("persistent-checkpoint".to_owned()).spawn(move || {
                 while let Ok(()) = requests.recv() {
-                    // A file that was emptied must not be filled in part. A checkpoint that fails,
-                    // e.g. on a full disk, is repeated with the next.
-                    if place.check().is_ok() {
+                    // A file that was emptied must not be filled in part, and the holes of a log
+                    // that was emptied must not replace pages. A checkpoint that fails, e.g. on a
+                    // full disk, is repeated with the next.
+                    if place.check_content(|| log_has_pages(&connection)).is_ok() {
                         let _ = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
                     }
                     if end.send(()).is_err() {
@@ -124,7 +125,8 @@ impl Checkpoints {
     pub fn close(self, connection: &Connection, files: &Files) {
         drop((self.begin, self.ended));
         let _ = self.thread.join();
-        if files.place().check_main().is_err() {
+        let place = files.place();
+        if place.check_main().is_err() || place.log_is_emptied(|| log_has_pages(connection)) {
             let _ = keep_log(connection, true);
         } else if run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").is_ok() && !files.has_log() {
             files.unmark();
@@ -132,9 +134,9 @@ impl Checkpoints {
     }
 }
 
-/// Returns true if there are pages in the log, or if their number cannot be learned.
+/// Returns true if SQLite expects pages in the log.
 pub fn log_has_pages(connection: &Connection) -> bool {
-    run(connection, "PRAGMA wal_checkpoint(NOOP)").map_or(true, |log| log.pages > 0)
+    run(connection, "PRAGMA wal_checkpoint(NOOP)").is_ok_and(|log| log.pages > 0)
 }
 
 /// The size of the write-ahead log.

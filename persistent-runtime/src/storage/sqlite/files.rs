@@ -63,7 +63,24 @@ impl Place {
         check_identity(&self.log_path(), self.log)
     }
 
-    /// Does the same without the log.
+    /// Does the same, and returns an error if the log was emptied. `log_has_pages` returns whether
+    /// SQLite expects pages in the log.
+    pub fn check_content(&self, log_has_pages: impl FnOnce() -> bool) -> Result<(), StorageError> {
+        self.check()?;
+        if self.log_is_emptied(log_has_pages) {
+            return Err(changed(&self.log_path(), "emptied"));
+        }
+        Ok(())
+    }
+
+    /// Returns true if SQLite expects pages in the log and the log was emptied.
+    pub fn log_is_emptied(&self, log_has_pages: impl FnOnce() -> bool) -> bool {
+        // Another program may empty the log in order: then SQLite expects nothing in it. So the
+        // log is read first.
+        is_emptied(&self.log_path()) && log_has_pages()
+    }
+
+    /// Does the same as [`check`](Self::check) without the log.
     pub fn check_main(&self) -> Result<(), StorageError> {
         check_identity(&self.path, self.main)?;
         if fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) {
@@ -144,8 +161,9 @@ impl Files {
     fn check_log(&self) -> Result<()> {
         let (header, is_marked) = read_header(&self.main.file)?;
         let log = self.place.log_path();
+        let lacks_log = !self.has_log() || is_emptied(&log);
         let log = log.display();
-        let text = if is_marked && !self.has_log() {
+        let text = if is_marked && lacks_log {
             let path = self.path().display();
             format!(
                 "the file is incomplete without its write-ahead log {log}, which is missing or \
@@ -188,18 +206,11 @@ impl Files {
         }
     }
 
-    /// Returns an error if a file was removed, replaced or emptied since the database was opened.
-    /// `log_has_pages` returns whether SQLite expects pages in the log.
+    /// Returns an error if a file was removed, replaced or emptied since the database was opened;
+    /// see [`Place::check_content`].
     pub fn check(&self, log_has_pages: impl FnOnce() -> bool) -> Result<(), StorageError> {
-        self.place.check()?;
         check_identity(&self.lock.path, self.lock.identity)?;
-        // Another program may empty the log in order: then SQLite expects nothing in it. So the
-        // log is read first.
-        let log = self.place.log_path();
-        if is_emptied(&log) && log_has_pages() {
-            return Err(changed(&log, "emptied"));
-        }
-        Ok(())
+        self.place.check_content(log_has_pages)
     }
 }
 
