@@ -90,7 +90,6 @@ impl<S: Server> fmt::Debug for TestContext<S> {
 /// assert_eq!(sent.await, Some(7));
 /// # }
 /// ```
-#[must_use]
 pub fn reply<T: Send + 'static>() -> (Reply<T>, impl Future<Output = Option<T>> + Send) {
     let (sender, receiver) = channel::<T>();
     let sent = async move {

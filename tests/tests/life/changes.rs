@@ -34,7 +34,7 @@ impl Score {
     }
 
     pub fn remind(&self, context: &Context<Self>) {
-        context.remind("later", Duration::from_secs(3600), ScoreMessage::Add { points: 1 });
+        context.remind("later", Duration::from_hours(1), ScoreMessage::Add { points: 1 });
     }
 }
 
