@@ -34,7 +34,8 @@
 //! 4. A visitor of a name gets integers with 64 bits, and no list or map.
 //! 5. The bytes of an extension are read with its head, so that an extension that is cut off is
 //!    an error even if its visitor does not read it.
-//! 6. The texts of errors.
+//! 6. The marker [`SOME`] stands before the value of a `Some`, and counts as a level.
+//! 7. The texts of errors.
 //!
 //! # The path of an error
 //!
@@ -55,7 +56,7 @@ use self::{
     token::{Name, Token},
     variant::Variant,
 };
-use super::{DecodeError, WHOLE, depth::DEPTH};
+use super::{DecodeError, WHOLE, depth::DEPTH, encoder::SOME};
 
 mod error;
 mod items;
@@ -128,6 +129,11 @@ impl<'de> Decoder<'de> {
                 self.rest = rest;
                 Ok(false)
             }
+            Some((&SOME, rest)) => {
+                self.rest = rest;
+                self.descend(1)?;
+                Ok(true)
+            }
             Some(_) => {
                 let (at, count) = self.options;
                 let count = if at == self.rest.len() { count + 1 } else { 0 };
@@ -168,7 +174,8 @@ impl<'de> Decoder<'de> {
         Ok(())
     }
 
-    /// Enters a list or map of `length`. The one around it restores the levels.
+    /// Enters a list, map or marked `Some` of `length`. The list or map around it restores the
+    /// levels.
     #[inline]
     fn descend(&mut self, length: u32) -> Result<(), Error> {
         if length > 0 {
@@ -275,6 +282,10 @@ impl<'de> Decoder<'de> {
                 self.pending = Some(Token::Parts(kind, bytes));
                 visitor.visit_newtype_struct(self)
             }
+            Ok(Token::Some) => match self.descend(1) {
+                Ok(()) => visitor.visit_some(self),
+                Err(error) => Err(error),
+            },
             Ok(Token::Unit) => visitor.visit_unit(),
             Ok(Token::Bool(value)) => visitor.visit_bool(value),
             Ok(Token::U8(number)) => visitor.visit_u8(number),
@@ -391,11 +402,5 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Ok(Name::Float(number)) => visitor.visit_f64(number),
             Err(error) => Err(error),
         },
-    }
-
-    /// Returns false. For the elements of bytes and extensions returns true, as `rmp_serde` does.
-    #[inline]
-    fn is_human_readable(&self) -> bool {
-        self.pending.is_some()
     }
 }

@@ -5,18 +5,25 @@
 //! [`DEPTH`] as it writes, and the decoder as it reads. The tests compare both with a scan of the
 //! bytes.
 
+#[cfg(test)]
+use super::encoder::SOME;
+
 /// The number of levels of lists and maps that may be nested. The stack of a thread holds the recursion of
 /// this many levels, also without optimizations.
 pub(super) const DEPTH: usize = 256;
 
-/// Returns true if the value at the start of `bytes` has more than [`DEPTH`] levels of lists and
-/// maps. Returns false for malformed bytes, which the decoder rejects.
+/// Returns true if the value at the start of `bytes` has more than [`DEPTH`] levels of lists, maps
+/// and marks of a `Some`. Returns false for malformed bytes, which the decoder rejects.
 #[cfg(test)]
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
     // Each list and map takes at least one byte.
-    if bytes.len() <= DEPTH {
-        return false;
-    }
+    bytes.len() > DEPTH && scan(bytes, |_, levels| levels > DEPTH)
+}
+
+/// Returns true if `found` does for a marker of the value at the start of `bytes`. It receives the
+/// marker, and the levels around and of its value.
+#[cfg(test)]
+pub(super) fn scan(bytes: &[u8], found: impl Fn(u8, usize) -> bool) -> bool {
     // The number of values that remain in the innermost list or map, and in each one around it.
     let (mut left, mut around) = (1_u64, Vec::new());
     let mut rest = bytes;
@@ -44,6 +51,7 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
             0xcb | 0xcf | 0xd3 => (8, 0),
             0xd7 => (9, 0),
             0xd8 => (17, 0),
+            SOME => (0, 1),
             0xdc => (2, number(2)),
             0xdd => (4, number(4)),
             0xde => (2, 2 * number(2)),
@@ -55,10 +63,10 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
         };
         rest = next;
         left -= 1;
+        if found(marker, around.len() + usize::from(values > 0)) {
+            return true;
+        }
         if values > 0 {
-            if around.len() == DEPTH {
-                return true;
-            }
             around.push(left);
             left = values;
         }

@@ -1,10 +1,20 @@
-//! The encoder: writes values as named `MessagePack`, byte for byte as `rmp_serde` does.
+//! The encoder: writes values as named `MessagePack`, byte for byte as `rmp_serde` does in its
+//! human-readable form, with two exceptions:
+//!
+//! 1. A unit struct is a nil, not an empty list. `serde` reads a value inside of `tag`, `untagged`
+//!    and `flatten` through a buffer, in which it knows a unit struct only as a unit.
+//! 2. A `Some` of a value that begins with a nil is preceded by [`SOME`]. `rmp_serde` writes
+//!    `Some(None)` and `Some(())` as it writes `None`.
+//!
+//! The human-readable form is the only one that can be read back at each place: `serde`'s buffer
+//! claims to be human readable, whatever the format says.
 //!
 //! `rmp_serde` writes to any `io::Write`, so that each piece of a value is a fallible call. This
 //! encoder appends to a `Vec` and writes structs in three fifths of the time
 //! (`persistent-bench storage`). Encoding is most of the cost of a change to a large state. The
 //! encoder also limits the nesting of lists and maps, which ends the recursion before the stack
-//! overflows. The tests compare it with `rmp_serde`.
+//! overflows, and rejects a list or map whose `Serialize` announced another length than it wrote.
+//! The tests compare it with `rmp_serde`.
 
 #![expect(clippy::inline_always, reason = "the name of a field becomes a store of constant bytes")]
 
@@ -17,6 +27,13 @@ use serde::{
 };
 
 use super::{EncodeError, decoder::EXTENSION, decoder::extension_parts};
+
+/// The marker before the value of a `Some` that would be read as a `None` otherwise: the only marker
+/// that `MessagePack` leaves unused.
+pub(super) const SOME: u8 = 0xc1;
+
+/// The marker of a unit.
+const NIL: u8 = 0xc0;
 
 /// A serializer of one value, which appends to `bytes`.
 pub(super) struct Encoder<'a> {
@@ -142,24 +159,39 @@ impl<'a> Encoder<'a> {
         Ok(this)
     }
 
+    /// Returns the encoder of the elements or fields of a value with a fixed number of them.
+    #[inline]
+    fn fields(self, head: &Head, length: usize) -> Result<Fields<'a>, EncodeError> {
+        Ok(Fields { encoder: self.entries(head, length)?, announced: length, written: 0 })
+    }
+
     #[inline]
     fn compound(
         self,
         head: &'static Head,
-        length: Option<usize>,
+        announced: Option<usize>,
     ) -> Result<Compound<'a>, EncodeError> {
-        let late = length.is_none().then_some((head, self.bytes.len()));
-        let encoder = match length {
+        let start = self.bytes.len();
+        let encoder = match announced {
             Some(length) => self.entries(head, length)?,
             None => self,
         };
-        Ok(Compound { encoder, late, length: 0 })
+        Ok(Compound { encoder, head, start, announced, length: 0 })
     }
 
     /// Returns the encoder of one of several values.
     #[inline]
     fn next(&mut self) -> Encoder<'_> {
         Encoder { bytes: self.bytes, levels: self.levels }
+    }
+
+    /// Marks the value that `bytes` has from `start` on, and that begins with a nil, as a `Some`.
+    #[cold]
+    fn mark_some(&mut self, start: usize) -> Result<(), EncodeError> {
+        self.bytes.insert(start, SOME);
+        // The decoder counts each mark as a level.
+        let marks = self.bytes[start..].iter().take_while(|byte| **byte == SOME).count();
+        if marks > self.levels { Err(EncodeError::too_deep()) } else { Ok(()) }
     }
 }
 
@@ -198,12 +230,12 @@ impl<'a> Serializer for Encoder<'a> {
     type Ok = ();
     type Error = EncodeError;
     type SerializeSeq = Compound<'a>;
-    type SerializeTuple = Self;
-    type SerializeTupleStruct = Self;
-    type SerializeTupleVariant = Self;
+    type SerializeTuple = Fields<'a>;
+    type SerializeTupleStruct = Fields<'a>;
+    type SerializeTupleVariant = Fields<'a>;
     type SerializeMap = Compound<'a>;
-    type SerializeStruct = Self;
-    type SerializeStructVariant = Self;
+    type SerializeStruct = Fields<'a>;
+    type SerializeStructVariant = Fields<'a>;
 
     scalars! {
         serialize_bool: bool => |this, value| this.put(if value { 0xc3 } else { 0xc2 }, []),
@@ -222,17 +254,12 @@ impl<'a> Serializer for Encoder<'a> {
         serialize_char: char => |this, c| this.bytes(&TEXT, c.encode_utf8(&mut [0; 4]).as_bytes())?,
         serialize_str: &str => |this, text| this.bytes(&TEXT, text.as_bytes())?,
         serialize_bytes: &[u8] => |this, bytes| this.bytes(&BYTES, bytes)?,
-        serialize_unit_struct: &'static str => |this, _name| this.put(LIST.fixed, []),
-    }
-
-    #[inline]
-    fn is_human_readable(&self) -> bool {
-        false
+        serialize_unit_struct: &'static str => |this, _name| this.put(NIL, []),
     }
 
     #[inline]
     fn serialize_unit(self) -> Result<(), EncodeError> {
-        self.bytes.push(0xc0);
+        self.bytes.push(NIL);
         Ok(())
     }
 
@@ -242,8 +269,13 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(self)
+    fn serialize_some<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), EncodeError> {
+        let start = self.bytes.len();
+        value.serialize(self.next())?;
+        match self.bytes.get(start) {
+            Some(&(NIL | SOME)) => self.mark_some(start),
+            _ => Ok(()),
+        }
     }
 
     #[inline]
@@ -288,13 +320,17 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_tuple(self, length: usize) -> Result<Self, EncodeError> {
-        self.entries(&LIST, length)
+    fn serialize_tuple(self, length: usize) -> Result<Fields<'a>, EncodeError> {
+        self.fields(&LIST, length)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Self, EncodeError> {
-        self.entries(&LIST, length)
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        length: usize,
+    ) -> Result<Fields<'a>, EncodeError> {
+        self.fields(&LIST, length)
     }
 
     #[inline]
@@ -304,8 +340,8 @@ impl<'a> Serializer for Encoder<'a> {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Self, EncodeError> {
-        self.variant(variant)?.entries(&LIST, length)
+    ) -> Result<Fields<'a>, EncodeError> {
+        self.variant(variant)?.fields(&LIST, length)
     }
 
     #[inline]
@@ -314,8 +350,8 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Self, EncodeError> {
-        self.entries(&MAP, length)
+    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Fields<'a>, EncodeError> {
+        self.fields(&MAP, length)
     }
 
     #[inline]
@@ -325,15 +361,37 @@ impl<'a> Serializer for Encoder<'a> {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Self, EncodeError> {
-        self.variant(variant)?.entries(&MAP, length)
+    ) -> Result<Fields<'a>, EncodeError> {
+        self.variant(variant)?.fields(&MAP, length)
     }
+}
+
+/// Returns an error if the `Serialize` of a list or map wrote another number of entries than it
+/// announced: the bytes would be read as another value.
+#[inline]
+fn check_length(announced: usize, written: usize) -> Result<(), EncodeError> {
+    if announced == written { Ok(()) } else { Err(wrong_length(announced, written)) }
+}
+
+#[cold]
+fn wrong_length(announced: usize, written: usize) -> EncodeError {
+    EncodeError::new(format_args!(
+        "a `Serialize` announced a list or map of length {announced} and wrote {written} entries; \
+         correct the length that it passes to the serializer"
+    ))
+}
+
+/// The elements or fields of a value with a fixed number of them.
+pub(super) struct Fields<'a> {
+    encoder: Encoder<'a>,
+    announced: usize,
+    written: usize,
 }
 
 macro_rules! compounds {
     ($($compound:ident: $put:ident($($name:ident)?),)*) => {
         $(
-            impl $compound for Encoder<'_> {
+            impl $compound for Fields<'_> {
                 type Ok = ();
                 type Error = EncodeError;
 
@@ -343,13 +401,14 @@ macro_rules! compounds {
                     $($name: &'static str,)?
                     value: &T,
                 ) -> Result<(), EncodeError> {
-                    $(self.bytes(&TEXT, $name.as_bytes())?;)?
-                    value.serialize(self.next())
+                    self.written += 1;
+                    $(self.encoder.bytes(&TEXT, $name.as_bytes())?;)?
+                    value.serialize(self.encoder.next())
                 }
 
                 #[inline]
                 fn end(self) -> Result<(), EncodeError> {
-                    Ok(())
+                    check_length(self.announced, self.written)
                 }
             }
         )*
@@ -367,8 +426,10 @@ compounds! {
 /// A list or map. Its length may be unknown until its end.
 pub(super) struct Compound<'a> {
     encoder: Encoder<'a>,
-    /// The head that must be inserted at the end, and its position.
-    late: Option<(&'static Head, usize)>,
+    head: &'static Head,
+    /// The position of the head. If no length was announced, the head is inserted at the end.
+    start: usize,
+    announced: Option<usize>,
     length: usize,
 }
 
@@ -376,7 +437,7 @@ impl Compound<'_> {
     /// Returns the encoder of the next entry.
     #[inline]
     fn entry(&mut self) -> Result<Encoder<'_>, EncodeError> {
-        if self.length == 0 && self.late.is_some() {
+        if self.length == 0 && self.announced.is_none() {
             self.encoder.descend()?;
         }
         self.length += 1;
@@ -385,12 +446,13 @@ impl Compound<'_> {
 
     #[inline]
     fn finish(mut self) -> Result<(), EncodeError> {
-        if let Some((head, start)) = self.late {
-            let end = self.encoder.bytes.len();
-            self.encoder.head(head, self.length)?;
-            let taken = self.encoder.bytes.len() - end;
-            self.encoder.bytes[start..].rotate_right(taken);
+        if let Some(announced) = self.announced {
+            return check_length(announced, self.length);
         }
+        let end = self.encoder.bytes.len();
+        self.encoder.head(self.head, self.length)?;
+        let taken = self.encoder.bytes.len() - end;
+        self.encoder.bytes[self.start..].rotate_right(taken);
         Ok(())
     }
 }
@@ -432,7 +494,10 @@ impl SerializeMap for Compound<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::BTreeMap,
+        net::{Ipv4Addr, Ipv6Addr},
+    };
 
     use super::*;
     use crate::{codec::depth::DEPTH, codec::depth::is_too_deep, codec::encode};
@@ -456,7 +521,7 @@ mod tests {
     #[derive(Serialize)]
     enum Variant {
         Unit,
-        Newtype(Unit),
+        Newtype(Newtype),
         Tuple(f32, f64),
         Empty(),
         Struct { value: char },
@@ -535,16 +600,24 @@ mod tests {
         }
     }
 
+    /// Returns what `rmp_serde` writes.
+    fn reference<T: Serialize>(value: &T) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let reference = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+        value.serialize(&mut reference.with_human_readable()).unwrap();
+        bytes
+    }
+
     /// Asserts that `value` is written as `rmp_serde` writes it, and that it is rejected within as
     /// many lists as the decoder rejects it.
     fn check<T: Serialize>(value: &T) {
-        let plain = rmp_serde::to_vec_named(value).unwrap();
+        let plain = reference(value);
         let mut bytes = Vec::new();
         encode(value, &mut bytes).unwrap();
         assert_eq!(bytes, plain);
         for lists in DEPTH - 4..DEPTH + 4 {
             let deep = Deep(lists, value);
-            let unreadable = is_too_deep(&rmp_serde::to_vec_named(&deep).unwrap());
+            let unreadable = is_too_deep(&reference(&deep));
             let rejected = encode(&deep, &mut Vec::new()).is_err();
             assert_eq!(rejected, unreadable, "{plain:x?} in {lists} lists");
         }
@@ -555,11 +628,12 @@ mod tests {
         check(&(true, 1_i8, 300_i16, -70_000_i32, i64::MIN));
         check(&(1_u8, 300_u16, 70_000_u32, u64::MAX, 'ß', "text", ()));
         check(&(i128::MIN, u128::MAX));
-        check(&(Unit, Newtype(1), Pair(1, Newtype(2)), Some(Newtype(3)), None::<u8>));
+        check(&(Newtype(1), Pair(1, Newtype(2)), Some(Newtype(3)), None::<u8>));
         let more = BTreeMap::from([("a".to_owned(), Some(1)), ("b".to_owned(), None)]);
         check(&Fields { text: "text".to_owned(), more });
         check(&Variant::Unit);
-        check(&Variant::Newtype(Unit));
+        check(&Variant::Newtype(Newtype(1)));
+        check(&(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST));
         check(&Variant::Tuple(0.5, 0.5));
         check(&Variant::Empty());
         check(&Variant::Struct { value: 'c' });
@@ -581,7 +655,7 @@ mod tests {
         fn check<T: Serialize>(value: &T) {
             let mut bytes = b"before".to_vec();
             encode(value, &mut bytes).unwrap();
-            assert_eq!(bytes[6..], rmp_serde::to_vec_named(value).unwrap());
+            assert_eq!(bytes[6..], reference(value));
         }
         for bits in 0..64 {
             for number in [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + 1] {
@@ -605,6 +679,61 @@ mod tests {
                 length,
                 Fields { text: "x".repeat(length), more: BTreeMap::new() },
             )]));
+        }
+    }
+
+    /// Asserts that `value` is written as `bytes`, in as many lists as the decoder reads.
+    fn check_own<T: Serialize>(value: &T, bytes: &[u8]) {
+        let mut written = Vec::new();
+        encode(value, &mut written).unwrap();
+        assert_eq!(written, bytes);
+        for lists in DEPTH - 4..DEPTH + 4 {
+            let unreadable = is_too_deep(&[&vec![0x91; lists][..], bytes].concat());
+            let rejected = encode(&Deep(lists, value), &mut Vec::new()).is_err();
+            assert_eq!(rejected, unreadable, "{bytes:x?} in {lists} lists");
+        }
+    }
+
+    #[test]
+    fn what_rmp_serde_cannot_tell_from_none_has_a_form_of_its_own() {
+        check_own(&Unit, b"\xc0");
+        check_own(&Some(Unit), b"\xc1\xc0");
+        check_own(&Some(()), b"\xc1\xc0");
+        check_own(&None::<Option<u8>>, b"\xc0");
+        check_own(&Some(None::<u8>), b"\xc1\xc0");
+        check_own(&Some(Some(None::<u8>)), b"\xc1\xc1\xc0");
+        check_own(&Some(Some(1)), b"\x01");
+        check_own(&Some([None::<u8>]), b"\x91\xc0");
+    }
+
+    /// Such a value was written and could not be read, or was read as another one.
+    #[test]
+    fn a_wrong_length_is_an_error() {
+        struct Wrong(usize, bool);
+
+        impl Serialize for Wrong {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if self.1 {
+                    let mut fields = serializer.serialize_struct("Wrong", self.0)?;
+                    fields.serialize_field("a", &1)?;
+                    fields.serialize_field("b", &2)?;
+                    fields.end()
+                } else {
+                    let mut list = serializer.serialize_seq(Some(self.0))?;
+                    list.serialize_element(&1)?;
+                    list.serialize_element(&2)?;
+                    list.end()
+                }
+            }
+        }
+
+        for is_struct in [true, false] {
+            for announced in [0, 1, 3, 20] {
+                let error = encode(&[Wrong(announced, is_struct)], &mut Vec::new()).unwrap_err();
+                let text = format!("length {announced} and wrote 2 entries");
+                assert!(error.to_string().contains(&text), "{error}");
+            }
+            encode(&[Wrong(2, is_struct)], &mut Vec::new()).unwrap();
         }
     }
 

@@ -1,8 +1,8 @@
 //! The stored form of states and messages: `MessagePack` with named fields, so that fields can be
 //! added, removed and reordered.
 //!
-//! The bytes are those that `rmp_serde::to_vec_named` writes. The encoder and the decoder are our
-//! own, and the tests compare both with `rmp_serde`.
+//! The bytes are those that `rmp_serde` writes in its human-readable form, but for two kinds of nil.
+//! The encoder and the decoder are our own, and the tests compare both with `rmp_serde`.
 
 use std::{error::Error, fmt};
 
@@ -26,8 +26,8 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// The reason why a state or message has no stored form.
 ///
-/// Its `Serialize` failed, it nests lists and maps deeper than 256 levels, or it contains a list,
-/// map, text or bytes with a length of more than 32 bits.
+/// Its `Serialize` failed or announced a wrong length, it nests lists and maps deeper than 256
+/// levels, or it contains a list, map, text or bytes with a length of more than 32 bits.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EncodeError(Box<str>);
 
@@ -158,8 +158,8 @@ impl Error for TooDeep {}
 /// Appends the stored form of `value` to `buffer`.
 ///
 /// # Errors
-/// If `value`'s own `Serialize` fails, lists and maps are nested so deeply that [`decode`] would
-/// reject them, or a length takes more than 32 bits. `buffer` has a part of the value then.
+/// If `value`'s own `Serialize` fails or announces a wrong length, lists and maps are nested so
+/// deeply that [`decode`] would reject them, or a length takes more than 32 bits. `buffer` has a part of the value then.
 pub fn encode<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     value.serialize(Encoder { bytes: buffer, levels: DEPTH })
 }

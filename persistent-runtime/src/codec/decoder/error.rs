@@ -15,8 +15,6 @@ pub(in crate::codec) struct Error(Box<Reason>);
 pub(super) enum Reason {
     /// The bytes end within the value.
     Ended,
-    /// The byte is no marker of `MessagePack`.
-    Marker(u8),
     /// The type takes fewer elements than are present.
     Length {
         present: u32,
@@ -44,6 +42,7 @@ impl Error {
     pub(super) fn mismatch(token: Token<'_>, expected: &dyn Expected) -> Self {
         let unexpected = match token {
             Token::Unit => Unexpected::Unit,
+            Token::Some => Unexpected::Option,
             Token::Bool(value) => Unexpected::Bool(value),
             Token::U8(number) => Unexpected::Unsigned(number.into()),
             Token::U16(number) => Unexpected::Unsigned(number.into()),
@@ -90,7 +89,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Reason::Ended => f.write_str("the bytes end within the value"),
-            Reason::Marker(byte) => write!(f, "the byte {byte:#x} is no MessagePack marker"),
             Reason::Length { present, taken } => {
                 write!(f, "invalid length {present}, expected {taken}")
             }

@@ -8,11 +8,14 @@ use super::{
     Decoder,
     error::{Error, Reason},
 };
+use crate::codec::encoder::SOME;
 
 /// The meaning of a marker and of the bytes that belong to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Token<'de> {
     Unit,
+    /// The mark before the value of a `Some`.
+    Some,
     Bool(bool),
     U8(u8),
     U16(u16),
@@ -119,29 +122,6 @@ impl<'de> Decoder<'de> {
         Ok(Token::Extension(kind, self.slice(length)?))
     }
 
-    /// Reads the token that has this marker, if it is a number, a bool or a unit.
-    #[inline]
-    fn scalar(&mut self, marker: u8) -> Result<Token<'de>, Error> {
-        Ok(match marker {
-            0x00..=0x7f => Token::U8(marker),
-            0xc0 => Token::Unit,
-            0xc2 => Token::Bool(false),
-            0xc3 => Token::Bool(true),
-            0xca => Token::F32(f32::from_be_bytes(self.array()?)),
-            0xcb => Token::F64(f64::from_be_bytes(self.array()?)),
-            0xcc => Token::U8(u8::from_be_bytes(self.array()?)),
-            0xcd => Token::U16(u16::from_be_bytes(self.array()?)),
-            0xce => Token::U32(u32::from_be_bytes(self.array()?)),
-            0xcf => Token::U64(u64::from_be_bytes(self.array()?)),
-            0xd0 => Token::I8(i8::from_be_bytes(self.array()?)),
-            0xd1 => Token::I16(i16::from_be_bytes(self.array()?)),
-            0xd2 => Token::I32(i32::from_be_bytes(self.array()?)),
-            0xd3 => Token::I64(i64::from_be_bytes(self.array()?)),
-            0xe0..=0xff => Token::I8(marker.cast_signed()),
-            _ => return Err(Error::new(Reason::Marker(marker))),
-        })
-    }
-
     /// Reads the next token.
     #[inline(never)]
     pub(super) fn token(&mut self) -> Result<Token<'de>, Error> {
@@ -194,7 +174,22 @@ impl<'de> Decoder<'de> {
             0xdd => Token::List(self.length_32()?),
             0xde => Token::Map(self.length_16()?),
             0xdf => Token::Map(self.length_32()?),
-            _ => self.scalar(marker)?,
+            0x00..=0x7f => Token::U8(marker),
+            0xc0 => Token::Unit,
+            SOME => Token::Some,
+            0xc2 => Token::Bool(false),
+            0xc3 => Token::Bool(true),
+            0xca => Token::F32(f32::from_be_bytes(self.array()?)),
+            0xcb => Token::F64(f64::from_be_bytes(self.array()?)),
+            0xcc => Token::U8(u8::from_be_bytes(self.array()?)),
+            0xcd => Token::U16(u16::from_be_bytes(self.array()?)),
+            0xce => Token::U32(u32::from_be_bytes(self.array()?)),
+            0xcf => Token::U64(u64::from_be_bytes(self.array()?)),
+            0xd0 => Token::I8(i8::from_be_bytes(self.array()?)),
+            0xd1 => Token::I16(i16::from_be_bytes(self.array()?)),
+            0xd2 => Token::I32(i32::from_be_bytes(self.array()?)),
+            0xd3 => Token::I64(i64::from_be_bytes(self.array()?)),
+            0xe0..=0xff => Token::I8(marker.cast_signed()),
         })
     }
 
@@ -253,9 +248,11 @@ impl<'de> Decoder<'de> {
             Token::I64(number) => Name::Signed(number),
             Token::F32(number) => Name::Float(number.into()),
             Token::F64(number) => Name::Float(number),
-            token @ (Token::List(_) | Token::Map(_) | Token::Extension(..) | Token::Parts(..)) => {
-                return Err(Error::mismatch(token, expected));
-            }
+            token @ (Token::Some
+            | Token::List(_)
+            | Token::Map(_)
+            | Token::Extension(..)
+            | Token::Parts(..)) => return Err(Error::mismatch(token, expected)),
         })
     }
 }

@@ -181,7 +181,7 @@ fn the_path_of_an_error_is_that_of_serde_path_to_error() {
     assert_eq!(path_of(b"\x92\x91\xa1a\x91\x05", b"\x80"), "inventory[1][0]");
     assert_eq!(path_of(b"\x92\x81\xa4name\xa1a\x80", b"\x80"), "inventory[1]", "missing");
     assert_eq!(path_of(b"\x91\x82\xa4name\xa1a\xa4name\xa1a", b"\x80"), "inventory[0]", "twice");
-    assert_eq!(path_of(b"\x91\x82\xa4name\xa1a\xa4more\xc1", b"\x80"), "inventory[0].more");
+    assert_eq!(path_of(b"\x91\x82\xa4name\xa1a\xa4more\xd9", b"\x80"), "inventory[0].more");
     assert_eq!(path_of(b"\x91\x92\xa1a\xa1b", b"\x80"), "inventory[0]", "one too many");
     assert_eq!(path_of(b"\x90", b"\x81\x07\x81\xa5Tuple\x92\x01\xa0"), "owners.7.Tuple[1]");
     assert_eq!(path_of(b"\x90", b"\x81\x07\x81\xa6Struct\x81\xa1b\x05"), "owners.7.Struct.b");
@@ -247,7 +247,7 @@ fn an_error_says_what_was_wrong() {
     assert_eq!(error::<String>(b"\xa2a"), "the bytes end within the value");
     assert_eq!(error::<Strict>(b"\xc0"), "invalid type: unit value, expected struct Strict");
     assert_eq!(error::<(u8,)>(b"\x92\x01\x02"), "invalid length 2, expected 1");
-    assert_eq!(error::<bool>(b"\xc1"), "the byte 0xc1 is no MessagePack marker");
+    assert_eq!(error::<bool>(b"\xc1\xc0"), "invalid type: Option value, expected a boolean");
     assert!(error::<Shape>(b"\x82\xa4Unit\xc0\xa4Unit\xc0").contains("a map with one entry"));
     assert!(error::<Shape>(b"\xa5Tuple").ends_with("unit variant, expected tuple variant"));
 }
