@@ -84,8 +84,8 @@ pub enum DecodeError {
         /// The version that this program writes.
         current: u32,
     },
-    /// The `#[restore]` function returned an error, decoding panicked, or the server's key is not
-    /// one of its type.
+    /// The `#[restore]` function returned an error; or it, a migration or a `Deserialize` panicked;
+    /// or the server's key is not one of its type.
     #[non_exhaustive]
     Restore {
         /// The text of the error, or the panic message.
@@ -113,6 +113,10 @@ impl fmt::Display for DecodeError {
             Self::Trailing { bytes } => write!(f, "{bytes} bytes follow after the value"),
             Self::Version { stored, current } if stored > current => write!(
                 f,
+    pub(crate) fn panicked(panic: &str) -> Self {
+        Self::Restore { reason: format!("panicked: {panic}") }
+    }
+
                 "the state has version {stored}, newer than version {current} of this program; \
                  run the newer program"
             ),

@@ -690,3 +690,105 @@ impl Cat {
         self.activations
     }
 }
+
+/// A temporary server, in a version whose migration, `#[restore]` and `Deserialize` panic.
+mod temporary {
+    use super::*;
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct First {
+        number: u64,
+    }
+
+    #[persistent_server(name = "temporary", restart = temporary)]
+    impl First {
+        pub fn add(&mut self) -> u64 {
+            self.number += 1;
+            self.number
+        }
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Migrates;
+
+    #[persistent_server(name = "temporary", version = 2, restart = temporary)]
+    impl Migrates {
+        #[migrate(from = 1)]
+        fn migrate(_first: First) -> Self {
+            panic!("a migration with a mistake")
+        }
+
+        pub fn add(&mut self) {}
+    }
+
+    #[derive(Default)]
+    pub struct Restores;
+
+    #[persistent_server(name = "temporary", restart = temporary)]
+    impl Restores {
+        #[save]
+        fn save(&self) -> First {
+            First::default()
+        }
+
+        #[restore]
+        fn restore(_first: First) -> Self {
+            panic!("a restore with a mistake")
+        }
+
+        pub fn add(&mut self) {}
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(from = "First")]
+    pub struct Decodes;
+
+    impl From<First> for Decodes {
+        fn from(_: First) -> Self {
+            panic!("a conversion with a mistake")
+        }
+    }
+
+    #[persistent_server(name = "temporary", restart = temporary)]
+    impl Decodes {
+        pub fn add(&mut self) {}
+    }
+}
+
+/// Such a panic counted as a crash, which deletes the state of a temporary server.
+#[tokio::test]
+async fn a_panic_while_a_state_is_read_leaves_it_as_it_is() {
+    let storage = MemoryStorage::new();
+    let id = ServerId::new("temporary", "a");
+    let open = || Runtime::builder().open_with(storage.clone());
+    let runtime = open().await.unwrap();
+    assert_eq!(runtime.at::<temporary::First>("a", ()).add().await.unwrap(), 1);
+    runtime.shutdown(SECOND).await.unwrap();
+    let stored = storage.get(&id).unwrap().state.bytes().into_owned();
+
+    macro_rules! check {
+        ($($server:ident: $mistake:literal,)*) => {
+            $(
+                let runtime = open().await.unwrap();
+                let server = runtime.at::<temporary::$server>("a", ());
+                // More often than the restart limit allows crashes.
+                for _ in 0..5 {
+                    let error = server.add().await.unwrap_err();
+                    assert!(matches!(error, CallError::Decode { .. }), "{error}");
+                    let text = concat!("cannot restore the state: panicked: ", $mistake);
+                    assert!(error.to_string().contains(text), "{error}");
+                }
+                runtime.shutdown(SECOND).await.unwrap();
+                assert_eq!(storage.get(&id).unwrap().state.bytes(), stored);
+            )*
+        };
+    }
+
+    check! {
+        Migrates: "a migration with a mistake",
+        Restores: "a restore with a mistake",
+        Decodes: "a conversion with a mistake",
+    }
+    let runtime = open().await.unwrap();
+    assert_eq!(runtime.at::<temporary::First>("a", ()).add().await.unwrap(), 2);
+}

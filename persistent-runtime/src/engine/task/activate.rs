@@ -208,7 +208,8 @@ impl Task {
                 let bytes = record.state.bytes();
                 registry.server_type().decode(record.version, &bytes, parts, context)
             })
-            .map_err(|text| Failure::Panic { text, is_poison: true })?
+            // No crash, which may delete the state: nothing has been handled.
+            .unwrap_or_else(|text| Err(DecodeError::panicked(&text)))
         } else {
             Err(DecodeError::Format { stored: record.format })
         };

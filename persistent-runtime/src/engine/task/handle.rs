@@ -398,7 +398,7 @@ impl Task {
         let next = due.into_iter().find_map(|due| {
             let mut bytes = due.message();
             let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
-            let decoded = decoded.unwrap_or_else(|reason| Err(DecodeError::Restore { reason }));
+            let decoded = decoded.unwrap_or_else(|panic| Err(DecodeError::panicked(&panic)));
             match decoded {
                 Ok(Some(message)) if bytes.is_empty() => Some((due, message)),
                 Ok(Some(_)) => {
