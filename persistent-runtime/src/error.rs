@@ -144,7 +144,8 @@ pub enum CallError {
         #[serde(with = "shared")]
         source: Arc<DecodeError>,
     },
-    /// The new state or a message does not encode. The changes of this call are dropped.
+    /// The new state or a message does not encode, or could not be
+    /// [read back](crate::Builder::check_states). The changes of this call are dropped.
     #[non_exhaustive]
     Encode {
         /// The server.

@@ -43,6 +43,7 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
     let handle = handle(names);
     let handle_async = handle_async(names);
     let encode = state::encode(names);
+    let check = state::check(names);
     let decode = state::decode(names);
     let decode_message = state::decode_message(names);
     quote! {
@@ -67,6 +68,7 @@ pub(super) fn server_impl(names: &Names) -> TokenStream {
             #handle_async
 
             #encode
+            #check
             #decode
             #decode_message
         }

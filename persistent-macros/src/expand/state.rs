@@ -92,6 +92,37 @@ pub(super) fn encode(names: &Names) -> TokenStream {
     }
 }
 
+/// Returns the function `check`. It names the same types at the same places as `encode` and
+/// `decode`, so that rustc reports each unmet bound once.
+pub(super) fn check(names: &Names) -> TokenStream {
+    let Names { server, runtime, .. } = names;
+    let self_ty = server.self_ty;
+    let (check, check_decodes) =
+        (quote!(#runtime::__private::check), quote!(#runtime::__private::check_decodes));
+    let (encode, decode) =
+        (quote!(#runtime::__private::encode), quote!(#runtime::__private::decode));
+    let body = match (&server.save, &server.restore) {
+        (Override::Default, Override::Default) => {
+            let span = user_span(self_ty);
+            quote_spanned!(span=> #check(bytes, #decode::<#self_ty>, #encode::<#self_ty>))
+        }
+        (Override::Function(save), Override::Function(restore)) => {
+            let (_, ty) = restore.stored();
+            if borrows(output(save.sig)) {
+                quote_spanned!(ty.span()=> #check_decodes(bytes, #decode::<#ty>))
+            } else {
+                quote_spanned!(ty.span()=> #check(bytes, #decode::<#ty>, #encode::<#ty>))
+            }
+        }
+        _ => quote!(::core::unimplemented!()),
+    };
+    quote! {
+        fn check(bytes: &[u8]) -> ::core::result::Result<(), #runtime::EncodeError> {
+            #body
+        }
+    }
+}
+
 pub(super) fn decode(names: &Names) -> TokenStream {
     let Names { server, runtime, context, .. } = names;
     let self_ty = server.self_ty;

@@ -274,6 +274,13 @@ where
     ) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
         ::persistent_runtime::__private::encode::<Stack<T, N>>(self, buffer)
     }
+    fn check(bytes: &[u8]) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
+        ::persistent_runtime::__private::check(
+            bytes,
+            ::persistent_runtime::__private::decode::<Stack<T, N>>,
+            ::persistent_runtime::__private::encode::<Stack<T, N>>,
+        )
+    }
     fn decode(
         version: u32,
         bytes: &[u8],

@@ -225,6 +225,9 @@ impl crate::runtime::Server for sports::Team {
     ) -> ::core::result::Result<(), crate::runtime::EncodeError> {
         crate::runtime::__private::encode::<&Roster>(&Self::save(self), buffer)
     }
+    fn check(bytes: &[u8]) -> ::core::result::Result<(), crate::runtime::EncodeError> {
+        crate::runtime::__private::check_decodes(bytes, crate::runtime::__private::decode::<Roster>)
+    }
     fn decode(
         version: u32,
         bytes: &[u8],

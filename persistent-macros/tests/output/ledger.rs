@@ -223,6 +223,13 @@ impl ::persistent_runtime::Server for Ledger {
     ) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
         ::persistent_runtime::__private::encode::<Ledger>(self, buffer)
     }
+    fn check(bytes: &[u8]) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
+        ::persistent_runtime::__private::check(
+            bytes,
+            ::persistent_runtime::__private::decode::<Ledger>,
+            ::persistent_runtime::__private::encode::<Ledger>,
+        )
+    }
     fn decode(
         version: u32,
         bytes: &[u8],

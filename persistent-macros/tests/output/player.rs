@@ -390,6 +390,13 @@ impl ::persistent_runtime::Server for Player {
     ) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
         ::persistent_runtime::__private::encode::<Player>(self, buffer)
     }
+    fn check(bytes: &[u8]) -> ::core::result::Result<(), ::persistent_runtime::EncodeError> {
+        ::persistent_runtime::__private::check(
+            bytes,
+            ::persistent_runtime::__private::decode::<Player>,
+            ::persistent_runtime::__private::encode::<Player>,
+        )
+    }
     fn decode(
         version: u32,
         bytes: &[u8],

@@ -514,7 +514,9 @@ impl<S: Server> Context<S> {
     /// In a new process, the reminders of a type are scheduled once its first client exists, or when
     /// the runtime opens if the type is [registered](crate::Builder::register).
     ///
-    /// A message that does not encode fails the call in progress with [`CallError::Encode`].
+    /// A message that does not encode, or that could not be
+    /// [read back](crate::Builder::check_states), fails the call in progress with
+    /// [`CallError::Encode`].
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
@@ -542,7 +544,9 @@ impl<S: Server> Context<S> {
     pub fn remind(&self, name: &str, when: impl Into<When>, message: S::Message) {
         let due = self.core.registry().services().clock().millis(when.into());
         let mut bytes = Vec::new();
-        match codec::encode(&message, &mut bytes) {
+        let encoded = codec::encode(&message, &mut bytes)
+            .and_then(|()| self.core.registry().check_message(&bytes));
+        match encoded {
             Ok(()) => self.core.effects.set_reminder(name, due, bytes),
             Err(error) => {
                 let (server, source) = (self.core.server(), error.into());

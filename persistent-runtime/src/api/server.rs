@@ -105,6 +105,12 @@ pub trait Server: Sized + Send + 'static {
     /// If the state does not encode, e.g. because a custom `Serialize` fails.
     fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), EncodeError>;
 
+    /// Checks that the stored form of a state can be read back, without a hook.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn check(bytes: &[u8]) -> Result<(), EncodeError>;
+
     /// Decodes a stored state of this or an earlier version.
     ///
     /// # Errors

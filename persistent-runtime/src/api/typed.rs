@@ -145,6 +145,14 @@ impl<S: Server> ServerType for TypedServerType<S> {
             self.notify(|listener| listener.on_crash(&address, panic));
         }
     }
+    fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        S::check(bytes)
+    }
+
+    fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        codec::check(bytes, codec::decode::<S::Message>, codec::encode::<S::Message>)
+    }
+
 
     fn notify_terminated(&self, server: &dyn LiveServer, reason: &StopReason) {
         let server: &dyn Any = server;

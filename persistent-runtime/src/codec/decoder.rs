@@ -52,9 +52,12 @@ use serde::{
 use self::{
     error::{Error, Reason},
     items::Items,
-    path::{Segment, Trail},
-    token::{Name, Token},
+    token::Name,
     variant::Variant,
+};
+pub(super) use self::{
+    path::{Segment, Trail},
+    token::Token,
 };
 use super::{DecodeError, WHOLE, depth::DEPTH, encoder::SOME};
 

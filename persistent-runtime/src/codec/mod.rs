@@ -14,20 +14,23 @@ use encoder::Encoder;
 
 use crate::support::serde::text;
 
+pub use read_back::{check, check_decodes};
 pub(crate) use buffer::with_buffer;
 
 mod buffer;
 mod decoder;
 mod depth;
 mod encoder;
+mod read_back;
 
 /// The number of the encoding that [`encode`] writes. Stored beside each state.
 pub(crate) const FORMAT: u32 = 1;
 
 /// The reason why a state or message has no stored form.
 ///
-/// Its `Serialize` failed or announced a wrong length, it nests lists and maps deeper than 256
-/// levels, or it contains a list, map, text or bytes with a length of more than 32 bits.
+/// It could not be [read back](crate::Builder::check_states), its `Serialize` failed or announced a
+/// wrong length, it nests lists and maps deeper than 256 levels, or it contains a list, map, text or
+/// bytes with a length of more than 32 bits.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EncodeError(Box<str>);
 
@@ -35,6 +38,12 @@ impl EncodeError {
     #[cold]
     fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string().into())
+    }
+
+    /// Returns the error of a value whose `Deserialize` panicked when it was read back.
+    #[cold]
+    pub(crate) fn panicked(panic: &str) -> Self {
+        Self::new(format_args!("reading it back panicked: {panic}"))
     }
 
     #[cold]
@@ -100,6 +109,10 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    pub(crate) fn panicked(panic: &str) -> Self {
+        Self::Restore { reason: format!("panicked: {panic}") }
+    }
+
     fn malformed(field: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Malformed { field, source: source.into() }
     }
@@ -113,10 +126,6 @@ impl fmt::Display for DecodeError {
             Self::Trailing { bytes } => write!(f, "{bytes} bytes follow after the value"),
             Self::Version { stored, current } if stored > current => write!(
                 f,
-    pub(crate) fn panicked(panic: &str) -> Self {
-        Self::Restore { reason: format!("panicked: {panic}") }
-    }
-
                 "the state has version {stored}, newer than version {current} of this program; \
                  run the newer program"
             ),

@@ -91,6 +91,12 @@ pub(crate) trait ServerType: Send + Sync {
         context: ContextCore,
     ) -> Result<Box<Instance>, DecodeError>;
 
+    /// Checks that an encoded state can be read back.
+    fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError>;
+
+    /// Checks that an encoded message can be read back.
+    fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError>;
+
     /// Returns true if changes of this type are to be reported to
     /// [`notify_changed`](Self::notify_changed).
     fn has_listeners(&self) -> bool;

@@ -78,7 +78,9 @@ impl MessageJournal {
         }
         codec::with_buffer(|buffer| {
             // Encoded first: the handler consumes the message.
-            if let Err(error) = catch_unwind(|| server.encode_message(message, buffer))? {
+            let encoded = catch_unwind(|| server.encode_message(message, buffer))?;
+            let registry = server.context().registry();
+            if let Err(error) = encoded.and_then(|()| registry.check_message(buffer)) {
                 fail_encode(server, error);
                 return Ok(());
             }

@@ -30,6 +30,7 @@ pub(crate) mod inline;
 pub(crate) mod instance;
 pub(crate) mod mailbox;
 pub(crate) mod message_journal;
+pub(crate) mod read_back;
 pub(crate) mod recorded;
 pub(crate) mod registry;
 pub(crate) mod reminders;

@@ -8,10 +8,12 @@ use std::{
 };
 
 use crate::{
+    codec::EncodeError,
     config::{options::Options, settings::Settings},
     engine::{
         cell::{Cell, CellRef},
         erased::ServerType,
+        read_back::ReadBack,
         reminders::Wakeup,
         services::Services,
     },
@@ -35,6 +37,7 @@ pub(crate) struct Registry {
     name_taken_by: Option<&'static str>,
     cells: DashMap<Entry, ()>,
     live: AtomicUsize,
+    read_back: ReadBack,
     reminder_wakeup: Wakeup,
     reminder_scheduler: OnceLock<AbortHandle>,
 }
@@ -90,6 +93,7 @@ impl Registry {
 
     pub(crate) fn server_type(&self) -> &dyn ServerType {
         &*self.server_type
+            read_back: ReadBack::new(services.checks_states()),
     }
 
     pub(crate) fn kind(&self) -> &'static str {
@@ -142,6 +146,16 @@ impl Registry {
     /// Removes the cell of `id` if it is vacant.
     pub(crate) fn release(&self, id: &ServerId) {
         self.cells.remove_if(id.key(), |entry, ()| entry.0.is_vacant());
+    }
+
+    /// Checks that an encoded state can be read back, if it is to be checked.
+    pub(crate) fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.read_back.check_state(|| self.server_type.check_state(bytes))
+    }
+
+    /// Checks that an encoded message can be read back, if it is to be checked.
+    pub(crate) fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.read_back.check_message(|| self.server_type.check_message(bytes))
     }
 
     /// Counts a server that enters memory.

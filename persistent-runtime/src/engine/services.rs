@@ -15,7 +15,12 @@ use std::{
 use crate::{
     call::commit_wait::CommitWait,
     config::{file::Layers, options::Options},
-    engine::{erased::ServerType, registry::Registry, reminders::WallClock},
+    engine::{
+        erased::ServerType,
+        read_back::CheckStates,
+        registry::Registry,
+        reminders::WallClock,
+    },
     observe::observer::Observer,
     storage::{MemoryStorage, Storage},
     support::{
@@ -51,6 +56,7 @@ pub(crate) struct Services {
     extensions: Extensions,
     is_change_observed: bool,
     checks_replay: bool,
+    checks_states: CheckStates,
     start_reminder_scheduler: StartScheduler,
     registries: RwLock<Registries>,
     /// Services that are halted, for clients made in a replay.
@@ -97,6 +103,7 @@ pub(crate) struct ServicesConfig {
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) extensions: Extensions,
     pub(crate) checks_replay: bool,
+    pub(crate) checks_states: CheckStates,
     pub(crate) busy_wait: BusyWait,
     pub(crate) start_reminder_scheduler: StartScheduler,
 }
@@ -130,6 +137,7 @@ impl Services {
             observers,
             extensions: config.extensions,
             checks_replay,
+            checks_states: config.checks_states,
             start_reminder_scheduler: config.start_reminder_scheduler,
             registries: RwLock::default(),
             stopped: OnceLock::new(),
@@ -150,6 +158,7 @@ impl Services {
                 observers: Vec::new(),
                 extensions: Extensions::default(),
                 checks_replay: false,
+                checks_states: CheckStates::Never,
                 busy_wait: self.busy_wait,
                 start_reminder_scheduler: self.start_reminder_scheduler,
             };
@@ -193,6 +202,11 @@ impl Services {
     /// Returns true if each journaled message is replayed at once and compared.
     pub(crate) fn checks_replay(&self) -> bool {
         self.checks_replay
+    }
+
+    /// Returns which states and messages are read back before they are stored.
+    pub(crate) fn checks_states(&self) -> CheckStates {
+        self.checks_states
     }
 
     /// Returns true if an observer wants to receive changes.

@@ -15,7 +15,10 @@ use crate::{
         file::{Config, Layers},
         options::Options,
     },
-    engine::services::{Extensions, Listeners, Services, ServicesConfig},
+    engine::{
+        read_back::CheckStates,
+        services::{Extensions, Listeners, Services, ServicesConfig},
+    },
     error::{OpenError, OptionsError},
     observe::observer::Observer,
     runtime::{reminder_scheduler, revive::revive, runtime::Runtime},
@@ -48,6 +51,7 @@ pub struct Builder {
     observers: Vec<Arc<dyn Observer>>,
     extensions: Extensions,
     check_replay: bool,
+    check_states: Option<bool>,
     no_busy_wait: bool,
     wait_for_lock: Duration,
     revivals: Vec<Revive>,
@@ -250,6 +254,62 @@ impl Builder {
         self
     }
 
+    /// Checks that states and messages can be read back, before they are stored. By default each of
+    /// them is checked in a program with debug assertions, and only the first state and the first
+    /// message of each server type in any other program. `false` turns the check off.
+    ///
+    /// serde allows types whose stored form cannot be read, e.g. a `u128` inside of
+    /// `#[serde(tag)]`, `untagged` or `flatten`, or a `skip_serializing_if` without `default`. The
+    /// check decodes each changed state, and each message of a reminder or of a message journal,
+    /// and encodes it again. It finds
+    ///
+    /// - a form that does not decode, or whose decoding panics;
+    /// - a value that has another shape after it was read: another kind of number, a list of
+    ///   another length, or a map with other keys. Examples are a `#[serde(untagged)]` value that
+    ///   is read as an earlier variant, and a `#[serde(flatten)] Option` that is read as `None`.
+    ///
+    /// The caller receives [`CallError::Encode`](crate::CallError::Encode), which names the field,
+    /// and the changes of its message are dropped, as by a failed commit.
+    ///
+    /// Not compared are the order of elements, because a `HashMap` has none, and the values of
+    /// numbers, texts and bytes. So the check does not find an `untagged` value that an earlier
+    /// variant reads from the same form, or a `#[serde(skip)]` field. A `#[restore]` function is not
+    /// called. The form that `#[save]` returns is only decoded if it borrows from the state.
+    ///
+    /// A check costs an additional decoding and encoding of the state, and drops the value that it
+    /// has read. A type that is meant to change its shape when it is read, or whose `Drop` has an
+    /// effect outside of the value, needs `false`.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, CallError, Runtime};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Cart(Vec<Price>);
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// #[serde(untagged)]
+    /// enum Price {
+    ///     Rounded(f64),
+    ///     /// Is stored as a number without a fraction, which `Rounded` reads as well.
+    ///     Cents(u64),
+    /// }
+    ///
+    /// #[persistent_server]
+    /// impl Cart {
+    ///     pub fn add(&mut self, cents: u64) { self.0.push(Price::Cents(cents)); }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::builder().check_states(true).in_memory().await?;
+    /// let error = runtime.at::<Cart>("a", ()).add(5).await.unwrap_err();
+    /// assert!(matches!(error, CallError::Encode { .. }));
+    /// assert!(error.to_string().contains("an integer became a 64-bit float at field `[0]`"));
+    /// # Ok(()) }
+    /// ```
+    pub fn check_states(mut self, check: bool) -> Self {
+        self.check_states = Some(check);
+        self
+    }
+
     /// Allows or forbids busy waiting. Allowed by default.
     ///
     /// A thread that waits for an event that usually takes a few microseconds spins or yields for a
@@ -410,6 +470,12 @@ impl Builder {
             observers,
             extensions,
             checks_replay: check_replay,
+            checks_states: match self.check_states {
+                Some(true) => CheckStates::Always,
+                Some(false) => CheckStates::Never,
+                None if cfg!(debug_assertions) => CheckStates::Always,
+                None => CheckStates::First,
+            },
             busy_wait: BusyWait::new(!self.no_busy_wait),
             start_reminder_scheduler: reminder_scheduler::start,
         };

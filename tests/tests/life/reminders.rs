@@ -202,7 +202,7 @@ impl Reader {
 /// all messages queued behind the reminder were lost.
 #[tokio::test(start_paused = true)]
 async fn a_reminder_that_panics_while_decoding_loses_only_itself() {
-    let runtime = Runtime::in_memory().await.unwrap();
+    let runtime = Runtime::builder().check_states(false).in_memory().await.unwrap();
     let server = runtime.at::<Reader>("a", ());
     server.set().await.unwrap();
     let nap = tokio::spawn({

@@ -367,7 +367,8 @@ impl Holder {
 /// removed the resources of the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_does_not_affect_the_next_activation() {
-    let runtime = Runtime::in_memory().await.unwrap();
+    // Otherwise a second value exists while the state is read back.
+    let runtime = Runtime::builder().check_states(false).in_memory().await.unwrap();
     let server = runtime.at::<Holder>("a", ());
     let mut watch = server.watch().await.unwrap();
     server.get().await.unwrap();

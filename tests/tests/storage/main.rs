@@ -2,4 +2,5 @@
 
 mod files;
 mod fixtures;
+mod round_trip;
 mod storage;

@@ -6,8 +6,8 @@ use super::{Decoder, token::Token};
 use crate::codec::WHOLE;
 
 /// One segment of a path.
-#[derive(Debug)]
-pub(super) enum Segment<'de> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::codec) enum Segment<'de> {
     Index(u32),
     /// The bytes that start with the key of a map, the name of a field, or the name of a variant.
     Key(&'de [u8]),
@@ -15,7 +15,7 @@ pub(super) enum Segment<'de> {
 
 /// The segments that an error has passed on its way out, from the innermost.
 #[derive(Debug, Default)]
-pub(super) struct Trail<'de> {
+pub(in crate::codec) struct Trail<'de> {
     segments: Vec<Segment<'de>>,
     /// The number of bytes not read yet. An error at any other place is another one: a visitor
     /// has recovered from the first.
@@ -25,7 +25,7 @@ pub(super) struct Trail<'de> {
 impl<'de> Trail<'de> {
     /// Adds a segment to the path of an error with `unread` bytes left.
     #[cold]
-    pub(super) fn push(&mut self, segment: Segment<'de>, unread: usize) {
+    pub(in crate::codec) fn push(&mut self, segment: Segment<'de>, unread: usize) {
         if self.unread != unread {
             self.segments.clear();
             self.unread = unread;
@@ -34,7 +34,7 @@ impl<'de> Trail<'de> {
     }
 
     /// Returns the path of an error with `unread` bytes left, as `serde_path_to_error` writes it.
-    pub(super) fn path(&self, unread: usize) -> String {
+    pub(in crate::codec) fn path(&self, unread: usize) -> String {
         if self.segments.is_empty() || self.unread != unread {
             return WHOLE.to_owned();
         }

@@ -12,7 +12,7 @@ use crate::codec::encoder::SOME;
 
 /// The meaning of a marker and of the bytes that belong to it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Token<'de> {
+pub(in crate::codec) enum Token<'de> {
     Unit,
     /// The mark before the value of a `Some`.
     Some,
@@ -124,7 +124,7 @@ impl<'de> Decoder<'de> {
 
     /// Reads the next token.
     #[inline(never)]
-    pub(super) fn token(&mut self) -> Result<Token<'de>, Error> {
+    pub(in crate::codec) fn token(&mut self) -> Result<Token<'de>, Error> {
         if let Some(token) = self.take_pending() {
             return Ok(token);
         }

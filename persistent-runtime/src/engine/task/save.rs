@@ -101,7 +101,8 @@ impl Task {
         Ok(())
     }
 
-    /// Returns the stored form of the state; `saved` itself, if it is equal to that.
+    /// Returns the stored form of the state; `saved` itself, if it is equal to that. Any other form
+    /// can be read back, as far as that is checked.
     pub(super) fn encode(
         &self,
         instance: &Instance,
@@ -110,10 +111,17 @@ impl Task {
         codec::with_buffer(|buffer| match catch_unwind(|| instance.server.encode(buffer)) {
             Err(text) => Err(Failure::Panic { text, is_poison: false }),
             Ok(Err(source)) => Err(self.encode_failure(source)),
-            Ok(Ok(())) => Ok(match saved {
-                Some(saved) => saved.followed_by(buffer),
-                None => buffer[..].into(),
-            }),
+            Ok(Ok(())) => {
+                let new = match saved {
+                    Some(saved) => saved.followed_by(buffer),
+                    None => buffer[..].into(),
+                };
+                if saved.is_none_or(|saved| !saved.is(&new)) {
+                    let checked = self.cell.registry().check_state(buffer);
+                    checked.map_err(|source| self.encode_failure(source))?;
+                }
+                Ok(new)
+            }
         })
     }
 
