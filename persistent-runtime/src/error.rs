@@ -218,6 +218,14 @@ pub enum CallError {
         /// The path of the type that already uses the name.
         by: Cow<'static, str>,
     },
+    /// The [address](crate::Address) was stored for a server of another kind than its type has now.
+    #[non_exhaustive]
+    OtherKind {
+        /// The server, with the kind that the address was stored with.
+        server: ServerId,
+        /// The kind of the type.
+        current: Cow<'static, str>,
+    },
     /// The runtime was shut down or dropped.
     #[non_exhaustive]
     RuntimeStopped {
@@ -246,6 +254,7 @@ impl CallError {
             | Self::Info { server, .. }
             | Self::NoReply { server }
             | Self::NameTaken { server, .. }
+            | Self::OtherKind { server, .. }
             | Self::RuntimeStopped { server } => server,
         }
     }
@@ -261,7 +270,7 @@ impl CallError {
     ///
     /// | outcome | variants |
     /// | --- | --- |
-    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), and [`Storage`](Self::Storage) if the server could not be loaded |
+    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), [`OtherKind`](Self::OtherKind), and [`Storage`](Self::Storage) if the server could not be loaded |
     /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged) |
     /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and [`Storage`](Self::Storage) if a commit failed |
     ///
@@ -277,7 +286,8 @@ impl CallError {
             | Self::Replay { .. }
             | Self::AlreadyExists { .. }
             | Self::Info { .. }
-            | Self::NameTaken { .. } => Outcome::NotRun,
+            | Self::NameTaken { .. }
+            | Self::OtherKind { .. } => Outcome::NotRun,
             Self::Crashed { .. } | Self::Encode { .. } | Self::Diverged { .. } => Outcome::Undone,
             Self::Storage { outcome, .. } => *outcome,
             Self::Timeout { .. }
@@ -373,6 +383,12 @@ impl fmt::Display for CallError {
                 f,
                 "cannot use {server}: its stored name is already used by the type `{by}`; give \
                  one of the two types its own `name = \"…\"`"
+            ),
+            Self::OtherKind { server, current } => write!(
+                f,
+                "cannot reach {server} through its address, whose type is stored as {current}; \
+                 give the type its former name with `name = \"{}\"`, or store a new address",
+                server.kind()
             ),
             Self::RuntimeStopped { server } => {
                 write!(f, "cannot reach {server}: its runtime has stopped")
@@ -671,6 +687,7 @@ mod tests {
             },
             CallError::NameTaken { server: server(), by: "game::Player".into() },
             CallError::Info { server: server(), method: "tick".into() },
+            CallError::OtherKind { server: server(), current: "Member".into() },
         ] {
             let mut bytes = Vec::new();
             codec::encode(&error, &mut bytes).unwrap();

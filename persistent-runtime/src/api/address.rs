@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::{
     api::server::Server,
+    codec::{self, DecodeError},
     engine::{context::AnyAddress, erased::AnyInit},
     id::{
         ServerId,
@@ -26,6 +27,20 @@ use crate::{
 ///
 /// Two addresses are equal if they have the same type and key. The init arguments are not compared.
 ///
+/// # When the other type changes
+///
+/// A stored address can be read whatever becomes of its server type, so that the state that contains
+/// it can be read. The init arguments are encoded on their own within the address.
+///
+/// - If the type's init arguments have changed so that the stored ones do not decode,
+///   [`init`](Self::init) returns `None`. A message creates no server then, but fails with
+///   [`CallError::Init`](crate::CallError::Init).
+/// - If the type has another [`NAME`](Server::NAME), the address still has the stored kind, and
+///   messages fail with [`CallError::OtherKind`](crate::CallError::OtherKind).
+///
+/// In both cases the address is stored again as it was. An address does not decode if its key is not
+/// one of the type's [`Key`](Server::Key).
+///
 /// ```
 /// # use persistent_runtime::{persistent_server, Address, Client, Runtime};
 /// # use serde::{Deserialize, Serialize};
@@ -42,13 +57,28 @@ use crate::{
 /// ```
 pub struct Address<S: Server> {
     key: Arc<str>,
-    init: Option<Arc<S::Init>>,
+    init: Option<Result<Arc<S::Init>, Arc<Unread>>>,
+}
+
+/// The part of a stored address that this program cannot use, kept to be stored again.
+pub(crate) struct Unread {
+    kind: String,
+    init: Option<Vec<u8>>,
+    /// The reason why the init arguments do not decode; `None` if they are of another kind.
+    error: Option<DecodeError>,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the init arguments of its address do not decode")?;
+        self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
 }
 
 impl<S: Server> Address<S> {
     /// Creates the address of the server under `key`, with the arguments of its `#[init]` function.
     pub fn new(key: impl IntoKey<S::Key>, init: S::Init) -> Self {
-        Self { key: key.into_key(), init: Some(Arc::new(init)) }
+        Self { key: key.into_key(), init: Some(Ok(Arc::new(init))) }
     }
 
     /// Creates the address of the server under `key`, which must exist.
@@ -57,12 +87,27 @@ impl<S: Server> Address<S> {
     }
 
     pub(crate) fn from_any(address: &AnyAddress) -> Self {
-        let init = address.init.clone().and_then(|init| init.downcast::<S::Init>().ok());
+        let init = address.init.clone().and_then(|init| match init.downcast::<S::Init>() {
+            Ok(init) => Some(Ok(init)),
+            Err(unread) => unread.downcast().ok().map(Err),
+        });
         Self { key: address.key.clone(), init }
     }
 
     pub(crate) fn to_any(&self) -> AnyAddress {
-        AnyAddress { key: self.key.clone(), init: self.init.clone().map(|init| init as AnyInit) }
+        let init = self.init.clone().map(|init| match init {
+            Ok(init) => init as AnyInit,
+            Err(unread) => unread,
+        });
+        AnyAddress { key: self.key.clone(), init }
+    }
+
+    /// Returns the kind that the address was stored with, if its type has another one now.
+    pub(crate) fn other_kind(&self) -> Option<&str> {
+        match &self.init {
+            Some(Err(unread)) if unread.kind != S::NAME => Some(&unread.kind),
+            _ => None,
+        }
     }
 
     /// Returns the key of the server. Its text is `address.id().key()`.
@@ -74,16 +119,19 @@ impl<S: Server> Address<S> {
         key_of::<S::Key>(&self.key)
     }
 
-    /// Returns the init arguments, if the address has any.
+    /// Returns the init arguments, if the address has any that this program can read.
     #[must_use]
     pub fn init(&self) -> Option<&S::Init> {
-        self.init.as_deref()
+        self.init.as_ref()?.as_deref().ok()
     }
 
     /// Returns the kind and the key of the server, without its type.
     #[must_use]
     pub fn id(&self) -> ServerId {
-        ServerId::new(S::NAME, self.key.clone())
+        match self.other_kind() {
+            Some(kind) => ServerId::new(kind.to_owned(), self.key.clone()),
+            None => ServerId::new(S::NAME, self.key.clone()),
+        }
     }
 }
 
@@ -96,16 +144,16 @@ impl<S: Server> Clone for Address<S> {
 impl<S: Server> fmt::Debug for Address<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Address")
-            .field("kind", &S::NAME)
+            .field("kind", &self.other_kind().unwrap_or(S::NAME))
             .field("key", &self.key)
-            .field("init", &self.init)
+            .field("init", &self.init())
             .finish()
     }
 }
 
 impl<S: Server> PartialEq for Address<S> {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        self.key == other.key && self.other_kind() == other.other_kind()
     }
 }
 
@@ -117,35 +165,46 @@ impl<S: Server> std::hash::Hash for Address<S> {
     }
 }
 
-/// The stored form. Its kind keeps an address of one type from being read as that of another.
+/// The stored form. Its kind keeps an address of one type from being used as that of another.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Address")]
-struct Stored<K, I> {
-    kind: K,
-    key: K,
-    /// In a tuple: formats write `Some(())` in the same way as `None`.
-    init: Option<(I,)>,
+struct Stored<T, B> {
+    kind: T,
+    key: T,
+    /// Encoded on their own: if they do not decode, the rest of the address still does.
+    init: Option<B>,
 }
 
 impl<S: Server> Serialize for Address<S> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        let init = self.init.as_deref().map(|init| (init,));
-        Stored { kind: S::NAME, key: &self.key, init }.serialize(serializer)
+        let encoded;
+        let init = match &self.init {
+            None => None,
+            Some(Ok(init)) => {
+                encoded = codec::encode_nested(&**init).map_err(ser::Error::custom)?;
+                Some(&encoded)
+            }
+            Some(Err(unread)) => unread.init.as_ref(),
+        };
+        Stored { kind: self.other_kind().unwrap_or(S::NAME), key: &self.key, init }
+            .serialize(serializer)
     }
 }
 
 impl<'de, S: Server> Deserialize<'de> for Address<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Stored::<String, S::Init> { kind, key, init } = Stored::deserialize(deserializer)?;
-        if kind != S::NAME {
-            return Err(de::Error::custom(format_args!(
-                "expected the address of a {}, found the address of a {kind}",
-                S::NAME
-            )));
-        }
+        let Stored::<String, Vec<u8>> { kind, key, init } = Stored::deserialize(deserializer)?;
         if S::Key::parse(&key).is_none() {
-            return Err(de::Error::custom(format_args!("{key:?} is not a key of a {kind}")));
+            return Err(de::Error::custom(format_args!("{key:?} is not a key of a {}", S::NAME)));
         }
-        Ok(Self { key: key.into(), init: init.map(|(init,)| Arc::new(init)) })
+        let init = match init {
+            init if kind != S::NAME => Some(Err(Unread { kind, init, error: None })),
+            None => None,
+            Some(bytes) => match codec::decode_nested::<S::Init>(&bytes) {
+                Ok(init) => Some(Ok(Arc::new(init))),
+                Err(error) => Some(Err(Unread { kind, init: Some(bytes), error: Some(error) })),
+            },
+        };
+        Ok(Self { key: key.into(), init: init.map(|init| init.map_err(Arc::new)) })
     }
 }

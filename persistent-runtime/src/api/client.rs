@@ -3,7 +3,12 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    api::{address::Address, changes::Changes, server::Server, typed::registry},
+    api::{
+        address::Address,
+        changes::Changes,
+        server::Server,
+        typed::{cell_of_other_kind, registry},
+    },
     config::options::{Options, Persist},
     engine::{
         command::{CallOptions, Command, Job, Stop},
@@ -32,7 +37,11 @@ impl<S: Server> Handle<S> {
     pub(crate) fn new(services: &Arc<Services>, address: &Address<S>) -> Self {
         let AnyAddress { key, init } = address.to_any();
         let options = CallOptions { init, ..CallOptions::default() };
-        Self::from_core(HandleCore::new(registry::<S>(services).cell(&key), options))
+        let cell = match address.other_kind() {
+            None => registry::<S>(services).cell(&key),
+            Some(_) => cell_of_other_kind::<S>(services, address.id()),
+        };
+        Self::from_core(HandleCore::new(cell, options))
     }
 
     fn from_core(core: HandleCore) -> Self {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     api::{
-        address::Address,
+        address::{Address, Unread},
         context::Context,
         listener::Listener,
         queue::{Queue, Queued, QueuedContent},
@@ -17,6 +17,7 @@ use crate::{
     codec::{self, DecodeError, EncodeError},
     config::options::Journal,
     engine::{
+        cell::{Cell, CellRef},
         command::{CallOptions, Content, Envelope},
         context::{AnyAddress, ContextCore},
         erased::{
@@ -24,10 +25,10 @@ use crate::{
             ServerType,
         },
         instance::{Instance, InstanceParts},
-        registry::Registry,
+        registry::{Refusal, Registry},
         services::{Registration, Services},
     },
-    id::key::KeyType,
+    id::{ServerId, key::KeyType},
     stop_reason::StopReason,
     storage::encoded::Encoded,
     support::catch::catch_unwind,
@@ -48,6 +49,15 @@ pub(crate) fn registry<S: Server>(services: &Arc<Services>) -> Arc<Registry> {
         }),
         options: S::options(),
     })
+}
+
+/// Returns a cell that refuses every message: an address was stored with another kind than its type
+/// has now.
+pub(crate) fn cell_of_other_kind<S: Server>(services: &Arc<Services>, id: ServerId) -> CellRef {
+    let server_type = Box::new(TypedServerType::<S> { listeners: Vec::new() });
+    let refusal = Some(Refusal::OtherKind { current: S::NAME });
+    let registry = Registry::new(services.clone(), server_type, S::options(), refusal);
+    CellRef::new(Arc::new(Cell::new(Arc::new(registry), id)))
 }
 
 struct TypedServerType<S: Server> {
@@ -103,8 +113,12 @@ impl<S: Server> ServerType for TypedServerType<S> {
         Box::pin(async move {
             check_key::<S>(&context)?;
             let context = Context::<S>::new(context);
-            let init =
-                init.downcast::<S::Init>().map_err(|_| "the init arguments have another type")?;
+            let init = init.downcast::<S::Init>().map_err(|unread| {
+                unread.downcast::<Unread>().map_or_else(
+                    |_| "the init arguments have another type".to_owned(),
+                    |unread| unread.to_string(),
+                )
+            })?;
             let state = S::init(S::Init::clone(&init), &context).await?;
             let server = TypedServer { state, context };
             let instance: Box<Instance> = Box::new(Instance { parts, server });
@@ -123,6 +137,14 @@ impl<S: Server> ServerType for TypedServerType<S> {
         let context = Context::<S>::new(context);
         let state = S::decode(version, bytes, &context)?;
         Ok(Box::new(Instance { parts, server: TypedServer { state, context } }))
+    }
+
+    fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        S::check(bytes)
+    }
+
+    fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        codec::check(bytes, codec::decode::<S::Message>, codec::encode::<S::Message>)
     }
 
     fn has_listeners(&self) -> bool {
@@ -145,14 +167,6 @@ impl<S: Server> ServerType for TypedServerType<S> {
             self.notify(|listener| listener.on_crash(&address, panic));
         }
     }
-    fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
-        S::check(bytes)
-    }
-
-    fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
-        codec::check(bytes, codec::decode::<S::Message>, codec::encode::<S::Message>)
-    }
-
 
     fn notify_terminated(&self, server: &dyn LiveServer, reason: &StopReason) {
         let server: &dyn Any = server;

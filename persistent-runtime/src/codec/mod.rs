@@ -15,12 +15,16 @@ use encoder::Encoder;
 use crate::support::serde::text;
 
 pub use read_back::{check, check_decodes};
-pub(crate) use buffer::with_buffer;
+pub(crate) use {
+    buffer::with_buffer,
+    nested::{decode_nested, encode_nested},
+};
 
 mod buffer;
 mod decoder;
 mod depth;
 mod encoder;
+mod nested;
 mod read_back;
 
 /// The number of the encoding that [`encode`] writes. Stored beside each state.

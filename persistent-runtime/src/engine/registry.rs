@@ -17,6 +17,7 @@ use crate::{
         reminders::Wakeup,
         services::Services,
     },
+    error::CallError,
     id::ServerId,
     stop_reason::StopReason,
     support::sync::{
@@ -33,13 +34,30 @@ pub(crate) struct Registry {
     /// The options of all layers but the client's.
     options: Options,
     settings: Arc<Settings>,
-    /// The path of the type that uses the stored name already, if there is one.
-    name_taken_by: Option<&'static str>,
+    refusal: Option<Refusal>,
     cells: DashMap<Entry, ()>,
     live: AtomicUsize,
     read_back: ReadBack,
     reminder_wakeup: Wakeup,
     reminder_scheduler: OnceLock<AbortHandle>,
+}
+
+/// The reason why the servers of a registry refuse all messages.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// Another type, with this path, has used the stored name first.
+    NameTaken { by: &'static str },
+    /// An address was stored with another kind than its type has now.
+    OtherKind { current: &'static str },
+}
+
+impl Refusal {
+    pub(crate) fn error(self, server: ServerId) -> CallError {
+        match self {
+            Self::NameTaken { by } => CallError::NameTaken { server, by: by.into() },
+            Self::OtherKind { current } => CallError::OtherKind { server, current: current.into() },
+        }
+    }
 }
 
 /// A cell, found by its own key: a second copy of the key would be most of the registry.
@@ -72,14 +90,15 @@ impl Registry {
         services: Arc<Services>,
         server_type: Box<dyn ServerType>,
         options: Options,
-        name_taken_by: Option<&'static str>,
+        refusal: Option<Refusal>,
     ) -> Self {
         Self {
+            read_back: ReadBack::new(services.checks_states()),
             services,
             server_type,
             settings: options.clone().resolve().into(),
             options,
-            name_taken_by,
+            refusal,
             cells: DashMap::new(),
             live: AtomicUsize::new(0),
             reminder_wakeup: Wakeup::new(),
@@ -93,7 +112,6 @@ impl Registry {
 
     pub(crate) fn server_type(&self) -> &dyn ServerType {
         &*self.server_type
-            read_back: ReadBack::new(services.checks_states()),
     }
 
     pub(crate) fn kind(&self) -> &'static str {
@@ -117,8 +135,8 @@ impl Registry {
         self.services.spawn(work);
     }
 
-    pub(crate) fn name_taken_by(&self) -> Option<&'static str> {
-        self.name_taken_by
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 
     pub(crate) fn reminder_wakeup(&self) -> &Wakeup {
@@ -128,6 +146,16 @@ impl Registry {
     /// Keeps the task that wakes servers for their reminders, to be ended with the runtime.
     pub(crate) fn set_reminder_scheduler(&self, task: AbortHandle) {
         let _ = self.reminder_scheduler.set(task);
+    }
+
+    /// Checks that an encoded state can be read back, if it is to be checked.
+    pub(crate) fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.read_back.check_state(|| self.server_type.check_state(bytes))
+    }
+
+    /// Checks that an encoded message can be read back, if it is to be checked.
+    pub(crate) fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.read_back.check_message(|| self.server_type.check_message(bytes))
     }
 
     /// Returns the cell of `key`, created if need be.
@@ -146,16 +174,6 @@ impl Registry {
     /// Removes the cell of `id` if it is vacant.
     pub(crate) fn release(&self, id: &ServerId) {
         self.cells.remove_if(id.key(), |entry, ()| entry.0.is_vacant());
-    }
-
-    /// Checks that an encoded state can be read back, if it is to be checked.
-    pub(crate) fn check_state(&self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.read_back.check_state(|| self.server_type.check_state(bytes))
-    }
-
-    /// Checks that an encoded message can be read back, if it is to be checked.
-    pub(crate) fn check_message(&self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.read_back.check_message(|| self.server_type.check_message(bytes))
     }
 
     /// Counts a server that enters memory.

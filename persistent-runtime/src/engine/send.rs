@@ -208,8 +208,8 @@ impl Cell {
         if self.registry().is_stopping() {
             return Err(self.runtime_stopped());
         }
-        if let Some(by) = self.registry().name_taken_by() {
-            return Err(CallError::NameTaken { server: self.id().clone(), by: by.into() });
+        if let Some(refusal) = self.registry().refusal() {
+            return Err(refusal.error(self.id().clone()));
         }
         match mailbox.failed() {
             Some(panic) if !outgoing.is_stop() => Err(self.limit_exceeded(panic)),

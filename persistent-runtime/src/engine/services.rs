@@ -18,7 +18,7 @@ use crate::{
     engine::{
         erased::ServerType,
         read_back::CheckStates,
-        registry::Registry,
+        registry::{Refusal, Registry},
         reminders::WallClock,
     },
     observe::observer::Observer,
@@ -280,12 +280,12 @@ impl Services {
             return known.clone();
         }
         let (owner, path) = *registries.names.entry(server_type.kind()).or_insert((id, path));
-        let name_taken_by = (owner != id).then_some(path);
+        let refusal = (owner != id).then_some(Refusal::NameTaken { by: path });
         let options = self.layers.options(server_type.kind(), &options);
-        let registry = Arc::new(Registry::new(self.clone(), server_type, options, name_taken_by));
+        let registry = Arc::new(Registry::new(self.clone(), server_type, options, refusal));
         // After the end nothing would remove it again.
         if !self.is_halted() {
-            if name_taken_by.is_none() {
+            if refusal.is_none() {
                 (self.start_reminder_scheduler)(&registry);
             }
             registries.by_type.insert(id, registry.clone());

@@ -274,7 +274,8 @@ impl Builder {
     /// Not compared are the order of elements, because a `HashMap` has none, and the values of
     /// numbers, texts and bytes. So the check does not find an `untagged` value that an earlier
     /// variant reads from the same form, or a `#[serde(skip)]` field. A `#[restore]` function is not
-    /// called. The form that `#[save]` returns is only decoded if it borrows from the state.
+    /// called. The form that `#[save]` returns is only decoded if it borrows from the state. The init
+    /// arguments of an [`Address`](crate::Address) are checked only with debug assertions.
     ///
     /// A check costs an additional decoding and encoding of the state, and drops the value that it
     /// has read. A type that is meant to change its shape when it is read, or whose `Drop` has an

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Address, CallError, Client, Options, Outcome, Runtime, persistent_server,
+    Address, CallError, Client, MemoryStorage, Options, Outcome, Runtime, persistent_server,
 };
 use persistent_tests::{Counter, CounterClient, CounterMessage, Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_struct_behaves_the_same_as_a_plain_value_and_as_a_server() {
@@ -273,20 +275,142 @@ fn a_stored_address_keeps_an_init_argument_of_unit_type() {
 }
 
 #[tokio::test]
-async fn an_address_of_one_type_does_not_decode_as_an_address_of_another() {
+async fn an_address_of_one_type_is_not_used_as_an_address_of_another() {
     let stored = serde_json_like(&Address::<Counter>::new("a", ()));
-    let error = read::<Address<Log>>(&stored).unwrap_err();
-    assert!(
-        error.contains("expected the address of a Log, found the address of a Counter"),
-        "{error}"
-    );
+    let address = read::<Address<Log>>(&stored).unwrap();
+    assert_eq!((address.id().kind(), address.key()), ("Counter", "a"));
+    assert!(address.init().is_none() && address != Address::existing("a"));
+    assert_eq!(serde_json_like(&address), stored);
+
+    let runtime = Runtime::in_memory().await.unwrap();
+    runtime.at::<Log>("a", ()).note_and_count(1).await.unwrap();
+    let log = runtime.client(&address);
+    assert_eq!(serde_json_like(&log.address()), stored);
+    for error in [log.all().await.unwrap_err(), log.stop("test").await.unwrap_err()] {
+        assert!(matches!(&error, CallError::OtherKind { current, .. } if current == "Log"));
+        assert!(error.to_string().starts_with("cannot reach Counter \"a\""), "{error}");
+    }
     assert_eq!(read::<Address<Counter>>(&stored).unwrap().key(), "a");
 }
 
+/// Servers and a list of their addresses, in two versions of a program.
+mod members {
+    use super::*;
+
+    macro_rules! version {
+        ($version:ident, $init:ty) => {
+            pub mod $version {
+                use super::*;
+
+                #[derive(Serialize, Deserialize)]
+                pub struct Member($init);
+
+                #[persistent_server(name = "member")]
+                impl Member {
+                    #[init]
+                    fn new(init: $init) -> Self {
+                        Self(init)
+                    }
+
+                    pub fn init(&self) -> String {
+                        format!("{:?}", self.0)
+                    }
+                }
+
+                #[derive(Default, Serialize, Deserialize)]
+                pub struct Team {
+                    members: Vec<Address<Member>>,
+                    score: u64,
+                }
+
+                #[persistent_server(name = "team")]
+                impl Team {
+                    pub fn join(&mut self, member: Address<Member>) -> u64 {
+                        self.members.push(member);
+                        self.score += 1;
+                        self.score
+                    }
+
+                    pub fn members(&self) -> Vec<Address<Member>> {
+                        self.members.clone()
+                    }
+                }
+            }
+        };
+    }
+
+    version!(first, String);
+    version!(second, (String, u8));
+}
+
+/// A changed `#[init]` made every state unreadable that contained such an address.
+#[tokio::test]
+async fn an_address_decodes_whatever_became_of_the_init_arguments() {
+    use members::{first, second};
+    let storage = MemoryStorage::new();
+    let address = Address::<first::Member>::new("ada", "Ada".to_owned());
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    assert_eq!(runtime.at::<first::Team>("reds", ()).join(address.clone()).await.unwrap(), 1);
+    runtime.shutdown(SECOND).await.unwrap();
+
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let team = runtime.at::<second::Team>("reds", ());
+    let members = team.members().await.unwrap();
+    assert!(members[0].init().is_none());
+    let error = runtime.client(&members[0]).init().await.unwrap_err();
+    let CallError::Init { reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.starts_with("the init arguments of its address do not decode: "), "{reason}");
+    let next = Address::<second::Member>::new("bob", ("Bob".to_owned(), 1));
+    assert_eq!(runtime.client(&next).init().await.unwrap(), r#"("Bob", 1)"#);
+    assert_eq!(team.join(next).await.unwrap(), 2);
+    runtime.shutdown(SECOND).await.unwrap();
+
+    // The former init arguments were stored again.
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    let members = runtime.at::<first::Team>("reds", ()).members().await.unwrap();
+    assert_eq!(members[0].init(), address.init());
+    assert_eq!(runtime.client(&members[0]).init().await.unwrap(), r#""Ada""#);
+    assert!(members[1].init().is_none());
+}
+
+/// Its init arguments can contain an address of another such server.
+#[derive(Serialize, Deserialize)]
+struct Chained(Option<Address<Chained>>);
+
+#[persistent_server]
+impl Chained {
+    #[init]
+    fn new(next: Option<Address<Chained>>) -> Self {
+        Self(next)
+    }
+}
+
+#[test]
+fn addresses_within_init_arguments_are_limited() {
+    let chain = |links: usize| {
+        let first = Address::<Chained>::new("end", None);
+        (0..links).fold(first, |next, _| Address::new("link", Some(next)))
+    };
+    let links = |mut address: &Address<Chained>| {
+        let mut links = 0;
+        while let Some(Some(next)) = address.init() {
+            (links, address) = (links + 1, next);
+        }
+        links
+    };
+    let most = (1..10).find(|most| encode(&chain(most + 1)).is_err()).unwrap();
+    assert_eq!(links(&read::<Address<Chained>>(&encode(&chain(most)).unwrap()).unwrap()), most);
+    assert!(encode(&chain(1000)).unwrap_err().contains("nested deeper"));
+}
+
 fn serde_json_like<T: Serialize>(value: &T) -> Vec<u8> {
+    encode(value).unwrap()
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     let mut buffer = Vec::new();
-    persistent_runtime::__private::encode(value, &mut buffer).unwrap();
-    buffer
+    let encoded = persistent_runtime::__private::encode(value, &mut buffer);
+    encoded.map(|()| buffer).map_err(|error| error.to_string())
 }
 
 fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

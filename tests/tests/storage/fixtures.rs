@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 /// A state with every shape that serde knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::option_option, reason = "a form of its own")]
 struct Shapes {
     numbers: (u8, u64, i64, i128, f32, f64),
     texts: (char, String, String),
@@ -30,6 +32,8 @@ struct Shapes {
     by_name: BTreeMap<String, (Unit, u8)>,
     by_number: BTreeMap<i32, bool>,
     times: (Duration, SystemTime),
+    nils: (Option<Option<u8>>, Option<Unit>),
+    ip: IpAddr,
     address: Address<Counter>,
 }
 
@@ -61,6 +65,8 @@ impl Default for Shapes {
             by_name: BTreeMap::from([("unit".to_owned(), (Unit, 1))]),
             by_number: BTreeMap::from([(-1, true), (70_000, false)]),
             times: (Duration::new(1, 2), SystemTime::UNIX_EPOCH + Duration::from_hours(1)),
+            nils: (Some(None), Some(Unit)),
+            ip: IpAddr::from([192, 0, 2, 1]),
             address: Address::new("an address", ()),
         }
     }
