@@ -12,6 +12,7 @@ use crate::{
         ServerId,
         key::{IntoKey, KeyType, key_of},
     },
+    support::catch::Guarded,
 };
 
 /// The address of a server, as a value: its type, its key, and optional init arguments.
@@ -57,7 +58,7 @@ use crate::{
 /// ```
 pub struct Address<S: Server> {
     key: Arc<str>,
-    init: Option<Result<Arc<S::Init>, Arc<Unread>>>,
+    init: Option<Result<Arc<Guarded<S::Init>>, Arc<Unread>>>,
 }
 
 /// The part of a stored address that this program cannot use, kept to be stored again.
@@ -78,7 +79,7 @@ impl fmt::Display for Unread {
 impl<S: Server> Address<S> {
     /// Creates the address of the server under `key`, with the arguments of its `#[init]` function.
     pub fn new(key: impl IntoKey<S::Key>, init: S::Init) -> Self {
-        Self { key: key.into_key(), init: Some(Ok(Arc::new(init))) }
+        Self { key: key.into_key(), init: Some(Ok(Arc::new(Guarded::new(init)))) }
     }
 
     /// Creates the address of the server under `key`, which must exist.
@@ -87,7 +88,7 @@ impl<S: Server> Address<S> {
     }
 
     pub(crate) fn from_any(address: &AnyAddress) -> Self {
-        let init = address.init.clone().and_then(|init| match init.downcast::<S::Init>() {
+        let init = address.init.clone().and_then(|init| match init.downcast() {
             Ok(init) => Some(Ok(init)),
             Err(unread) => unread.downcast().ok().map(Err),
         });
@@ -122,7 +123,7 @@ impl<S: Server> Address<S> {
     /// Returns the init arguments, if the address has any that this program can read.
     #[must_use]
     pub fn init(&self) -> Option<&S::Init> {
-        self.init.as_ref()?.as_deref().ok()
+        self.init.as_ref()?.as_ref().ok()?.get()
     }
 
     /// Returns the kind and the key of the server, without its type.
@@ -179,12 +180,14 @@ impl<S: Server> Serialize for Address<S> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
         let encoded;
         let init = match &self.init {
-            None => None,
-            Some(Ok(init)) => {
-                encoded = codec::encode_nested(&**init).map_err(ser::Error::custom)?;
-                Some(&encoded)
-            }
             Some(Err(unread)) => unread.init.as_ref(),
+            _ => match self.init() {
+                Some(init) => {
+                    encoded = codec::encode_nested(init).map_err(ser::Error::custom)?;
+                    Some(&encoded)
+                }
+                None => None,
+            },
         };
         Stored { kind: self.other_kind().unwrap_or(S::NAME), key: &self.key, init }
             .serialize(serializer)
@@ -201,7 +204,7 @@ impl<'de, S: Server> Deserialize<'de> for Address<S> {
             init if kind != S::NAME => Some(Err(Unread { kind, init, error: None })),
             None => None,
             Some(bytes) => match codec::decode_nested::<S::Init>(&bytes) {
-                Ok(init) => Some(Ok(Arc::new(init))),
+                Ok(init) => Some(Ok(Arc::new(Guarded::new(init)))),
                 Err(error) => Some(Err(Unread { kind, init: Some(bytes), error: Some(error) })),
             },
         };

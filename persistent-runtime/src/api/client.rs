@@ -23,6 +23,7 @@ use crate::{
     id::key::{KeyType, key_of},
     observe::event::EventStream,
     stop_reason::StopReason,
+    support::catch::Guarded,
 };
 
 /// The typed handle that each generated client wraps. It is thin: everything that does not need
@@ -58,7 +59,7 @@ impl<S: Server> Handle<S> {
     /// Any [`CallError`].
     pub async fn call<R: Send + 'static>(&self, message: S::Message) -> Result<R, CallError> {
         let method = S::method(&message);
-        let (mut message, mut result) = (Some(message), None::<R>);
+        let (mut message, mut result) = (Guarded::new(message), None::<R>);
         match self.core.send(&mut message, method, &mut result) {
             Sent::Done => coop_yield().await,
             sent => self.core.wait(sent, &mut message, method, &mut result).await?,
@@ -73,7 +74,7 @@ impl<S: Server> Handle<S> {
     /// is exceeded, or the runtime has stopped.
     pub async fn cast(&self, message: S::Message) -> Result<(), CallError> {
         let method = S::method(&message);
-        let mut message = Some(message);
+        let mut message = Guarded::new(message);
         match self.core.try_cast(&mut message, method) {
             SendOutcome::Queued | SendOutcome::Handled => {
                 coop_yield().await;
@@ -263,7 +264,8 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
 
     /// Returns a stream of the server's events from now on.
     ///
-    /// Neither starts the server nor keeps it in memory.
+    /// Neither starts the server nor keeps it in memory. The stream follows the server if it is
+    /// [transferred](crate::Runtime::transfer).
     ///
     /// # Errors
     /// None for a server of this process.
@@ -283,10 +285,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// # Ok(()) }
     /// ```
     fn watch(&self) -> impl Future<Output = Result<EventStream, CallError>> + Send {
-        async {
-            let cell = self.handle().core().cell();
-            Ok(cell.watch(Box::new(cell.clone())))
-        }
+        async { Ok(self.handle().core().cell().watch_server()) }
     }
 
     /// Returns a stream of the server's committed states: first the current one, then each later
@@ -392,13 +391,14 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// The kill takes effect when the returned future is first polled, ahead of all queued messages.
     /// The stored state is kept, and changes that are not committed yet are lost. A message in
     /// progress is dropped at its next `.await` and fails with [`CallError::Killed`]. Queued messages
-    /// stay queued and activate the server again.
+    /// stay queued and activate the server again. A kill follows a server that was
+    /// [transferred](crate::Runtime::transfer), and so does a [`reset`](Self::reset).
     ///
     /// # Errors
     /// None for a server of this process.
     fn kill(&self) -> impl Future<Output = Result<(), CallError>> + Send {
         async {
-            self.handle().core().cell().kill();
+            self.handle().core().cell().kill_server();
             Ok(())
         }
     }
@@ -430,7 +430,7 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// ```
     fn reset(&self) -> impl Future<Output = Result<(), CallError>> + Send {
         async {
-            self.handle().core().cell().lock().reset();
+            self.handle().core().cell().reset_server();
             Ok(())
         }
     }

@@ -32,9 +32,12 @@ use crate::{
     id::key::{IntoKey, KeyType, key_of},
     observe::event::Event,
     stop_reason::StopReason,
-    support::sync::{
-        task::coop::consume_budget,
-        time::{Instant, MissedTickBehavior, interval_at, sleep},
+    support::{
+        catch::Guarded,
+        sync::{
+            task::coop::consume_budget,
+            time::{Instant, MissedTickBehavior, interval_at, sleep},
+        },
     },
 };
 
@@ -489,7 +492,7 @@ impl<S: Server> Context<S> {
     ) -> Source {
         let client = self.client_of(other);
         let cell = client.handle().core().cell();
-        let mut events = cell.watch(Box::new(cell.clone()));
+        let mut events = cell.watch_server();
         self.core.start_source(|sender| async move {
             while let Some(event) = events.next().await {
                 if !sender.send(boxed::<S>(message(event))).await {
@@ -633,7 +636,7 @@ impl<S: Server> Context<S> {
     /// ```
     pub fn insert_resource<T: Any + Send + Sync>(&self, name: &str, value: T) -> Arc<T> {
         let value = Arc::new(value);
-        let replaced = self.core.with_resources(|resources| resources.insert(name, value.clone()));
+        let replaced = self.core.insert_resource(|resources| resources.insert(name, value.clone()));
         drop(replaced);
         value
     }
@@ -641,12 +644,12 @@ impl<S: Server> Context<S> {
     /// Returns the resource of this name and type, if one was [inserted](Self::insert_resource).
     #[must_use]
     pub fn resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        self.core.with_resources(|resources| resources.get(name)).flatten()
+        self.core.resources(|resources| resources.get(name))
     }
 
     /// Removes and returns the resource of this name and type, if there is one.
     pub fn remove_resource<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
-        self.core.with_resources(|resources| resources.remove(name)).flatten()
+        self.core.resources(|resources| resources.remove(name))
     }
 
     pub(crate) fn deferred_replies(&self) -> Weak<dyn DeferredReplies> {
@@ -656,7 +659,7 @@ impl<S: Server> Context<S> {
 
 /// Puts a message into a boxed slot.
 fn boxed<S: Server>(message: S::Message) -> AnyMessage {
-    Box::new(Some(message))
+    Box::new(Guarded::new(message))
 }
 
 impl<S: Server> fmt::Debug for Context<S> {

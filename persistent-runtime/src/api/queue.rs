@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     call::reply::ReplySender,
     engine::command::{CallOptions, Command},
+    support::catch::drop_catching,
 };
 
 /// Envelopes in order.
@@ -51,6 +52,16 @@ impl<T> Sparse<T> {
             return None;
         }
         self.0.pop_front().map(|(_, value)| value)
+    }
+}
+
+impl<M> Drop for Queue<M> {
+    /// Messages are values of users: a panic of a destructor ends here, and so costs no other
+    /// sender its message or its reply.
+    fn drop(&mut self) {
+        while let Some(entry) = self.pop_front() {
+            drop_catching(entry);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     id::{ServerId, key::KeyType},
     stop_reason::StopReason,
     storage::encoded::Encoded,
-    support::catch::catch_unwind,
+    support::catch::{Guarded, catch_unwind},
 };
 
 /// The listeners of one server type.
@@ -113,13 +113,14 @@ impl<S: Server> ServerType for TypedServerType<S> {
         Box::pin(async move {
             check_key::<S>(&context)?;
             let context = Context::<S>::new(context);
-            let init = init.downcast::<S::Init>().map_err(|unread| {
+            let init = init.downcast::<Guarded<S::Init>>().map_err(|unread| {
                 unread.downcast::<Unread>().map_or_else(
                     |_| "the init arguments have another type".to_owned(),
                     |unread| unread.to_string(),
                 )
             })?;
-            let state = S::init(S::Init::clone(&init), &context).await?;
+            let init = init.get().cloned().ok_or("the init arguments are gone")?;
+            let state = S::init(init, &context).await?;
             let server = TypedServer { state, context };
             let instance: Box<Instance> = Box::new(Instance { parts, server });
             Ok(instance)
@@ -185,7 +186,7 @@ impl<S: Server> LiveServer for TypedServer<S> {
     }
 
     fn method(&self, message: &dyn Any) -> Option<&'static Method> {
-        message.downcast_ref::<Option<S::Message>>()?.as_ref().map(S::method)
+        message.downcast_ref::<Guarded<S::Message>>()?.get().map(S::method)
     }
 
     fn handle(&mut self, message: &mut dyn Any, reply: ReplySlot<'_>) -> Result<(), String> {
@@ -239,9 +240,9 @@ impl<S: Server> LiveServer for TypedServer<S> {
     }
 
     fn encode_message(&self, message: &dyn Any, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
-        match message.downcast_ref::<Option<S::Message>>() {
-            Some(Some(message)) => codec::encode(message, buffer),
-            _ => Ok(()),
+        match message.downcast_ref::<Guarded<S::Message>>().and_then(Guarded::get) {
+            Some(message) => codec::encode(message, buffer),
+            None => Ok(()),
         }
     }
 
@@ -251,7 +252,7 @@ impl<S: Server> LiveServer for TypedServer<S> {
         bytes: &mut &[u8],
     ) -> Result<Option<AnyMessage>, DecodeError> {
         let message = S::decode_message(version, bytes)?;
-        Ok(message.map(|message| Box::new(Some(message)) as AnyMessage))
+        Ok(message.map(|message| Box::new(Guarded::new(message)) as AnyMessage))
     }
 
     fn state(&mut self) -> &mut dyn Any {
@@ -268,7 +269,7 @@ fn check_key<S: Server>(context: &ContextCore) -> Result<(), String> {
 
 /// Takes the value out of a slot, if it has the type `M`.
 fn take<M: 'static>(slot: &mut dyn Any) -> Option<M> {
-    slot.downcast_mut::<Option<M>>()?.take()
+    slot.downcast_mut::<Guarded<M>>()?.take()
 }
 
 /// The queued envelopes of one server.
@@ -320,7 +321,7 @@ impl<S: Server> MessageQueue for TypedQueue<S> {
     fn pop(&mut self) -> Option<Envelope> {
         let Queued { content, reply, options } = self.0.pop_front()?;
         let content = match content {
-            QueuedContent::Message(message) => Content::Message(Box::new(Some(message))),
+            QueuedContent::Message(message) => Content::Message(Box::new(Guarded::new(message))),
             QueuedContent::Command(command) => Content::Command(command),
         };
         Some(Envelope { content, reply, options })

@@ -16,14 +16,21 @@ use std::{
 
 use tokio::task::coop::consume_budget;
 
-use crate::{error::CallError, id::ServerId, support::sync::Mutex};
+use crate::{
+    error::CallError,
+    id::ServerId,
+    support::{
+        catch::{Guarded, wake},
+        sync::Mutex,
+    },
+};
 
 /// Creates a slot for one result of type `R`.
 pub(crate) fn channel<R: Send + 'static>() -> (ReplySender, ReplyReceiver) {
     let slot: Arc<Slot> = Arc::new(Slot(Mutex::new(Content {
         stage: Stage::Held { waiter: None },
         error: None,
-        value: None::<R>,
+        value: Guarded::<R>::empty(),
     })));
     (ReplySender(Some(slot.clone())), ReplyReceiver(slot))
 }
@@ -34,7 +41,7 @@ struct Slot<V: ?Sized = dyn Any + Send>(Mutex<Content<V>>);
 struct Content<V: ?Sized> {
     stage: Stage,
     error: Option<CallError>,
-    /// An `Option<R>`.
+    /// A `Guarded<R>`.
     value: V,
 }
 
@@ -81,8 +88,8 @@ impl ReplySender {
     fn end(&mut self, stage: Stage) {
         if let Some(slot) = self.0.take() {
             let stage = mem::replace(&mut slot.0.lock().stage, stage);
-            if let Stage::Held { waiter: Some(waker) } = stage {
-                waker.wake();
+            if let Stage::Held { waiter } = stage {
+                wake(waiter);
             }
         }
     }
@@ -128,10 +135,17 @@ impl ReplyReceiver {
     }
 
     fn poll_released(&self, cx: &Context<'_>) -> Poll<()> {
+        let content = self.0.0.lock();
+        let Stage::Held { waiter } = &content.stage else { return Poll::Ready(()) };
+        if waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        drop(content);
+        // Wakers are code of the caller: they are cloned and dropped outside of the lock.
+        let waker = cx.waker().clone();
         let mut content = self.0.0.lock();
         let Stage::Held { waiter } = &mut content.stage else { return Poll::Ready(()) };
-        let same = waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        let former = if same { None } else { waiter.replace(cx.waker().clone()) };
+        let former = waiter.replace(waker);
         drop(content);
         drop(former);
         Poll::Pending
@@ -156,7 +170,7 @@ pub(crate) trait ReplyTarget: Send {
     /// Returns the place, an `Option<R>`.
     fn place(&mut self) -> &mut dyn Any;
 
-    /// Moves a result out of a slot, or out of another place.
+    /// Moves a result out of a slot.
     fn take_from(&mut self, value: &mut dyn Any);
 
     /// Moves the result, if there is one, into a new slot.
@@ -169,7 +183,7 @@ impl<R: Send + 'static> ReplyTarget for Option<R> {
     }
 
     fn take_from(&mut self, value: &mut dyn Any) {
-        if let Some(value) = value.downcast_mut::<Self>() {
+        if let Some(value) = value.downcast_mut::<Guarded<R>>() {
             *self = value.take();
         }
     }
@@ -183,10 +197,10 @@ impl<R: Send + 'static> ReplyTarget for Option<R> {
     }
 }
 
-/// Puts `value` into an `Option<R>`.
+/// Puts `value` into a `Guarded<R>`.
 fn put<R: 'static>(place: &mut (dyn Any + Send), value: R) {
-    if let Some(place) = place.downcast_mut::<Option<R>>() {
-        *place = Some(value);
+    if let Some(place) = place.downcast_mut::<Guarded<R>>() {
+        *place = Guarded::new(value);
     }
 }
 

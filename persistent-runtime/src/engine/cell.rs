@@ -7,7 +7,6 @@
 //! registry's lock, when nobody can send to it any more.
 
 use std::{
-    any::Any,
     pin::Pin,
     sync::{Arc, Weak},
     task::{self, Poll},
@@ -33,7 +32,7 @@ use crate::{
     stop_reason::StopReason,
     storage::{CommitHost, Storage, StorageError},
     support::{
-        catch::catch_unwind,
+        catch::{drop_catching, wake},
         expiry::{CompactInstant, Expire},
         sync::{
             Mutex, MutexGuard,
@@ -175,9 +174,9 @@ impl Cell {
 
     /// Wakes all senders that wait for capacity, so that they see a refusal.
     pub(crate) fn wake_senders(&self) {
-        let capacity = self.lock().capacity();
-        if let Some(capacity) = capacity {
-            capacity.notify_waiters();
+        let senders = self.lock().take_senders();
+        for sender in senders {
+            wake(Some(sender));
         }
     }
 
@@ -203,7 +202,10 @@ impl Cell {
 
     /// Ends the instance at once: no hook runs, nothing is stored.
     pub(crate) fn kill(self: &Arc<Self>) {
-        let mut mailbox = self.lock();
+        self.kill_locked(self.lock());
+    }
+
+    fn kill_locked(self: &Arc<Self>, mut mailbox: MutexGuard<'_, Mailbox>) {
         if mailbox.is_busy() {
             mailbox.set_killed();
             self.has_signal.store(true, Ordering::Release);
@@ -235,28 +237,18 @@ impl Cell {
         self.commit.load(Ordering::Acquire) == 2 * sequence + 1
     }
 
-    /// Adds a watcher, which keeps `client` alive.
-    pub(crate) fn watch(&self, client: Box<dyn Any + Send + Sync>) -> EventStream {
-        let mut mailbox = self.lock();
-        // Under the lock: `halt` takes it to drop the watchers.
-        if self.registry.services().is_halted() {
-            drop(mailbox);
-            return Watchers::default().add(client);
-        }
-        mailbox.watchers_mut().add(client)
-    }
-
     /// Drops the resources.
     pub(crate) fn drop_resources(&self) {
         let resources = self.lock().take_resources();
-        let _ = catch_unwind(|| drop(resources));
+        drop(resources);
     }
 
     /// Notifies observers and watchers.
     pub(crate) fn notify(&self, event: &Event) {
         self.registry.services().observe(|observer| observer.on_event(&self.id, event));
-        if let Some(watchers) = self.lock().watchers() {
-            watchers.send(event);
+        let woken = self.lock().watchers().map(|watchers| watchers.send(event));
+        for watcher in woken.into_iter().flatten() {
+            wake(Some(watcher));
         }
     }
 
@@ -370,12 +362,12 @@ impl Expire for Cell {
         if deadline.is_some_and(|deadline| deadline > now) {
             let rearmed = mailbox.arm(deadline);
             drop(mailbox);
-            let _ = catch_unwind(|| drop(resources));
+            drop(resources);
             return rearmed;
         }
         let instance = mailbox.take_idle();
         drop(mailbox);
-        let _ = catch_unwind(|| drop(resources));
+        drop(resources);
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
             self.start_task(instance, unload);
@@ -466,7 +458,7 @@ impl GateHost for Cell {
 /// Drops an instance without running its `terminate` hook. A panic of the state's own `Drop` ends
 /// here.
 pub(crate) fn discard(instance: Option<Box<Instance>>) {
-    let _ = catch_unwind(|| drop(instance));
+    drop_catching(instance);
 }
 
 /// A counted reference to a cell: the cell stays in its registry while there is one.
@@ -477,6 +469,41 @@ impl CellRef {
     pub(crate) fn new(cell: Arc<Cell>) -> Self {
         cell.references.fetch_add(1, Ordering::Relaxed);
         Self(cell)
+    }
+
+    /// Calls `act` with the cell where the server is now, locked. Messages to a server that was
+    /// transferred are forwarded there, too.
+    fn at_server<T>(&self, act: impl FnOnce(&Arc<Cell>, MutexGuard<'_, Mailbox>) -> T) -> T {
+        let mut cell = self.clone();
+        loop {
+            let mailbox = cell.lock();
+            let Some(next) = mailbox.moved().cloned() else { return act(&cell, mailbox) };
+            drop(mailbox);
+            cell = next;
+        }
+    }
+
+    /// Kills the server, wherever it was transferred.
+    pub(crate) fn kill_server(&self) {
+        self.at_server(Cell::kill_locked);
+    }
+
+    /// Forgets the crashes of the server, wherever it was transferred.
+    pub(crate) fn reset_server(&self) {
+        self.at_server(|_, mut mailbox| mailbox.reset());
+    }
+
+    /// Adds a watcher of the server, wherever it is transferred.
+    pub(crate) fn watch_server(&self) -> EventStream {
+        let client = Box::new(self.clone());
+        self.at_server(|cell, mut mailbox| {
+            // Under the lock: `halt` takes it to drop the watchers.
+            if cell.registry.services().is_halted() {
+                drop(mailbox);
+                return Watchers::default().add(client);
+            }
+            mailbox.watchers_mut().add(client)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     },
     error::CallError,
     stop_reason::StopReason,
+    support::catch::Guarded,
 };
 
 /// The options of a client, which go with each of its messages.
@@ -81,8 +82,11 @@ impl Job {
         is_read: bool,
         work: impl FnOnce(&mut S) -> R + Send + 'static,
     ) -> Self {
-        let work = Box::new(|state: &mut dyn Any, reply: &mut Option<ReplySender>| {
-            if let (Some(state), Some(reply)) = (state.downcast_mut::<S>(), reply) {
+        let mut work = Guarded::new(work);
+        let work = Box::new(move |state: &mut dyn Any, reply: &mut Option<ReplySender>| {
+            if let (Some(work), Some(state), Some(reply)) =
+                (work.take(), state.downcast_mut::<S>(), reply)
+            {
                 reply.set_result(work(state));
             }
         });

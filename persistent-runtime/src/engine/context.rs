@@ -107,13 +107,26 @@ impl ContextCore {
         self.sources.start(self.cell.clone(), self.registry.services().tokio(), run)
     }
 
-    /// Calls `access` with the server's resources. Returns `None` in a replay, and once the
+    /// Calls `insert` with the server's resources. Returns `None` in a replay, and once the
     /// server is gone.
-    pub(crate) fn with_resources<T>(&self, access: impl FnOnce(&mut Resources) -> T) -> Option<T> {
-        if self.is_replaying() {
-            return None;
-        }
-        Some(access(self.cell.upgrade()?.lock().resources_mut()))
+    pub(crate) fn insert_resource<T>(
+        &self,
+        insert: impl FnOnce(&mut Resources) -> Option<T>,
+    ) -> Option<T> {
+        insert(self.cell_of_resources()?.lock().resources_mut())
+    }
+
+    /// Calls `access` with the server's resources, if there are any. Returns `None` in a replay, and
+    /// once the server is gone.
+    pub(crate) fn resources<T>(
+        &self,
+        access: impl FnOnce(&mut Resources) -> Option<T>,
+    ) -> Option<T> {
+        self.cell_of_resources()?.lock().resources().and_then(access)
+    }
+
+    fn cell_of_resources(&self) -> Option<Arc<Cell>> {
+        if self.is_replaying() { None } else { self.cell.upgrade() }
     }
 
     fn inputs(&self) -> Option<MutexGuard<'_, RecordedInputs>> {

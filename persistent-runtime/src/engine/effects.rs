@@ -155,11 +155,12 @@ impl Effects {
 
     /// Drops everything that was asked for. Returns true if the reminders were changed.
     pub(crate) fn discard(&self) -> bool {
-        self.take(|pending| {
-            pending.stop = None;
-            pending.continuations.clear();
+        let (changed, dropped) = self.take(|pending| {
+            let dropped = (pending.stop.take(), mem::take(&mut pending.continuations));
             pending.error = None;
-            mem::take(&mut pending.reminders_changed)
-        })
+            (mem::take(&mut pending.reminders_changed), dropped)
+        });
+        drop(dropped);
+        changed
     }
 }

@@ -4,7 +4,7 @@
 //! [API layer](crate::api) implements once per type. Everything that differs per type is here;
 //! everything else is compiled once.
 //!
-//! A message crosses the seam as a *slot*, a `&mut dyn Any` that is an `Option<S::Message>`:
+//! A message crosses the seam as a *slot*, a `&mut dyn Any` that is a `Guarded<S::Message>`:
 //! moving a message in or out of a slot takes no allocation. A message that has to wait outside
 //! of a [`MessageQueue`] is an [`AnyMessage`], a boxed slot.
 
@@ -23,10 +23,10 @@ use crate::{
     storage::encoded::Encoded,
 };
 
-/// A boxed `Option<S::Message>`.
+/// A boxed `Guarded<S::Message>`.
 pub(crate) type AnyMessage = Box<dyn Any + Send>;
 
-/// Init arguments, an `Arc<S::Init>`.
+/// Init arguments, an `Arc<Guarded<S::Init>>`.
 pub(crate) type AnyInit = Arc<dyn Any + Send + Sync>;
 
 /// A future of a hook or a handler.

@@ -29,9 +29,10 @@
 //! # Lock rules
 //!
 //! 1. The fields are private. Each transition is one method.
-//! 2. Nothing that could hold a client or run user code may be dropped under the lock: dropping a
-//!    client may remove the cell from the registry, which takes the registry's lock. A transition that removes such a value returns it, and the caller drops it after the
-//!    guard.
+//! 2. Nothing that could hold a client or run user code may be dropped or woken under the lock:
+//!    dropping a client may remove the cell from the registry, which takes the registry's lock, and
+//!    an executor may poll its task while it is woken. A transition that removes such a value returns
+//!    it, and the caller drops or wakes it after the guard.
 //! 3. The lock is never held across an await, a storage request, a spawn or a handler.
 //! 4. The registry's lock is taken before the mailbox's, never after.
 
@@ -41,6 +42,7 @@ use crate::{
     call::reply::ReplySender,
     config::options::Options,
     engine::{
+        capacity::BlockedSenders,
         cell::CellRef,
         command::{CallOptions, Envelope},
         crash_budget::CrashBudget,
@@ -53,7 +55,7 @@ use crate::{
     },
     observe::event::Watchers,
     storage::StorageError,
-    support::{expiry::CompactInstant, sync::Notify},
+    support::{catch::wake, expiry::CompactInstant},
 };
 
 /// The content of a cell, under the cell's lock.
@@ -105,10 +107,7 @@ struct ColdState {
     transferred_options: Option<Arc<Options>>,
     /// Where the server is now, once it was transferred.
     moved: Option<CellRef>,
-    /// The number of senders that wait for capacity.
-    blocked_senders: usize,
-    /// Wakes one blocked sender, in order of arrival; each wakes the next.
-    capacity: Arc<Notify>,
+    blocked_senders: BlockedSenders,
     /// True if the instance is to end at once.
     killed: bool,
     /// The commit that failed and that its task has not seen yet.
@@ -140,6 +139,16 @@ pub(crate) enum Poll {
         /// True if deferred replies were sent.
         has_posted: bool,
     },
+}
+
+/// A waker that is woken when this is dropped. Declared before the lock's guard, it is dropped after
+/// it.
+pub(crate) struct WakeLater(pub(crate) Option<Waker>);
+
+impl Drop for WakeLater {
+    fn drop(&mut self) {
+        wake(self.0.take());
+    }
 }
 
 /// The state of a server that may be lent to a caller.
@@ -209,11 +218,13 @@ impl Mailbox {
         }
     }
 
-    /// Looks for what has arrived, moving messages to `inbox` if it `has_room`.
+    /// Looks for what has arrived, moving messages to `inbox` if it `has_room`. A sender that has
+    /// waited for that is left in `sender`, to be woken after the lock.
     pub(crate) fn poll(
         &mut self,
         inbox: &mut Option<Box<dyn MessageQueue>>,
         has_room: bool,
+        sender: &mut WakeLater,
     ) -> Poll {
         if self.take_killed() {
             return Poll::Killed;
@@ -221,10 +232,8 @@ impl Mailbox {
         if has_room {
             let is_empty = self.len() == 0;
             self.drain_into(inbox);
-            if let Some(cold) = &self.cold
-                && cold.blocked_senders > 0
-            {
-                cold.capacity.notify_one();
+            if let Some(cold) = &mut self.cold {
+                sender.0 = cold.blocked_senders.take_first();
             }
             if !is_empty {
                 return Poll::Messages;
@@ -235,27 +244,18 @@ impl Mailbox {
 
     // Capacity.
 
-    pub(crate) fn blocked_senders(&self) -> usize {
-        self.cold.as_ref().map_or(0, |cold| cold.blocked_senders)
+    /// Returns true if senders wait for capacity.
+    pub(crate) fn has_blocked_senders(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.blocked_senders.is_empty())
     }
 
-    /// Counts a sender that waits for capacity. Returns what wakes it.
-    pub(crate) fn block_sender(&mut self) -> Arc<Notify> {
-        let cold = self.cold_mut();
-        cold.blocked_senders += 1;
-        cold.capacity.clone()
-    }
-
-    /// Returns true if other senders wait.
-    pub(crate) fn unblock_sender(&mut self) -> bool {
-        let cold = self.cold_mut();
-        cold.blocked_senders -= 1;
-        cold.blocked_senders > 0
+    pub(crate) fn blocked_senders_mut(&mut self) -> &mut BlockedSenders {
+        &mut self.cold_mut().blocked_senders
     }
 
     /// Returns what wakes all blocked senders.
-    pub(crate) fn capacity(&self) -> Option<Arc<Notify>> {
-        self.cold.as_ref().map(|cold| cold.capacity.clone())
+    pub(crate) fn take_senders(&mut self) -> Vec<Waker> {
+        self.cold.as_mut().map(|cold| cold.blocked_senders.take_all()).unwrap_or_default()
     }
 
     // Phases.
@@ -398,7 +398,7 @@ impl Mailbox {
 
     /// Removes everything that holds other servers or callers: the runtime is gone.
     pub(crate) fn halt(&mut self) -> Removed<impl Sized + use<>> {
-        let watchers = self.take(|cold| &mut cold.watchers);
+        let watchers = self.take_watchers();
         let followers = self.take_followers();
         let moved = self.take(|cold| &mut cold.moved);
         Removed((self.queue.take(), watchers, followers, moved))
@@ -530,8 +530,14 @@ impl Mailbox {
         self.take(|cold| &mut cold.posted)
     }
 
+    /// Returns the resources, to insert one.
     pub(crate) fn resources_mut(&mut self) -> &mut Resources {
         &mut self.cold_mut().resources
+    }
+
+    /// Returns the resources, if there may be any.
+    pub(crate) fn resources(&mut self) -> Option<&mut Resources> {
+        self.cold.as_mut().map(|cold| &mut cold.resources)
     }
 
     pub(crate) fn take_resources(&mut self) -> Resources {
@@ -565,6 +571,10 @@ impl Mailbox {
 
     pub(crate) fn watchers_mut(&mut self) -> &mut Watchers {
         &mut self.cold_mut().watchers
+    }
+
+    pub(crate) fn take_watchers(&mut self) -> Watchers {
+        self.take(|cold| &mut cold.watchers)
     }
 
     pub(crate) fn watchers(&mut self) -> Option<&mut Watchers> {

@@ -17,7 +17,7 @@ use crate::{
     },
     error::{CallError, ReplayError},
     storage::Record,
-    support::catch::catch_unwind,
+    support::catch::{Guarded, catch_unwind},
 };
 
 /// Messages that take no more bytes than this need no snapshot.
@@ -41,7 +41,7 @@ pub(crate) struct MessageJournal {
 }
 
 /// A second instance, which replays each message at once.
-pub(crate) struct ReplayChecker(pub(crate) Box<Instance>);
+pub(crate) struct ReplayChecker(Guarded<Box<Instance>>);
 
 impl MessageJournal {
     /// Creates the journal of a server that begins with `record`. Returns `None` if its type does
@@ -162,9 +162,13 @@ impl MessageJournal {
 }
 
 impl ReplayChecker {
+    pub(crate) fn new(instance: Box<Instance>) -> Self {
+        Self(Guarded::new(instance))
+    }
+
     /// Replays a message that `live` has handled, and compares the states.
     fn check(&mut self, live: &dyn LiveServer, entry: &[u8]) -> Result<(), ReplayError> {
-        let Self(instance) = self;
+        let Some(instance) = self.0.get_mut() else { return Ok(()) };
         let version = instance.server.context().registry().server_type().version();
         replay(&mut instance.server, version, entry)?;
         let compared = codec::with_buffer(|one| {

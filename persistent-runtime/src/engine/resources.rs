@@ -2,11 +2,19 @@
 
 use std::{any::Any, sync::Arc};
 
+use crate::support::catch::drop_catching;
+
 type Resource = Arc<dyn Any + Send + Sync>;
 
 /// The resources of one server, by name and type.
 #[derive(Default)]
 pub(crate) struct Resources(Vec<(String, Resource)>);
+
+impl Drop for Resources {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(drop_catching);
+    }
+}
 
 impl Resources {
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The way of a message into a mailbox: admission, capacity, and the start of a task.
 
-use std::{any::Any, pin::pin, sync::Arc};
+use std::{any::Any, future::poll_fn, sync::Arc, task::Poll};
 
 use crate::{
     call::reply::ReplySender,
@@ -86,7 +86,7 @@ impl Cell {
         options: &Arc<CallOptions>,
     ) -> SendOutcome {
         self.push(outgoing, reply, options, |mailbox| {
-            self.has_capacity(mailbox) && mailbox.blocked_senders() == 0
+            self.has_capacity(mailbox) && !mailbox.has_blocked_senders()
         })
     }
 
@@ -107,7 +107,7 @@ impl Cell {
         outgoing: Outgoing<'_>,
         reply: &mut Option<ReplySender>,
         options: &Arc<CallOptions>,
-        may: impl FnOnce(&Mailbox) -> bool,
+        may: impl FnOnce(&mut Mailbox) -> bool,
     ) -> SendOutcome {
         let mut mailbox = self.lock();
         if let Err(error) = self.admit(&outgoing, &mailbox) {
@@ -121,7 +121,7 @@ impl Cell {
                 Err(error) => SendOutcome::Refused(Box::new(error)),
             };
         }
-        if !may(&mailbox) {
+        if !may(&mut mailbox) {
             return SendOutcome::Full;
         }
         let active = || ShutdownGuard::new(self.registry().services().clone());
@@ -187,20 +187,24 @@ impl Cell {
         options: &Arc<CallOptions>,
     ) -> Result<(), CallError> {
         let waiter = CapacityWaiter::new(self);
-        let mut is_woken = false;
-        loop {
-            let mut capacity = pin!(waiter.capacity().notified());
-            capacity.as_mut().enable();
-            // The first attempt only checks for a refusal.
-            let may = |mailbox: &Mailbox| is_woken && self.has_capacity(mailbox);
+        poll_fn(|cx| {
+            let (waker, mut former) = (cx.waker().clone(), None);
+            let may = |mailbox: &mut Mailbox| {
+                let has_capacity = self.has_capacity(mailbox);
+                let senders = mailbox.blocked_senders_mut();
+                let may = has_capacity && senders.is_first(waiter.place());
+                if !may {
+                    former = senders.set_waker(waiter.place(), waker);
+                }
+                may
+            };
             match self.push(waiting.outgoing(), &mut reply, options, may) {
-                SendOutcome::Full => {}
-                SendOutcome::Queued | SendOutcome::Handled => return Ok(()),
-                SendOutcome::Refused(error) => return Err(*error),
+                SendOutcome::Full => Poll::Pending,
+                SendOutcome::Queued | SendOutcome::Handled => Poll::Ready(Ok(())),
+                SendOutcome::Refused(error) => Poll::Ready(Err(*error)),
             }
-            capacity.await;
-            is_woken = true;
-        }
+        })
+        .await
     }
 
     /// Returns an error if the server accepts no messages.

@@ -347,7 +347,8 @@ impl ShutdownGuard {
 impl Drop for ShutdownGuard {
     fn drop(&mut self) {
         if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.quiet.notify_waiters();
+            // The waiter is a caller of `shutdown`, on any executor.
+            let _ = catch_unwind(|| self.0.quiet.notify_waiters());
         }
     }
 }

@@ -110,7 +110,7 @@ pub(crate) struct SourceSender {
 }
 
 impl SourceSender {
-    /// Sends a message, an `Option<S::Message>`. Returns false if there is no point in sending
+    /// Sends a message, a `Guarded<S::Message>`. Returns false if there is no point in sending
     /// more.
     pub(crate) async fn send(&self, message: AnyMessage) -> bool {
         let Some(cell) = self.cell.upgrade() else { return false };

@@ -2,15 +2,23 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     fmt,
+    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures_core::Stream;
-use tokio::sync::mpsc;
 
-use crate::stop_reason::StopReason;
+use crate::{
+    stop_reason::StopReason,
+    support::{
+        catch::wake,
+        sync::{Mutex, task::coop::poll_proceed},
+    },
+};
 
 /// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +72,7 @@ const BACKLOG: usize = 256;
 /// neither starts the server nor keeps it in memory. It buffers 256 events. If the buffer is full,
 /// further events are dropped, and an [`Event::Missed`] in their place has their number.
 pub struct EventStream {
-    events: mpsc::Receiver<Event>,
+    backlog: Arc<Backlog>,
     /// Keeps the server's cell alive, and with it the sending end.
     _client: Box<dyn Any + Send + Sync>,
 }
@@ -76,62 +84,114 @@ impl EventStream {
     ///
     /// This method is cancel safe: if the future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        poll_fn(|cx| self.backlog.poll(cx)).await
     }
 }
 
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream").field("buffered", &self.events.len()).finish_non_exhaustive()
+        let buffered = self.backlog.0.lock().events.len();
+        f.debug_struct("EventStream").field("buffered", &buffered).finish_non_exhaustive()
     }
 }
 
 impl Stream for EventStream {
     type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.events.poll_recv(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.backlog.poll(cx)
     }
 }
 
-/// The sending ends of all [`EventStream`]s of one server.
-#[derive(Debug, Default)]
-pub(crate) struct Watchers(Vec<Watcher>);
+/// The events that one stream has not received yet. Not a channel: the sender has to wake the
+/// receiver outside of its own lock.
+struct Backlog(Mutex<Content>);
 
-#[derive(Debug)]
-struct Watcher {
-    events: mpsc::Sender<Event>,
-    /// The events dropped since the last one that was sent.
-    missed: usize,
+#[derive(Default)]
+struct Content {
+    /// At most [`BACKLOG`] events and an [`Event::Missed`].
+    events: VecDeque<Event>,
+    is_closed: bool,
+    waker: Option<Waker>,
 }
+
+impl Backlog {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let coop = ready!(poll_proceed(cx));
+        // Wakers are code of the receiver: they are cloned and dropped outside of the lock.
+        let waker = cx.waker().clone();
+        let mut content = self.0.lock();
+        let event = content.events.pop_front();
+        if event.is_some() || content.is_closed {
+            drop(content);
+            coop.made_progress();
+            return Poll::Ready(event);
+        }
+        let former = content.waker.replace(waker);
+        drop(content);
+        drop(former);
+        Poll::Pending
+    }
+}
+
+impl Content {
+    fn push(&mut self, event: &Event) {
+        if self.events.len() < BACKLOG {
+            self.events.push_back(event.clone());
+        } else if let Some(Event::Missed { events }) = self.events.back_mut() {
+            *events += 1;
+        } else {
+            self.events.push_back(Event::Missed { events: 1 });
+        }
+    }
+}
+
+/// The sending ends of all [`EventStream`]s of one server. Dropping them ends the streams.
+#[derive(Default)]
+pub(crate) struct Watchers(Vec<Arc<Backlog>>);
 
 impl Watchers {
     /// Creates a stream that receives all later events. The stream owns `client`.
     pub(crate) fn add(&mut self, client: Box<dyn Any + Send + Sync>) -> EventStream {
-        self.0.retain(|watcher| !watcher.events.is_closed());
-        let (sender, events) = mpsc::channel(BACKLOG);
-        self.0.push(Watcher { events: sender, missed: 0 });
-        EventStream { events, _client: client }
+        // Before the list grows: many watchers take a time that is proportional to their number.
+        if self.0.len() == self.0.capacity() {
+            self.remove_dropped();
+        }
+        let backlog = Arc::new(Backlog(Mutex::new(Content::default())));
+        self.0.push(backlog.clone());
+        EventStream { backlog, _client: client }
     }
 
-    /// Sends `event` to all streams without blocking.
-    pub(crate) fn send(&mut self, event: &Event) {
-        self.0.retain(|watcher| !watcher.events.is_closed());
-        self.0.iter_mut().for_each(|watcher| watcher.send(event));
+    fn remove_dropped(&mut self) {
+        self.0.retain(|backlog| Arc::strong_count(backlog) > 1);
+    }
+
+    /// Adds those of a server that was transferred.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Sends `event` to all streams without blocking. Returns what wakes their receivers, for use
+    /// outside of locks.
+    pub(crate) fn send(&mut self, event: &Event) -> Vec<Waker> {
+        self.remove_dropped();
+        let send = |backlog: &Arc<Backlog>| {
+            let mut content = backlog.0.lock();
+            content.push(event);
+            content.waker.take()
+        };
+        self.0.iter().filter_map(send).collect()
     }
 }
 
-impl Watcher {
-    fn send(&mut self, event: &Event) {
-        if self.missed > 0 {
-            if self.events.try_send(Event::Missed { events: self.missed }).is_err() {
-                self.missed += 1;
-                return;
-            }
-            self.missed = 0;
-        }
-        if self.events.try_send(event.clone()).is_err() {
-            self.missed += 1;
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        for backlog in self.0.drain(..) {
+            let mut content = backlog.0.lock();
+            content.is_closed = true;
+            let waker = content.waker.take();
+            drop(content);
+            wake(waker);
         }
     }
 }
@@ -145,18 +205,37 @@ mod tests {
         let mut watchers = Watchers::default();
         let mut stream = watchers.add(Box::new(()));
         for _ in 0..BACKLOG + 2 {
-            watchers.send(&Event::Started);
+            drop(watchers.send(&Event::Started));
         }
         for _ in 0..2 {
             assert_eq!(stream.next().await, Some(Event::Started));
         }
-        watchers.send(&Event::Killed);
-        drop(watchers);
+        drop(watchers.send(&Event::Killed));
         for _ in 2..BACKLOG {
             assert_eq!(stream.next().await, Some(Event::Started));
         }
         assert_eq!(stream.next().await, Some(Event::Missed { events: 2 }));
         assert_eq!(stream.next().await, Some(Event::Killed));
+        for _ in 0..=BACKLOG {
+            drop(watchers.send(&Event::Started));
+        }
+        for _ in 0..BACKLOG {
+            assert_eq!(stream.next().await, Some(Event::Started));
+        }
+        assert_eq!(stream.next().await, Some(Event::Missed { events: 1 }), "before a next event");
+        drop(watchers);
         assert_eq!(stream.next().await, None);
+    }
+
+    #[test]
+    fn streams_that_were_dropped_take_no_memory() {
+        let mut watchers = Watchers::default();
+        let kept: Vec<_> = (0..10).map(|_| watchers.add(Box::new(()))).collect();
+        for _ in 0..1000 {
+            drop(watchers.add(Box::new(())));
+        }
+        assert!(watchers.0.capacity() < 100);
+        drop(watchers.send(&Event::Started));
+        assert_eq!(watchers.0.len(), kept.len());
     }
 }

@@ -234,7 +234,8 @@ impl Runtime {
     /// the options of [`Client::with_options`] move along. Sources end with the activation.
     ///
     /// Clients of this runtime stay usable: their messages are forwarded in order for as long as
-    /// both runtimes are open, and no accepted message is lost. The server can be transferred back.
+    /// both runtimes are open, and no accepted message is lost. Event streams and the controls of
+    /// [`Client`] follow the server. The server can be transferred back.
     /// A transfer to the runtime that already has the server does nothing.
     ///
     /// ```

@@ -7,6 +7,7 @@ mod concurrency;
 mod configuration;
 mod context;
 mod continuations_and_replay;
+mod foreign;
 mod inline;
 mod keys;
 mod layers;

@@ -448,6 +448,58 @@ async fn a_server_can_be_transferred_to_where_its_namesake_left() {
     assert_eq!(there.at::<Counter>("a", ()).value().await.unwrap(), 1);
 }
 
+#[derive(Default, Serialize, Deserialize)]
+struct Fragile;
+
+#[persistent_server(max_restarts(0, within = "60s"))]
+impl Fragile {
+    pub fn touch(&self) {}
+
+    pub fn crash(&self) {
+        panic!("on purpose");
+    }
+
+    pub async fn hang(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn the_controls_and_watchers_of_a_client_follow_a_transferred_server() {
+    let (here, there) = (Runtime::in_memory().await.unwrap(), Runtime::in_memory().await.unwrap());
+    let client = here.start::<Fragile>("a", ()).await.unwrap();
+    let mut early = client.watch().await.unwrap();
+    here.transfer(&client.address(), &there).await.unwrap();
+    let mut late = client.watch().await.unwrap();
+    let hanging = tokio::spawn({
+        let client = client.clone();
+        async move { client.hang().await }
+    });
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    client.kill().await.unwrap();
+    assert!(matches!(hanging.await.unwrap(), Err(CallError::Killed { .. })));
+    client.crash().await.unwrap_err();
+    assert!(matches!(client.touch().await, Err(CallError::RestartLimit { .. })));
+    client.reset().await.unwrap();
+    client.touch().await.unwrap();
+    let panic = "on purpose".to_owned();
+    let common = [
+        Event::Killed,
+        Event::Started,
+        Event::Crashed { panic: panic.clone(), poison: true },
+        Event::Failed { panic },
+        Event::Started,
+    ];
+    let moved = [Event::Stopped { reason: StopReason::Transfer }, Event::Started];
+    for event in moved.iter().chain(&common) {
+        assert_eq!(early.next().await.as_ref(), Some(event));
+    }
+    for event in &common {
+        assert_eq!(late.next().await.as_ref(), Some(event));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_transfer_keeps_options_resources_and_reminders() {
     let (here, _, there, _) = pair().await;
@@ -735,11 +787,11 @@ async fn returning() -> (Runtime, Runtime, CounterClient, JoinHandle<Result<(), 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kill_at_the_target_of_a_transfer_back_loses_nothing() {
+async fn a_kill_before_a_transfer_back_loses_only_the_message_in_progress() {
     let (here, there, counter, back) = returning().await;
     counter.kill().await.unwrap();
     back.await.unwrap().unwrap();
-    assert_eq!(counter.value().await.unwrap(), 4);
+    assert_eq!(counter.value().await.unwrap(), 3);
     assert_eq!(here.count::<Counter>().await.unwrap().live, 1);
     assert_eq!(there.count::<Counter>().await.unwrap().live, 0);
 }

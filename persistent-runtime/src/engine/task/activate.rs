@@ -95,7 +95,7 @@ impl Task {
         };
         if !needs_snapshot && registry.services().checks_replay() {
             let checker = self.rebuild(record, init, reminders, Purpose::Check).await?;
-            journal.check(ReplayChecker(checker));
+            journal.check(ReplayChecker::new(checker));
         }
         Ok(Some(Box::new(journal)))
     }

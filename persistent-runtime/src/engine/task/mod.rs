@@ -32,7 +32,7 @@ use crate::{
         command::{CallOptions, Command, Content, Envelope},
         erased::{AnyMessage, MessageQueue},
         instance::Instance,
-        mailbox,
+        mailbox::{self, WakeLater},
         send::Outgoing,
     },
     error::{CallError, Outcome},
@@ -40,7 +40,7 @@ use crate::{
     stop_reason::StopReason,
     storage::StorageError,
     support::{
-        catch::poll_catching,
+        catch::{drop_pinned, poll_catching},
         expiry::CompactInstant,
         spin::{BURST, CAST_YIELDS},
         sync::task::{coop::consume_budget, yield_now},
@@ -285,8 +285,9 @@ impl Task {
                 return Poll::Ready(Step::YieldAfterBurst);
             }
             let cell = self.cell.clone();
+            let mut sender = WakeLater(None);
             let mut mailbox = cell.lock();
-            let has_posted = match mailbox.poll(&mut self.inbox, has_room) {
+            let has_posted = match mailbox.poll(&mut self.inbox, has_room, &mut sender) {
                 mailbox::Poll::Killed => return Poll::Ready(Step::Killed),
                 mailbox::Poll::Messages => {
                     drop(mailbox);
@@ -424,10 +425,11 @@ impl Task {
 
 /// Runs `work`, which may borrow the instance. Commits and their replies go on meanwhile.
 async fn drive<F: Future>(gate: &mut OutputGate, cell: &Cell, work: F) -> HookResult<F::Output> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
+    let mut work = pin!(Some(work));
+    let result = poll_fn(|cx| {
         let _ = gate.poll(cx);
-        if let Poll::Ready(done) = poll_catching(work.as_mut(), cx) {
+        let Some(running) = work.as_mut().as_pin_mut() else { return Poll::Pending };
+        if let Poll::Ready(done) = poll_catching(running, cx) {
             return Poll::Ready(match done {
                 Ok(output) => HookResult::Done(output),
                 Err(panic) => HookResult::Panicked(panic),
@@ -442,7 +444,9 @@ async fn drive<F: Future>(gate: &mut OutputGate, cell: &Cell, work: F) -> HookRe
         drop(removed);
         Poll::Pending
     })
-    .await
+    .await;
+    drop_pinned(work);
+    result
 }
 
 /// The task was dropped before it finished: its tokio runtime is gone, or a panic got past every
@@ -454,6 +458,7 @@ impl Drop for Task {
         }
         let removed = self.cell.lock().abandon_task();
         drop((removed, self.inbox.take()));
+        discard(self.instance.take());
         self.cell.registry().release(self.cell.id());
     }
 }

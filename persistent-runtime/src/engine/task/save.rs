@@ -150,7 +150,7 @@ impl Task {
         let reminders = Reminders::read(&record.reminders)
             .map_err(|source| self.decode_failure(record.version, source))?;
         let init = address.init.clone();
-        self.decode(record, init, reminders, Purpose::Check).map(ReplayChecker).map(Some)
+        self.decode(record, init, reminders, Purpose::Check).map(ReplayChecker::new).map(Some)
     }
 
     /// Makes `record` the next commit, or a deletion, and notifies observers once it is durable.

@@ -27,12 +27,16 @@ use crate::{
         services::Services,
     },
     error::CallError,
+    observe::event::Event,
     stop_reason::StopReason,
     storage::Record,
-    support::sync::{
-        Mutex,
-        atomic::{AtomicU8, Ordering},
-        time,
+    support::{
+        catch::wake,
+        sync::{
+            Mutex,
+            atomic::{AtomicU8, Ordering},
+            time,
+        },
     },
 };
 
@@ -55,6 +59,7 @@ impl Transfer {
 pub(crate) struct TransferOffer {
     record: Record,
     options: Option<Arc<Options>>,
+    was_live: bool,
     from: Arc<Cell>,
     to: CellRef,
     state: Arc<TransferState>,
@@ -174,6 +179,7 @@ impl Task {
         let offer = TransferOffer {
             record,
             options,
+            was_live,
             from: self.cell.clone(),
             to: target.clone(),
             state: state.clone(),
@@ -211,7 +217,7 @@ impl Task {
 
     /// Takes a server in, unless there is one already.
     pub(super) async fn receive(&mut self, offer: Box<TransferOffer>, reply: Option<ReplySender>) {
-        let TransferOffer { record, options, from, to, state } = *offer;
+        let TransferOffer { record, options, was_live, from, to, state } = *offer;
         if !state.decide(ACCEPTED) {
             return;
         }
@@ -233,9 +239,19 @@ impl Task {
         let removed = self.cell.lock().receive(state.take_resources(), options);
         drop(removed);
         // Before the server can be handed back, which follows the forwarding address.
-        let removed = from.lock().set_moved(to);
+        let (removed, mut watchers) = {
+            let mut mailbox = from.lock();
+            (mailbox.set_moved(to), mailbox.take_watchers())
+        };
         drop(removed);
         from.drop_followers();
+        // The watchers go along, and learn here that the server has ended there.
+        let stopped = Event::Stopped { reason: StopReason::Transfer };
+        let woken = if was_live { watchers.send(&stopped) } else { Vec::new() };
+        self.cell.lock().watchers_mut().append(watchers);
+        for watcher in woken {
+            wake(Some(watcher));
+        }
         // A server that cannot be activated reports that at its next message.
         if let Ok(instance) = self.ready(&CallOptions::default()).await {
             self.instance = Some(instance);
