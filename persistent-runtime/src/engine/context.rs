@@ -104,7 +104,7 @@ impl ContextCore {
         if self.is_replaying() {
             return Source::silent();
         }
-        self.sources.start(self.cell.clone(), self.registry.services().tokio(), run)
+        self.sources.start(self.cell.clone(), self.registry.services().home().tokio(), run)
     }
 
     /// Calls `insert` with the server's resources. Returns `None` in a replay, and once the

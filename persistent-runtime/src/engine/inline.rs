@@ -37,7 +37,7 @@ use crate::{
     support::{
         catch::poll_catching,
         spin::{BORROW_ATTEMPTS, BORROW_PAUSE},
-        sync::{task::try_id, thread_local},
+        sync::thread_local,
     },
 };
 
@@ -67,7 +67,7 @@ pub(crate) fn try_handle(
     };
     let mut caller = InlineCaller { target, deferred: None };
     let outcome = {
-        let _entered = enter_tokio(cell);
+        let _entered = cell.registry().services().home().enter_for_caller();
         instance.run(slot, method, ReplySlot::to_caller(&mut caller))
     };
     let is_quiet = instance.server.context().is_quiet();
@@ -130,12 +130,6 @@ fn borrow(cell: &Cell, options: &CallOptions, is_read: bool) -> Option<Box<Insta
     None
 }
 
-/// Enters the runtime's tokio context for a caller that is no task: a handler finds tokio wherever
-/// it runs.
-fn enter_tokio(cell: &Cell) -> Option<impl Sized + '_> {
-    try_id().is_none().then(|| cell.registry().services().tokio().enter())
-}
-
 thread_local! {
     static IN_INLINE_RUN: StdCell<bool> = const { StdCell::new(false) };
 }
@@ -165,7 +159,7 @@ pub(crate) fn run_task(
     let cell = task.cell().clone();
     let registry = cell.registry();
     // Without a tokio runtime the task is dropped, which reports that to the caller.
-    let inline_run = if registry.services().is_tokio_gone() { None } else { InlineRun::begin() };
+    let inline_run = if registry.services().home().is_gone() { None } else { InlineRun::begin() };
     let Some(_inline_run) = inline_run else {
         task.push(outgoing, reply);
         registry.spawn(task.run(Some(Step::HandleFront)));
@@ -173,7 +167,7 @@ pub(crate) fn run_task(
     };
     match outgoing {
         Outgoing::Message(slot, method) if task.has_instance() => {
-            let _entered = enter_tokio(&cell);
+            let _entered = registry.services().home().enter_for_caller();
             let Some((task, step)) = task.handle_first(slot, method, reply) else {
                 return SendOutcome::Handled;
             };
@@ -186,7 +180,7 @@ pub(crate) fn run_task(
     let mut running = Box::pin(task.run(Some(Step::HandleFront)));
     let poll = {
         // The task's timers belong to the runtime, wherever the caller is.
-        let _entered = registry.services().tokio().enter();
+        let _entered = registry.services().home().tokio().enter();
         poll_catching(running.as_mut(), &mut Context::from_waker(Waker::noop()))
     };
     if matches!(poll, Poll::Pending) {

@@ -153,8 +153,14 @@ impl Cell {
         if outgoing.runs_inline(reply.as_ref()) {
             inline::run_task(task, outgoing, reply)
         } else {
+            let is_cast = reply.is_none();
             task.push(outgoing, reply);
             self.registry().spawn(task.run(Some(Step::HandleFront)));
+            // A task that cannot be spawned is dropped. A caller that waits for a reply learns it from
+            // that.
+            if is_cast && self.registry().services().home().has_dropped_task() {
+                return SendOutcome::Refused(Box::new(self.runtime_stopped()));
+            }
             SendOutcome::Queued
         }
     }

@@ -7,7 +7,7 @@ use std::{
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::Poll,
     time::Duration,
 };
@@ -26,13 +26,12 @@ use crate::{
     support::{
         catch::catch_unwind,
         expiry::ExpiryQueue,
+        home::Home,
         spin::BusyWait,
         sync::{
             Notify, RwLock,
             atomic::{AtomicBool, AtomicUsize, Ordering},
-            runtime,
-            task::AbortHandle,
-            time,
+            runtime, time,
         },
     },
 };
@@ -43,10 +42,8 @@ pub(crate) const HALT_GRACE: Duration = Duration::from_secs(10);
 /// The parts of a runtime that do not depend on a server type.
 pub(crate) struct Services {
     storage: Arc<dyn Storage>,
-    tokio: runtime::Handle,
+    home: Home,
     expiry: Arc<ExpiryQueue>,
-    /// The task that runs `expiry`. It ends with the tokio runtime.
-    expiry_task: AbortHandle,
     clock: WallClock,
     busy_wait: BusyWait,
     commit_wait: CommitWait,
@@ -112,20 +109,28 @@ impl Services {
     /// Starts the services on the current tokio runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
-    pub(crate) fn new(storage: Arc<dyn Storage>, config: ServicesConfig) -> Self {
+    /// Outside of a tokio runtime, or in one without timers.
+    pub(crate) fn new(storage: Arc<dyn Storage>, config: ServicesConfig) -> Arc<Self> {
+        // Panics here, and not in the first call.
+        drop(time::sleep(Duration::ZERO));
+        Arc::new_cyclic(|services| Self::build(storage, config, services.clone()))
+    }
+
+    fn build(storage: Arc<dyn Storage>, config: ServicesConfig, services: Weak<Self>) -> Self {
         let ServicesConfig { layers, listeners, observers, checks_replay, busy_wait, .. } = config;
         let tokio = runtime::Handle::current();
         let expiry = Arc::new(ExpiryQueue::new());
         let expiry_task = tokio.spawn({
-            let expiry = expiry.clone();
-            async move { expiry.run().await }
+            let (expiry, end) = (expiry.clone(), EndWithHome(services));
+            async move {
+                let _end = end;
+                expiry.run().await;
+            }
         });
         Self {
             storage,
-            tokio,
+            home: Home::new(tokio, expiry_task.abort_handle()),
             expiry,
-            expiry_task: expiry_task.abort_handle(),
             clock: WallClock::start(),
             busy_wait,
             commit_wait: CommitWait::new(busy_wait),
@@ -163,10 +168,10 @@ impl Services {
                 start_reminder_scheduler: self.start_reminder_scheduler,
             };
             // A replay may run on a thread that is not one of tokio's.
-            let _entered = self.tokio.enter();
+            let _entered = self.home.tokio().enter();
             let stopped = Self::new(Arc::new(MemoryStorage::new()), config);
             stopped.halt();
-            Arc::new(stopped)
+            stopped
         })
     }
 
@@ -178,8 +183,8 @@ impl Services {
         &self.expiry
     }
 
-    pub(crate) fn tokio(&self) -> &runtime::Handle {
-        &self.tokio
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn clock(&self) -> &WallClock {
@@ -222,14 +227,14 @@ impl Services {
     }
 
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tokio.spawn(work);
+        self.home.tokio().spawn(work);
     }
 
     /// Spawns a commit. One that has not ended [`HALT_GRACE`] after these services halt is dropped:
     /// it may never end, and would keep the storage.
     pub(crate) fn spawn_commit(self: &Arc<Self>, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let (services, mut work) = (self.clone(), work);
-        self.tokio.spawn(async move {
+        self.home.tokio().spawn(async move {
             let mut halt = pin!(services.halt.notified());
             halt.as_mut().enable();
             let mut has_ended = false;
@@ -255,9 +260,12 @@ impl Services {
         self.halted.load(Ordering::Acquire)
     }
 
-    /// Returns true if the tokio runtime of these services is gone.
-    pub(crate) fn is_tokio_gone(&self) -> bool {
-        self.expiry_task.is_finished()
+    /// Refuses new messages: the tokio runtime of these services is gone, so nothing would handle
+    /// them.
+    pub(crate) fn end_with_home(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.halted.store(true, Ordering::SeqCst);
+        self.halt.notify_waiters();
     }
 
     /// Returns the registry of a type. `register` is called with the type's listeners at the first
@@ -312,10 +320,8 @@ impl Services {
 
     /// Ends everything as it is. Nothing acknowledged is lost.
     pub(crate) fn halt(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.halted.store(true, Ordering::SeqCst);
-        self.halt.notify_waiters();
-        self.expiry_task.abort();
+        self.end_with_home();
+        self.home.end();
         let registries = mem::take(&mut *self.registries.write());
         for registry in registries.by_type.values() {
             registry.halt();
@@ -331,6 +337,17 @@ impl Services {
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services").field("active", &self.active()).finish_non_exhaustive()
+    }
+}
+
+/// Ends the services when it is dropped, with a task of their tokio runtime.
+struct EndWithHome(Weak<Services>);
+
+impl Drop for EndWithHome {
+    fn drop(&mut self) {
+        if let Some(services) = self.0.upgrade() {
+            services.end_with_home();
+        }
     }
 }
 

@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts the scheduler of a server type.
 pub(crate) fn start(registry: &Arc<Registry>) {
-    let scheduler = registry.services().tokio().spawn(run(registry.clone()));
+    let scheduler = registry.services().home().tokio().spawn(run(registry.clone()));
     registry.set_reminder_scheduler(scheduler.abort_handle());
 }
 

@@ -1,12 +1,6 @@
 //! The runtime: opening, addressing, listing, transferring, and shutting down.
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::Wake,
-    thread::{self, Thread},
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     api::{
@@ -15,14 +9,15 @@ use crate::{
         server::Server,
         typed::registry,
     },
+    call::deadline::Deadline,
     engine::services::{HALT_GRACE, Services, ServicesConfig},
     error::{CallError, OpenError, ShutdownError},
     id::key::IntoKey,
     runtime::{builder::Builder, keys::Keys},
-    storage::{MemoryStorage, Storage, StorageError, StorageFuture},
+    storage::{MemoryStorage, Storage, StorageError},
     support::{
+        block_on::block_on,
         catch::{await_catching, catch_unwind},
-        sync::time,
     },
 };
 
@@ -77,7 +72,7 @@ impl Runtime {
     /// opened. The error names the file and says what to do.
     ///
     /// # Panics
-    /// If called outside of a tokio runtime.
+    /// If called outside of a tokio runtime, or on one without a time driver.
     #[cfg(feature = "sqlite")]
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         Self::builder().open(path).await
@@ -89,7 +84,7 @@ impl Runtime {
     /// None. It returns a `Result` as the other functions do that open a runtime.
     ///
     /// # Panics
-    /// If called outside of a tokio runtime.
+    /// If called outside of a tokio runtime, or on one without a time driver.
     pub async fn in_memory() -> Result<Self, OpenError> {
         Self::builder().open_with(MemoryStorage::new()).await
     }
@@ -292,17 +287,17 @@ impl Runtime {
     /// continues the shutdown.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let services = self.services();
-        let stopped = time::timeout(deadline, services.stop()).await;
+        let stopped = Deadline::default().within(deadline, services.home(), services.stop()).await;
         let unfinished = services.active();
         services.halt();
         let storage = services.storage().clone();
         // The shutdown is complete even if the storage panics.
         let _ = await_catching(async { storage.close().await }).await;
-        stopped.map_err(|_| ShutdownError { unfinished })
+        stopped.ok_or(ShutdownError { unfinished })
     }
 
     pub(crate) fn open_on(storage: Arc<dyn Storage>, config: ServicesConfig) -> Self {
-        Self(Arc::new(Owner(Arc::new(Services::new(storage, config)))))
+        Self(Arc::new(Owner(Services::new(storage, config))))
     }
 
     pub(crate) fn services(&self) -> &Arc<Services> {
@@ -326,28 +321,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.0.halt();
         // A panic in a drop can abort the process.
-        let _ = catch_unwind(|| block_on(self.0.storage().close()));
-    }
-}
-
-/// Blocks the thread until `close` is ready, for at most [`HALT_GRACE`].
-fn block_on(mut close: StorageFuture<'_, ()>) {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let end = Instant::now() + HALT_GRACE;
-    while close.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        thread::park_timeout(left);
+        let _ = catch_unwind(|| block_on(self.0.storage().close(), HALT_GRACE));
     }
 }
 

@@ -5,12 +5,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
 
 use super::{StorageError, StorageErrorKind};
-use crate::support::catch::{await_catching, catch_unwind, poll_catching};
+use crate::support::{
+    block_on::block_on,
+    catch::{await_catching, catch_unwind, poll_catching},
+};
 
 /// Reports the outcome of one commit to the server that waits for it; see
 /// [`Storage::submit`](crate::Storage::submit).
@@ -90,7 +95,8 @@ impl Completion {
     /// Drives `commit` to its end and reports its outcome.
     ///
     /// Polls `commit` once in place: a commit that is ready at once needs no task. Otherwise the
-    /// rest runs as a task of the server's runtime. A panic of `commit` is reported as an error.
+    /// rest runs as a task of the server's runtime, or for a
+    /// [channel](Self::channel) of the current one, or on a thread if there is none. A panic of `commit` is reported as an error.
     pub fn drive(self, commit: impl Future<Output = Result<(), StorageError>> + Send + 'static) {
         let mut commit = Box::pin(commit);
         // Timers and sockets of tokio can be created in its context only. A storage's own thread,
@@ -103,9 +109,14 @@ impl Completion {
             }
         }
         let Some(host) = self.host().cloned() else {
-            // Without a server there is only the current runtime.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(self.await_outcome(commit));
+            // Without a server there is only the current runtime, or else a thread.
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(self.await_outcome(commit))),
+                Err(_) => {
+                    let work = self.await_outcome(commit);
+                    // If there is no thread, this drops the completion, which reports an error.
+                    let _ = thread::Builder::new().spawn(|| block_on(work, Duration::MAX));
+                }
             }
             return;
         };
@@ -289,5 +300,15 @@ mod tests {
         let (completion, outcome) = Completion::channel();
         drop(completion);
         outcome.await.unwrap_err();
+    }
+
+    #[test]
+    fn a_commit_without_a_server_is_driven_outside_of_tokio() {
+        let (completion, outcome) = Completion::channel();
+        completion.drive(async {
+            tokio::task::yield_now().await;
+            Ok(())
+        });
+        block_on(outcome, Duration::from_mins(1)).unwrap().unwrap();
     }
 }

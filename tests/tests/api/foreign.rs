@@ -16,7 +16,7 @@ use std::{
 };
 
 use persistent_runtime::{
-    CallError, Client, Context, Event, Options, Reply, Runtime, persistent_server,
+    CallError, Client, Context, Event, Options, Persist, Reply, Runtime, persistent_server,
 };
 use persistent_tests::{Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
@@ -302,7 +302,7 @@ impl Narrow {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Gate(usize);
 
-static GATES: [tokio::sync::Semaphore; 4] = [const { tokio::sync::Semaphore::const_new(0) }; 4];
+static GATES: [tokio::sync::Semaphore; 6] = [const { tokio::sync::Semaphore::const_new(0) }; 6];
 
 impl Gate {
     async fn wait(self) {
@@ -378,17 +378,25 @@ fn a_waker_that_panics_harms_no_other_caller() {
     storage.on_commit(Fault::Slow(Duration::from_millis(1)));
     let mut events = tokio.block_on(server.watch()).unwrap();
     let mut pending: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
-    // Waits for a handler, for capacity, and for an event.
+    // Waits for a handler, for capacity, for an event, and for the deadline.
     pending.push(Box::pin(async { server.block(gate).await.unwrap() }));
     pending.push(Box::pin(async { server.note(1).await.unwrap() }));
     pending.push(Box::pin(async { server.note(2).await.unwrap() }));
     pending.push(Box::pin(async { while events.next().await != Some(Event::Killed) {} }));
+    pending.push(Box::pin(async {
+        let hasty = server.with_timeout(Duration::from_millis(1));
+        hasty.block(gate).await.unwrap_err();
+    }));
     pending.retain_mut(|future| future.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(pending.len(), 3, "one message fits into the mailbox");
+    assert_eq!(pending.len(), 4, "one message fits into the mailbox");
     let others = [3, 4, 5].map(|n| {
         let server = server.clone();
         tokio.spawn(async move { server.note(n).await })
     });
+    // The deadline.
+    while panics.0.load(SeqCst) == 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
     // The executor is gone: what waited for it is dropped.
     pending.truncate(1);
     gate.open();
@@ -441,4 +449,344 @@ impl Wide {
     pub fn seen(&self) -> Vec<u32> {
         self.seen.clone()
     }
+}
+
+/// Waits, blocks and spawns.
+#[derive(Default, Serialize, Deserialize)]
+struct Worker {
+    count: u64,
+}
+
+#[persistent_server]
+impl Worker {
+    pub fn add(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    #[cast]
+    pub fn bump(&mut self) {
+        self.count += 1;
+    }
+
+    pub async fn hang(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    pub async fn wait(&self, until: Gate) {
+        until.wait().await;
+    }
+
+    /// Blocks its thread.
+    pub async fn block(&self, blocked: Gate, until: Gate) {
+        blocked.open();
+        yield_now().await;
+        while GATES[until.0].available_permits() == 0 {
+            thread::yield_now();
+        }
+    }
+
+    /// Starts work that ends later.
+    pub fn spawn(&self, until: Gate, then: Gate) {
+        tokio::spawn(async move {
+            until.wait().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            then.open();
+        });
+    }
+}
+
+fn multi_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn current_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The ways in which a caller is polled.
+const CALLERS: [fn(CallerFuture) -> Outcome; 6] = [
+    |call| futures::executor::block_on(call),
+    |call| current_thread().block_on(call),
+    |call| multi_thread().block_on(async { tokio::spawn(call).await.unwrap() }),
+    |call| {
+        // Without timers.
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(call)
+    },
+    |call| current_thread().block_on(tokio::task::unconstrained(call)),
+    |call| tokio::task::LocalSet::new().block_on(&current_thread(), call),
+];
+
+type CallerFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type Outcome = Vec<String>;
+
+/// Uses each part of the interface once, and returns what it returned.
+fn use_everything(runtime: Runtime) -> CallerFuture {
+    fn name<T>(result: Result<T, CallError>) -> String {
+        match result {
+            Ok(_) => "ok".to_owned(),
+            Err(CallError::Timeout { .. }) => "timeout".to_owned(),
+            Err(CallError::RuntimeStopped { .. }) => "stopped".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+    Box::pin(async move {
+        let client = runtime.at::<Worker>("used", ()).with_timeout(Duration::from_millis(50));
+        let lazy = client.with_persist(Persist::OnStop);
+        vec![
+            name(client.bump().await),
+            name(lazy.add().await),
+            name(client.add().await),
+            name(client.hang().await),
+            name(client.stop("enough").await),
+            name(client.watch().await),
+            name(client.kill().await),
+            name(client.reset().await),
+        ]
+    })
+}
+
+#[test]
+fn a_caller_may_be_on_any_executor() {
+    let home = multi_thread();
+    for caller in CALLERS {
+        let runtime = home.block_on(Runtime::in_memory()).unwrap();
+        // A handler that never ends keeps `stop` waiting.
+        let expected = ["ok", "ok", "ok", "timeout", "timeout", "ok", "ok", "ok"];
+        assert_eq!(caller(use_everything(runtime.clone())), expected);
+        let counts = runtime.clone();
+        let outcome = caller(Box::pin(async move {
+            let count = counts.count::<Worker>().await.unwrap();
+            let mut keys = counts.keys::<Worker>();
+            let key = keys.next().await.unwrap().unwrap();
+            counts.shutdown(Duration::from_mins(1)).await.unwrap();
+            vec![count.stored.to_string(), key.to_string()]
+        }));
+        assert_eq!(outcome, ["1", "used"]);
+    }
+}
+
+#[test]
+fn a_caller_meets_its_deadline_while_the_home_is_not_driven() {
+    for caller in CALLERS {
+        let home = current_thread();
+        let runtime = home.block_on(Runtime::in_memory()).unwrap();
+        let server = home.block_on(runtime.start::<Worker>("a", ())).unwrap();
+        let hasty = server.with_timeout(Duration::from_millis(10));
+        let outcome = caller(Box::pin(async move {
+            assert!(matches!(hasty.hang().await, Err(CallError::Timeout { .. })));
+            Vec::new()
+        }));
+        assert_eq!(outcome, Outcome::default());
+        // The home goes on once it is driven again.
+        home.block_on(server.kill()).unwrap();
+        assert_eq!(home.block_on(server.add()).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_caller_meets_its_deadline_while_a_handler_blocks_the_home() {
+    let home = multi_thread();
+    let runtime = home.block_on(Runtime::in_memory()).unwrap();
+    let (blocked, until) = (Gate(2), Gate(3));
+    let blocking = home.spawn({
+        let server = runtime.at::<Worker>("a", ());
+        async move { server.with_timeout(Duration::MAX).block(blocked, until).await }
+    });
+    futures::executor::block_on(blocked.wait());
+    let hasty = runtime.at::<Worker>("b", ()).with_timeout(Duration::from_millis(10));
+    let late = futures::executor::block_on(hasty.hang());
+    assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
+    until.open();
+    home.block_on(blocking).unwrap().unwrap();
+}
+
+#[test]
+fn once_the_home_is_gone_nothing_is_accepted() {
+    for caller in CALLERS {
+        for was_used in [false, true] {
+            let home = multi_thread();
+            let runtime = home.block_on(Runtime::in_memory()).unwrap();
+            if was_used {
+                home.block_on(runtime.at::<Worker>("used", ()).add()).unwrap();
+            }
+            drop(home);
+            let expected =
+                ["stopped", "stopped", "stopped", "stopped", "stopped", "ok", "ok", "ok"];
+            assert_eq!(caller(use_everything(runtime.clone())), expected);
+            caller(Box::pin(async move {
+                let _ = runtime.shutdown(Duration::from_millis(10)).await;
+                Vec::new()
+            }));
+        }
+    }
+}
+
+#[test]
+fn callers_that_wait_are_answered_when_the_home_goes() {
+    let home = multi_thread();
+    let runtime = home.block_on(Runtime::in_memory()).unwrap();
+    let server = runtime.at::<Narrow>("a", ()).with_timeout(Duration::MAX);
+    let waker = Waker::noop();
+    let mut cx = TaskContext::from_waker(waker);
+    let mut hangs = Box::pin(server.block(Gate(0)));
+    let mut sends = Box::pin(async {
+        server.note(1).await.unwrap();
+        server.note(2).await
+    });
+    let _ = hangs.as_mut().poll(&mut cx);
+    let sent = sends.as_mut().poll(&mut cx);
+    drop(home);
+    let hung = within_a_minute_blocking(hangs);
+    // Another test may have opened the gate.
+    assert!(hung.is_ok() || matches!(hung, Err(CallError::RuntimeStopped { .. })), "{hung:?}");
+    if sent.is_pending() {
+        let sent = within_a_minute_blocking(sends);
+        assert!(matches!(sent, Err(CallError::RuntimeStopped { .. })), "{sent:?}");
+    }
+}
+
+fn within_a_minute_blocking<T>(future: impl Future<Output = T>) -> T {
+    let mut future = Box::pin(future);
+    let end = std::time::Instant::now() + Duration::from_mins(1);
+    let mut cx = TaskContext::from_waker(Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(done) = future.as_mut().poll(&mut cx) {
+            return done;
+        }
+        assert!(std::time::Instant::now() < end);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Never has nothing to do.
+#[derive(Default, Serialize, Deserialize)]
+struct Endless;
+
+#[persistent_server]
+impl Endless {
+    #[started]
+    fn start(&self, context: &Context<Self>) {
+        context.continue_with(EndlessMessage::Step {});
+    }
+
+    #[info]
+    fn step(&self, context: &Context<Self>) {
+        context.continue_with(EndlessMessage::Step {});
+    }
+
+    pub fn touch(&self) {}
+}
+
+#[test]
+fn an_endless_activation_does_not_hold_its_caller_past_the_deadline() {
+    let home = multi_thread();
+    for caller in CALLERS {
+        let runtime = home.block_on(Runtime::in_memory()).unwrap();
+        let outcome = caller(Box::pin(async move {
+            let server = runtime.at::<Endless>("a", ()).with_timeout(Duration::from_millis(10));
+            assert!(matches!(server.touch().await, Err(CallError::Timeout { .. })));
+            server.kill().await.unwrap();
+            Vec::new()
+        }));
+        assert_eq!(outcome, Outcome::default());
+    }
+}
+
+#[test]
+fn what_a_handler_spawns_outlives_its_callers_runtime() {
+    let home = multi_thread();
+    let runtime = home.block_on(Runtime::in_memory()).unwrap();
+    let server = home.block_on(runtime.start::<Worker>("a", ())).unwrap();
+    for caller in CALLERS {
+        let (start, end) = (Gate(4), Gate(5));
+        let calls = server.clone();
+        caller(Box::pin(async move {
+            calls.spawn(start, end).await.unwrap();
+            Vec::new()
+        }));
+        start.open();
+        home.block_on(end.wait());
+        GATES[end.0].forget_permits(usize::MAX);
+        GATES[start.0].forget_permits(usize::MAX);
+    }
+}
+
+#[tokio::test]
+async fn a_call_can_be_dropped_after_any_number_of_polls() {
+    let storage = FaultyStorage::default();
+    storage.on_commit(Fault::Slow(Duration::from_millis(1)));
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    for kind in 0..4 {
+        for polls in 1.. {
+            let server = runtime.at::<Worker>(format!("{kind}/{polls}"), ());
+            let mut call: Pin<Box<dyn Future<Output = ()> + Send>> = match kind {
+                0 => Box::pin(async { assert_eq!(server.add().await.unwrap(), 1) }),
+                1 => Box::pin(async { server.bump().await.unwrap() }),
+                2 => Box::pin(async { server.stop("enough").await.unwrap() }),
+                _ => Box::pin(async { drop(runtime.find::<Worker>("none").await) }),
+            };
+            let mut is_done = false;
+            for _ in 0..polls {
+                let mut one = Box::pin(std::future::poll_fn(|cx| {
+                    is_done = call.as_mut().poll(cx).is_ready();
+                    std::task::Poll::Ready(())
+                }));
+                one.as_mut().await;
+                if is_done {
+                    break;
+                }
+                yield_now().await;
+            }
+            drop(call);
+            server.add().await.unwrap();
+            if is_done || polls == 20 {
+                break;
+            }
+        }
+    }
+    runtime.shutdown(Duration::from_mins(1)).await.unwrap();
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Log;
+
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+#[persistent_server(mailbox = 10_000)]
+impl Log {
+    #[cast]
+    pub fn look(&self) {
+        HANDLED.fetch_add(1, SeqCst);
+    }
+}
+
+/// Uses one thread, on which other tasks run only if the server's task yields.
+#[tokio::test]
+async fn a_full_queue_is_handled_in_several_polls() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let server = runtime.start::<Log>("a", ()).await.unwrap();
+    let sender = tokio::spawn(tokio::task::unconstrained(async move {
+        for _ in 0..5000 {
+            let message = LogMessage::Look {};
+            let mut cast = Box::pin(server.cast(message));
+            // Sends without a yield.
+            let _ = cast.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+        }
+    }));
+    sender.await.unwrap();
+    let mut last = HANDLED.load(SeqCst);
+    while last < 5000 {
+        yield_now().await;
+        let now = HANDLED.load(SeqCst);
+        assert!(now - last <= 128 + 1, "{} at once", now - last);
+        last = now;
+    }
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_timers_is_refused_at_once() {
+    let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _ = bare.block_on(Runtime::in_memory());
 }

@@ -18,7 +18,7 @@ use crate::{
     error::CallError,
     observe::event::Event,
     storage::{Record, StorageError, encoded::Encoded},
-    support::{catch::catch_unwind, sync::task::coop::consume_budget},
+    support::{catch::catch_unwind, sync::task::yield_now},
 };
 
 /// The purpose for which an instance is loaded.
@@ -175,7 +175,9 @@ impl Task {
                 })
             })?;
             // A kill does not wait for the last message.
-            if let HookResult::Killed = self.drive(consume_budget()).await {
+            if self.spend_budget()
+                && let HookResult::Killed = self.drive(yield_now()).await
+            {
                 return Err(self.kill_failure());
             }
         }

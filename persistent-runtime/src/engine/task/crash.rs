@@ -45,6 +45,7 @@ impl Task {
                 Ok(instance) => self.instance = Some(instance),
                 Err(Failure::Panic { text, .. }) => {
                     (panic, is_poison) = (text, true);
+                    self.pace().await;
                     continue;
                 }
                 // The next message meets the same error and reports it to its caller.

@@ -17,7 +17,7 @@ use crate::{
     },
     error::CallError,
     stop_reason::StopReason,
-    support::{catch::catch_unwind, sync::task::coop::consume_budget},
+    support::{catch::catch_unwind, sync::task::yield_now},
 };
 
 use std::{any::Any, sync::Arc};
@@ -69,6 +69,7 @@ struct MessageBatch<'a> {
     options: &'a mut Option<Arc<CallOptions>>,
     cell: &'a Cell,
     only_one: bool,
+    budget: &'a mut u32,
     /// The message that ended the batch, if there is more to do for it.
     executed: Option<Executed>,
 }
@@ -97,7 +98,9 @@ impl Batch for MessageBatch<'_> {
             return false;
         }
         self.gate.release_after_commit(reply, Ok(()));
+        *self.budget = self.budget.saturating_sub(1);
         !self.only_one
+            && *self.budget > 0
             && self.parts.save_by.is_none()
             && !self.cell.has_signal()
             && self.gate.waiters() < self.cell.settings().mailbox
@@ -189,6 +192,7 @@ impl Task {
                 options: &mut self.options,
                 cell: &self.cell,
                 only_one: self.yields_before_next,
+                budget: &mut self.budget,
                 executed: None,
             };
             server.handle_queued(&mut **inbox, &mut batch);
@@ -357,7 +361,13 @@ impl Task {
             };
             let outcome = Box::pin(self.continue_with(instance, message)).await;
             // Commits go on between two continuations.
-            let killed = matches!(self.drive(consume_budget()).await, HookResult::Killed);
+            let yields = self.spend_budget();
+            let pace = async move {
+                if yields {
+                    yield_now().await;
+                }
+            };
+            let killed = matches!(self.drive(pace).await, HookResult::Killed);
             if killed || self.cell.take_killed() || self.cell.registry().services().is_halted() {
                 discard(self.instance.take());
                 return Err(self.kill_failure());

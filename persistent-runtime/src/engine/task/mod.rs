@@ -21,6 +21,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{self, Poll},
+    thread,
 };
 
 use crate::{
@@ -43,7 +44,7 @@ use crate::{
         catch::{drop_pinned, poll_catching},
         expiry::CompactInstant,
         spin::{BURST, CAST_YIELDS},
-        sync::task::{coop::consume_budget, yield_now},
+        sync::task::yield_now,
     },
 };
 
@@ -80,9 +81,15 @@ pub(crate) struct Task {
     yields_before_next: bool,
     /// When the task was parked, if there was no message since.
     parked_since: Option<CompactInstant>,
+    /// The number of messages and steps before the task yields.
+    budget: u32,
     /// True once the phase is Idle or Absent again.
     is_finished: bool,
 }
+
+/// The number of messages that a task handles before other tasks of its thread run: as many as one
+/// poll takes from a channel of tokio.
+pub(crate) const MESSAGES_PER_POLL: u32 = 128;
 
 /// The next step of a task.
 pub(crate) enum Step {
@@ -146,6 +153,7 @@ impl Task {
             yields_left: 0,
             yields_before_next: false,
             parked_since: None,
+            budget: MESSAGES_PER_POLL,
             is_finished: false,
             instance,
             cell,
@@ -235,9 +243,27 @@ impl Task {
                 },
                 Step::Finished => return,
             }
-            // A busy server must not keep a thread to itself.
-            consume_budget().await;
+            self.pace().await;
         }
+    }
+
+    /// Counts a step. Yields after [`MESSAGES_PER_POLL`] messages and steps: a busy server must not
+    /// keep a thread to itself. Tokio's own budget counts in tokio's tasks only, not in the poll of
+    /// a caller that is outside of tokio or unconstrained.
+    async fn pace(&mut self) {
+        if self.spend_budget() {
+            yield_now().await;
+        }
+    }
+
+    /// Counts a step. Returns true if the task has to yield.
+    fn spend_budget(&mut self) -> bool {
+        self.budget = self.budget.saturating_sub(1);
+        let is_spent = self.budget == 0;
+        if is_spent {
+            self.budget = MESSAGES_PER_POLL;
+        }
+        is_spent
     }
 
     /// Decides what is next. The order of the checks is the protocol:
@@ -456,9 +482,15 @@ impl Drop for Task {
         if self.is_finished {
             return;
         }
+        if !thread::panicking() {
+            let services = self.cell.registry().services();
+            services.home().note_dropped_task();
+            services.end_with_home();
+        }
         let removed = self.cell.lock().abandon_task();
         drop((removed, self.inbox.take()));
         discard(self.instance.take());
+        self.cell.wake_senders();
         self.cell.registry().release(self.cell.id());
     }
 }

@@ -148,9 +148,21 @@ pub(crate) mod runtime {
     /// The one runtime of a simulation.
     pub struct Handle(());
 
+    /// Its identity.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct Id(());
+
     impl Handle {
         pub fn current() -> Self {
             Self(())
+        }
+
+        pub fn try_current() -> Result<Self, ()> {
+            Ok(Self::current())
+        }
+
+        pub fn id(&self) -> Id {
+            Id(())
         }
 
         /// Does nothing: tokio's timers need the guard, those of the simulation do not.
@@ -316,6 +328,11 @@ pub(crate) mod time {
 
         pub fn duration_since(&self, earlier: Self) -> Duration {
             self.0.saturating_sub(earlier.0)
+        }
+
+        /// For alarms, which callers outside of the simulation would need.
+        pub fn into_std(self) -> std::time::Instant {
+            std::time::Instant::now()
         }
 
         pub fn elapsed(&self) -> Duration {
