@@ -19,13 +19,14 @@ const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
 /// The name of each option, and its form as error messages show it.
-const OPTIONS: [(&str, &str); 14] = [
+const OPTIONS: [(&str, &str); 15] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("key", "`key = UserId`"),
     ("oldest", "`oldest = 2`"),
     ("restart", "`restart = temporary`, `restart = transient` or `restart = permanent`"),
     ("max_restarts", "`max_restarts(3, within = \"5s\")`"),
+    ("retry_after", "`retry_after = \"1m\"` or `retry_after = never`"),
     ("backoff", "`backoff(min = \"100ms\", max = \"10s\", factor = 2.0, jitter = 0.1)`"),
     ("idle_timeout", "`idle_timeout = \"60s\"` or `idle_timeout = never`"),
     ("mailbox", "`mailbox = 1024`"),
@@ -55,8 +56,9 @@ pub(crate) struct Options {
     /// A variant of `Restart`.
     pub(crate) restart: Option<Ident>,
     pub(crate) max_restarts: Option<(u32, Duration)>,
+    pub(crate) retry_after: Option<TimeOrNever>,
     pub(crate) backoff: Option<Backoff>,
-    pub(crate) idle_timeout: Option<IdleTimeout>,
+    pub(crate) idle_timeout: Option<TimeOrNever>,
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) persist: Option<Persist>,
@@ -67,7 +69,7 @@ pub(crate) struct Options {
     pub(crate) runtime: Option<Path>,
 }
 
-pub(crate) enum IdleTimeout {
+pub(crate) enum TimeOrNever {
     Never,
     After(Duration),
 }
@@ -150,15 +152,14 @@ impl Options {
             "restart" => self.restart = restart(&value(input)?, errors),
             "max_restarts" => self.max_restarts = max_restarts(input, errors)?,
             "backoff" => self.backoff = backoff(input, errors)?,
-            "idle_timeout" => {
-                input.parse::<Token![=]>()?;
-                self.idle_timeout = if input.peek(LitStr) {
-                    duration(&input.parse()?, errors).map(IdleTimeout::After)
-                } else {
-                    input.parse::<keyword::never>()?;
-                    Some(IdleTimeout::Never)
+            "retry_after" => {
+                let literal = value::<TokenTree>(&input.fork())?;
+                self.retry_after = time_or_never(input, errors)?;
+                if let Some(TimeOrNever::After(Duration::ZERO)) = self.retry_after {
+                    errors.at(literal, "`retry_after` must be greater than zero");
                 }
             }
+            "idle_timeout" => self.idle_timeout = time_or_never(input, errors)?,
             "mailbox" => self.mailbox = at_least_one(&value(input)?, errors),
             "call_timeout" => {
                 let literal = value(input)?;
@@ -195,6 +196,16 @@ mod keyword {
 fn value<T: Parse>(input: ParseStream) -> Result<T> {
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+/// Input: `= "60s"` or `= never`
+fn time_or_never(input: ParseStream, errors: &mut Errors) -> Result<Option<TimeOrNever>> {
+    input.parse::<Token![=]>()?;
+    if input.peek(LitStr) {
+        return Ok(duration(&input.parse()?, errors).map(TimeOrNever::After));
+    }
+    input.parse::<keyword::never>()?;
+    Ok(Some(TimeOrNever::Never))
 }
 
 fn name_of(literal: &LitStr, errors: &mut Errors) -> Option<TokenStream> {

@@ -298,6 +298,7 @@ fn all_options_can_be_set_and_none_is_required() {
     let options = Options::parse(
         quote! {
             name = "p", version = 7, oldest = 3, key = Pair<u8, (u8, u8)>, restart = permanent, max_restarts(0, within = "1m",),
+            retry_after = "1h",
             backoff(factor = 3, min = "1ms", max = "1s"), idle_timeout = "1h 30m", mailbox = 1,
             call_timeout = "1ms", persist = every("1s"), vis = pub(super), crate = crate::runtime,
         },

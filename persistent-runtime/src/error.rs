@@ -103,13 +103,16 @@ pub enum CallError {
         poison: bool,
     },
     /// The server crashed more often than its restart limit allows. It refuses messages until it
-    /// is [reset](crate::Client::reset).
+    /// is [reset](crate::Client::reset), or until the time of the option
+    /// [`retry_after`](crate::Options::retry_after) is over.
     #[non_exhaustive]
     RestartLimit {
         /// The server.
         server: ServerId,
         /// The message of the last panic.
         panic: String,
+        /// The time after which the server handles messages again. `None` if it must be reset.
+        retry_in: Option<Duration>,
     },
     /// The server could not be created, because its `#[init]` function failed or panicked.
     /// Nothing is stored. The next message tries again.
@@ -122,7 +125,9 @@ pub enum CallError {
     },
     /// The storage failed to load or to commit. The changes of this call are no longer in memory.
     /// After a failed commit, the next activation loads what the storage has: it may have stored
-    /// the changes and failed afterwards.
+    /// the changes and failed afterwards. Changes that were acknowledged before under a weaker
+    /// persist level stay in memory. With them stay those of this call, if it ran under such a level
+    /// and set a reminder or stopped its server.
     #[non_exhaustive]
     Storage {
         /// The server.
@@ -335,10 +340,15 @@ impl fmt::Display for CallError {
                 "{server} panicked at its first message since its activation; the message or the \
                  stored state is the likely cause: {panic}"
             ),
-            Self::RestartLimit { server, panic } => write!(
+            Self::RestartLimit { server, panic, retry_in: None } => write!(
                 f,
                 "{server} exceeded its restart limit and refuses messages until it is reset; last \
                  panic: {panic}"
+            ),
+            Self::RestartLimit { server, panic, retry_in: Some(wait) } => write!(
+                f,
+                "{server} exceeded its restart limit and refuses messages for another {wait:?}, or \
+                 until it is reset; last panic: {panic}"
             ),
             Self::Init { server, reason } => {
                 write!(f, "cannot create {server}, and nothing was stored: {reason}")
@@ -348,7 +358,7 @@ impl fmt::Display for CallError {
             }
             Self::Storage { server, source, .. } => write!(
                 f,
-                "storage failed for {server}, and the changes of the call were dropped: {source}"
+                "storage failed for {server}, and the call was not acknowledged: {source}"
             ),
             Self::Decode { server, version, source } => write!(
                 f,
@@ -563,23 +573,71 @@ impl fmt::Display for OptionsError {
 impl Error for OptionsError {}
 
 /// The error of [`Runtime::shutdown`](crate::Runtime::shutdown): servers were still busy at the
-/// deadline.
-#[derive(Debug)]
+/// deadline, or changes could not be saved.
+///
+/// ```
+/// # use persistent_runtime::{MemoryStorage, Runtime};
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let runtime = Runtime::in_memory().await.unwrap();
+/// if let Err(error) = runtime.shutdown(Duration::from_secs(5)).await {
+///     for unsaved in &error.unsaved {
+///         eprintln!("changes of {} are lost: {}", unsaved.server, unsaved.reason);
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShutdownError {
-    /// The number of servers that were still busy. Their acknowledged changes are stored.
+    /// The number of servers that were still busy at the deadline. Their handlers and hooks were
+    /// ended, and the changes that they had acknowledged before were saved, except for servers in
+    /// [`unsaved`](Self::unsaved).
     pub unfinished: usize,
+    /// The servers of which changes could not be saved, at most 100 of them.
+    ///
+    /// These are changes under a persist level weaker than
+    /// [`EveryMessage`](crate::Persist::EveryMessage), and those of a `#[terminate]` hook. A server
+    /// that did not end within a second after the deadline is listed whether it had any or not.
+    pub unsaved: Vec<UnsavedServer>,
+    /// The number of servers of which changes could not be saved, listed or not.
+    pub unsaved_count: usize,
+}
+
+/// A server of which changes could not be saved, in a [`ShutdownError`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnsavedServer {
+    /// The server.
+    pub server: ServerId,
+    /// Why its changes could not be saved.
+    pub reason: String,
 }
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = if self.unfinished == 1 { "server was" } else { "servers were" };
-        write!(
-            f,
-            "{} {servers} still busy at the deadline of the shutdown; acknowledged changes are \
-             stored",
-            self.unfinished
-        )
+        let servers =
+            |count| if count == 1 { "1 server".to_owned() } else { format!("{count} servers") };
+        let Self { unfinished, unsaved, unsaved_count } = self;
+        if *unfinished > 0 {
+            let were = if *unfinished == 1 { "was" } else { "were" };
+            write!(
+                f,
+                "{} {were} still busy at the deadline of the shutdown; ",
+                servers(*unfinished)
+            )?;
+        }
+        match unsaved.first() {
+            None => f.write_str("acknowledged changes are stored"),
+            Some(UnsavedServer { server, reason }) => {
+                write!(
+                    f,
+                    "changes of {} could not be saved: {server}: {reason}",
+                    servers(*unsaved_count)
+                )?;
+                if *unsaved_count > 1 { f.write_str("; and others") } else { Ok(()) }
+            }
+        }
     }
 }
 

@@ -111,7 +111,8 @@
 //! | permanent | kept | kept | kept; continues at once | kept | kept | activated, if its type is [registered](Builder::register) |
 //!
 //! A server that crashes more often than `max_restarts` allows fails: callers receive
-//! [`CallError::RestartLimit`] until [`Client::reset`]. [`Backoff`] delays each restart.
+//! [`CallError::RestartLimit`] until [`Client::reset`] or the end of [`Options::retry_after`].
+//! [`Backoff`] delays each restart.
 //!
 //! # Options
 //!
@@ -221,7 +222,9 @@ pub use config::{
     options::{Backoff, Journal, Options, Persist, Restart},
 };
 pub use engine::{reminders::When, sources::Source};
-pub use error::{CallError, OpenError, OptionsError, Outcome, ReplayError, ShutdownError};
+pub use error::{
+    CallError, OpenError, OptionsError, Outcome, ReplayError, ShutdownError, UnsavedServer,
+};
 pub use id::{
     ServerId,
     key::{IntoKey, Key, KeyType},
@@ -236,7 +239,7 @@ pub use persistent_macros::persistent_server;
 pub use runtime::{
     builder::Builder,
     keys::Keys,
-    runtime::{Count, Runtime},
+    runtime::{Count, FailedServer, Runtime},
 };
 pub use stop_reason::StopReason;
 pub use storage::{

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{Call, Delivery, Method},
-    options::{IdleTimeout, Journal, Options, Persist},
+    options::{Journal, Options, Persist, TimeOrNever},
 };
 
 pub(super) fn server_impl(names: &Names) -> TokenStream {
@@ -231,6 +231,10 @@ fn options(options: &Options, runtime: &TokenStream) -> TokenStream {
         let (count, within) = (Literal::u32_unsuffixed(count), duration(within));
         calls.push(quote!(max_restarts(#count, #within)));
     }
+    if let Some(wait) = &options.retry_after {
+        let wait = time_or_never(wait);
+        calls.push(quote!(retry_after(#wait)));
+    }
     if let Some(backoff) = &options.backoff {
         let (min, max) = (duration(backoff.min), duration(backoff.max));
         let [factor, jitter] = [backoff.factor, backoff.jitter].map(Literal::f64_unsuffixed);
@@ -239,10 +243,7 @@ fn options(options: &Options, runtime: &TokenStream) -> TokenStream {
         calls.push(quote!(backoff(#backoff)));
     }
     if let Some(idle) = &options.idle_timeout {
-        let timeout = match idle {
-            IdleTimeout::After(timeout) => duration(*timeout),
-            IdleTimeout::Never => quote!(::core::option::Option::None),
-        };
+        let timeout = time_or_never(idle);
         calls.push(quote!(idle_timeout(#timeout)));
     }
     if let Some(size) = options.mailbox {
@@ -265,6 +266,13 @@ fn options(options: &Options, runtime: &TokenStream) -> TokenStream {
         calls.push(quote!(persist(#runtime::Persist::#level)));
     }
     quote!(#runtime::Options::new() #(.#calls)*)
+}
+
+fn time_or_never(time: &TimeOrNever) -> TokenStream {
+    match time {
+        TimeOrNever::After(time) => duration(*time),
+        TimeOrNever::Never => quote!(::core::option::Option::None),
+    }
 }
 
 fn duration(duration: Duration) -> TokenStream {

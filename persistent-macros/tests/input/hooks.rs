@@ -4,6 +4,7 @@
     version = 3,
     restart = permanent,
     max_restarts(3, within = "5s"),
+    retry_after = "1m",
     backoff(min = "100ms", jitter = 0.25),
     idle_timeout = never,
     mailbox = 16,

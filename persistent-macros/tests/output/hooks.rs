@@ -153,6 +153,7 @@ impl crate::runtime::Server for sports::Team {
         crate::runtime::Options::new()
             .restart(crate::runtime::Restart::Permanent)
             .max_restarts(3, ::core::time::Duration::new(5, 0))
+            .retry_after(::core::time::Duration::new(60, 0))
             .backoff(
                 crate::runtime::Backoff::new(
                     ::core::time::Duration::new(0, 100000000),

@@ -122,6 +122,16 @@ impl<M> Queue<M> {
         Some(Queued { content, reply, options })
     }
 
+    pub(super) fn front_options(&self) -> Option<&CallOptions> {
+        match &self.first {
+            Some(first) => first.options.as_deref(),
+            None => {
+                let (number, options) = self.options.0.front()?;
+                (*number == self.front).then_some(&**options)
+            }
+        }
+    }
+
     pub(super) fn take_front_options(&mut self) -> Option<Arc<CallOptions>> {
         match &mut self.first {
             Some(first) => first.options.take(),
@@ -189,6 +199,10 @@ mod tests {
                 model.push_back(shape);
             } else {
                 assert_eq!(queue.front_message().copied(), model.front().and_then(|it| it.0));
+                let options = queue.front_options().and_then(|options| options.persist);
+                let expected = model.front().and_then(|front| front.2);
+                let every = |millis| Persist::Every(std::time::Duration::from_millis(millis));
+                assert_eq!(options, expected.map(every));
                 if bit(7) {
                     let options = model.front_mut().and_then(|front| front.2.take());
                     assert_eq!(queue.take_front_options().as_ref().map(millis), options);

@@ -207,7 +207,8 @@ impl<S: Server> LiveServer for TypedServer<S> {
             batch.begin(options);
             let slot = ReplySlot::to_sender(&mut reply);
             let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
-            if !batch.handled(method, outcome, reply, self.context.core().is_quiet()) {
+            let is_quiet = self.context.core().is_quiet();
+            if !batch.handled(method, outcome, reply, is_quiet, queue.front_options()) {
                 return;
             }
         }

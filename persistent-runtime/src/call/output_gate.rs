@@ -17,7 +17,7 @@ use crate::{
     call::reply::ReplySender,
     error::{CallError, Outcome},
     id::ServerId,
-    storage::{Commit, CommitHost, Completion, Storage, StorageError, Update},
+    storage::{Commit, CommitHost, Completion, Record, Storage, StorageError, Update},
     support::catch::catch_unwind,
 };
 
@@ -27,11 +27,39 @@ pub(crate) struct OutputGate {
     in_flight: Option<u64>,
     /// The waiters that the commit in flight releases.
     in_flight_waiters: Waiters,
+    in_flight_fallback: Option<Box<Fallback>>,
     /// The next commit.
     staged: Option<Update>,
     /// The waiters that the next commit releases.
     staged_waiters: Waiters,
-    failure: Option<StorageError>,
+    staged_fallback: Option<Box<Record>>,
+    failure: Option<FailedCommit>,
+}
+
+/// A commit that has failed.
+pub(crate) struct FailedCommit {
+    pub(crate) source: StorageError,
+    pub(crate) fallback: Option<Box<Fallback>>,
+}
+
+/// The state to go back to after a commit over changes that were acknowledged without a commit.
+pub(crate) struct Fallback {
+    /// The last acknowledged state.
+    pub(crate) record: Record,
+    /// The commit that failed.
+    update: Update,
+}
+
+impl Fallback {
+    /// Returns true if the commit took effect although it failed, so that what is stored includes
+    /// the acknowledged changes. A delete includes none.
+    pub(crate) fn is_outdated(&self, stored: Option<&Record>) -> bool {
+        match (&self.update, stored) {
+            (Update::Put(record), Some(stored)) => record == stored,
+            (Update::Append(messages), Some(stored)) => stored.messages.ends_with(messages),
+            _ => false,
+        }
+    }
 }
 
 type Waiters = SmallVec<[Waiter; 1]>;
@@ -62,8 +90,10 @@ impl OutputGate {
             host,
             in_flight: None,
             in_flight_waiters: SmallVec::new(),
+            in_flight_fallback: None,
             staged: None,
             staged_waiters: SmallVec::new(),
+            staged_fallback: None,
             failure: None,
         }
     }
@@ -74,6 +104,16 @@ impl OutputGate {
             Some(staged) => staged.merge(update),
             staged => *staged = Some(update),
         }
+    }
+
+    /// Makes `fallback` the fallback of the next commit, on which nothing is staged yet: the state
+    /// that was acknowledged without a commit.
+    pub(crate) fn set_fallback(&mut self, fallback: Record) {
+        self.staged_fallback = Some(Box::new(fallback));
+    }
+
+    pub(crate) fn has_staged(&self) -> bool {
+        self.staged.is_some()
     }
 
     /// Releases `reply` with `outcome` once everything that was staged is durable.
@@ -114,7 +154,8 @@ impl OutputGate {
     ///
     /// After a failed commit, every waiting reply has the error, what was staged on top of the
     /// failed state is dropped, and [`take_failure`](Self::take_failure) returns the error: memory
-    /// is then ahead of the storage and must be loaded again.
+    /// is then ahead of what was acknowledged. It must go back to the fallback, or else to what is
+    /// stored.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         loop {
             if let Some(sequence) = self.in_flight {
@@ -145,6 +186,10 @@ impl OutputGate {
     fn begin(&mut self) -> bool {
         let Some(update) = self.staged.take() else { return false };
         let sequence = self.host.begin_commit();
+        self.in_flight_fallback = self
+            .staged_fallback
+            .take()
+            .map(|record| Box::new(Fallback { record: *record, update: update.clone() }));
         let commit = Commit::new(self.host.server().clone(), update).with_sequence(sequence);
         // The empty one of the two keeps its memory.
         mem::swap(&mut self.in_flight_waiters, &mut self.staged_waiters);
@@ -166,6 +211,7 @@ impl OutputGate {
 
     fn release(&mut self) {
         self.in_flight = None;
+        self.in_flight_fallback = None;
         self.in_flight_waiters.drain(..).for_each(Waiter::release);
     }
 
@@ -174,8 +220,8 @@ impl OutputGate {
         poll_fn(|cx| self.poll(cx)).await;
     }
 
-    /// Returns the error of a failed commit, once.
-    pub(crate) fn take_failure(&mut self) -> Option<StorageError> {
+    /// Returns the failed commit, once.
+    pub(crate) fn take_failure(&mut self) -> Option<FailedCommit> {
         self.failure.take()
     }
 
@@ -186,6 +232,7 @@ impl OutputGate {
     fn fail(&mut self, error: StorageError) {
         self.in_flight = None;
         self.staged = None;
+        self.staged_fallback = None;
         for waiter in self.in_flight_waiters.drain(..).chain(self.staged_waiters.drain(..)) {
             if let Waiter::Reply(mut reply) = waiter {
                 let server = self.host.server().clone();
@@ -194,7 +241,8 @@ impl OutputGate {
                 reply.release();
             }
         }
-        self.failure = Some(error);
+        let fallback = self.in_flight_fallback.take();
+        self.failure = Some(FailedCommit { source: error, fallback });
     }
 }
 

@@ -73,6 +73,16 @@ impl ReplySender {
         self.set(|place| put(place, value));
     }
 
+    /// Returns the caller that waits for this.
+    fn waiting(&self) -> Option<Waiting> {
+        self.0.as_ref().map(|slot| Waiting(Arc::downgrade(slot)))
+    }
+
+    /// Returns true if the caller has gone.
+    fn is_closed(&self) -> bool {
+        self.0.as_ref().is_none_or(|slot| Arc::strong_count(slot) < BOTH_ENDS)
+    }
+
     /// Replaces the result by an error, unless there is an error already.
     pub(crate) fn fail(&mut self, error: CallError) {
         if let Some(slot) = &self.0 {
@@ -94,6 +104,19 @@ impl ReplySender {
         }
     }
 }
+
+/// A caller that waits for a deferred reply.
+pub(crate) struct Waiting(Weak<Slot>);
+
+impl Waiting {
+    /// Returns false once the reply was sent or dropped, or the caller has gone.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.strong_count() == BOTH_ENDS
+    }
+}
+
+/// The references to a slot while both of its ends exist.
+const BOTH_ENDS: usize = 2;
 
 impl Drop for ReplySender {
     fn drop(&mut self) {
@@ -279,6 +302,9 @@ impl<'a> ReplySlot<'a> {
 
 /// Takes replies that are sent outside of their own handler.
 pub(crate) trait DeferredReplies: Send + Sync {
+    /// Notes that a caller waits.
+    fn defer(&self, caller: Waiting);
+
     fn post(&self, reply: ReplySender);
 }
 
@@ -291,6 +317,8 @@ pub(crate) trait DeferredReplies: Send + Sync {
 /// Like every reply, this one leaves after the commits that it may depend on: sent inside a
 /// handler, it shares that handler's fate, including its panic or failed commit. The deadline of
 /// the call is not extended.
+///
+/// A server is not unloaded for idleness while a caller waits for a reply that was deferred.
 ///
 /// Dropping a reply unsent, as a crash or the end of the server does, answers the caller with
 /// [`CallError::NoReply`].
@@ -333,7 +361,7 @@ pub(crate) trait DeferredReplies: Send + Sync {
 /// ```
 #[must_use = "a caller waits for it"]
 pub struct Reply<T> {
-    /// Never locked: the mutex makes a state that keeps replies `Sync`, so that the state can
+    /// Never contended: the mutex makes a state that keeps replies `Sync`, so that the state can
     /// have `async` methods with `&self`.
     sender: Mutex<Option<ReplySender>>,
     server: Weak<dyn DeferredReplies>,
@@ -342,7 +370,49 @@ pub struct Reply<T> {
 
 impl<T: Send + 'static> Reply<T> {
     pub(crate) fn new(sender: Option<ReplySender>, server: Weak<dyn DeferredReplies>) -> Self {
+        if let Some(caller) = sender.as_ref().and_then(ReplySender::waiting)
+            && let Some(server) = server.upgrade()
+        {
+            server.defer(caller);
+        }
         Self { sender: Mutex::new(sender), server, value: PhantomData }
+    }
+
+    /// Returns true if nobody waits for this any more: the call has timed out, its future was
+    /// dropped, or it was a cast. For a server that keeps replies, to drop those in vain.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Reply, Runtime};
+    /// # use std::time::Duration;
+    /// #[derive(Default, serde::Serialize, serde::Deserialize)]
+    /// struct Gate {
+    ///     #[serde(skip)]
+    ///     waiting: Vec<Reply<()>>,
+    /// }
+    ///
+    /// #[persistent_server]
+    /// impl Gate {
+    ///     pub fn pass(&mut self, reply: Reply<()>) {
+    ///         self.waiting.retain(|reply| !reply.is_closed());
+    ///         self.waiting.push(reply);
+    ///     }
+    ///
+    ///     pub fn waiting(&self) -> usize {
+    ///         self.waiting.len()
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let gate = runtime.at::<Gate>("north", ());
+    /// for _ in 0..3 {
+    ///     gate.with_timeout(Duration::from_millis(1)).pass().await.unwrap_err();
+    /// }
+    /// assert_eq!(gate.waiting().await?, 1);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.lock().as_ref().is_none_or(ReplySender::is_closed)
     }
 
     /// Answers the caller. A caller that gave up, or did not wait in the first place, is no

@@ -22,9 +22,11 @@ pub(crate) struct OptionFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_restarts: Option<RestartLimit>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after: Option<TimeOrNever>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) backoff: Option<Backoff>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) idle_timeout: Option<IdleTimeout>,
+    pub(super) idle_timeout: Option<TimeOrNever>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mailbox: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +46,7 @@ pub(super) struct RestartLimit {
 /// [`Duration::MAX`] is written as `"never"`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct IdleTimeout(#[serde(with = "duration::or_never")] pub(super) Duration);
+pub(super) struct TimeOrNever(#[serde(with = "duration::or_never")] pub(super) Duration);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -79,6 +81,7 @@ mod tests {
         let expected = serde_json::json!({
             "restart": "permanent",
             "max_restarts": { "count": 7, "within": "1m 30s" },
+            "retry_after": "1m",
             "backoff": { "min": "500ms", "max": "2s", "factor": 1.5, "jitter": 0.25 },
             "idle_timeout": "never",
             "mailbox": 8,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{
     de as duration,
-    fields::{CallTimeout, IdleTimeout, OptionFields, RestartLimit},
+    fields::{CallTimeout, OptionFields, RestartLimit, TimeOrNever},
 };
 
 /// The restart policy: what happens to the stored state when an instance ends. The crate's
@@ -124,6 +124,9 @@ pub enum Persist {
     EveryMessage,
     /// At most this long after the change, in one commit with all changes since the last commit.
     /// The changes of at most this time span are lost, acknowledged ones included.
+    ///
+    /// An `async` handler that waits does not delay the commit of earlier changes: they are encoded
+    /// before it starts. A handler that blocks its thread does.
     Every(#[serde(with = "duration")] Duration),
     /// At an orderly end, i.e. a stop, an idle unload or a shutdown, and when a client
     /// [asks for it](crate::Client::with_persist). All changes since the last of these commits
@@ -196,6 +199,7 @@ pub enum Journal {
 /// | --- | --- |
 /// | `restart` | `"temporary"`, `"transient"`, `"permanent"` |
 /// | `max_restarts` | a map of `count` and `within` |
+/// | `retry_after` | a duration or `"never"` |
 /// | `backoff` | a map of `min`, `max` (`"30s"`), `factor` (`2.0`), `jitter` (`0.0`); only `min` is required |
 /// | `idle_timeout` | a duration or `"never"` |
 /// | `mailbox` | a number |
@@ -243,9 +247,19 @@ impl Options {
     }
 
     /// Sets the restart limit: a server that crashes more than `count` times within `within` fails
-    /// and refuses messages until it is [reset](crate::Client::reset). Default: 3 within 5 s.
+    /// and refuses messages until it is [reset](crate::Client::reset), or for the time of
+    /// [`retry_after`](Self::retry_after). Default: 3 within 5 s.
     pub fn max_restarts(mut self, count: u32, within: Duration) -> Self {
         self.0.max_restarts = Some(RestartLimit { count, within });
+        self
+    }
+
+    /// Sets how long a server over its restart limit refuses messages. After this time its next
+    /// message activates it again, and its crashes are counted anew; under [`Restart::Permanent`] it
+    /// is activated without a message. `None` and [`Duration::MAX`] mean until it is
+    /// [reset](crate::Client::reset). Default: until it is reset.
+    pub fn retry_after(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.0.retry_after = Some(TimeOrNever(wait.into().unwrap_or(Duration::MAX)));
         self
     }
 
@@ -258,7 +272,7 @@ impl Options {
     /// Sets how long a server without messages stays in memory. `None` and [`Duration::MAX`] mean
     /// for ever. Default: 60 s.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.0.idle_timeout = Some(IdleTimeout(timeout.into().unwrap_or(Duration::MAX)));
+        self.0.idle_timeout = Some(TimeOrNever(timeout.into().unwrap_or(Duration::MAX)));
         self
     }
 
@@ -288,6 +302,7 @@ impl Options {
         Self(OptionFields {
             restart: own.restart.or(base.restart),
             max_restarts: own.max_restarts.or(base.max_restarts),
+            retry_after: own.retry_after.or(base.retry_after),
             backoff: own.backoff.or(base.backoff),
             idle_timeout: own.idle_timeout.or(base.idle_timeout),
             mailbox: own.mailbox.or(base.mailbox),
@@ -308,6 +323,7 @@ pub(super) mod tests {
         Options::new()
             .restart(Restart::Permanent)
             .max_restarts(7, 90 * SECOND)
+            .retry_after(60 * SECOND)
             .backoff(Backoff::new(SECOND / 2, 2 * SECOND).with_factor(1.5).with_jitter(0.25))
             .idle_timeout(None)
             .mailbox(8)

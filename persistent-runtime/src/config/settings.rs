@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::config::{
-    fields::{CallTimeout, IdleTimeout, RestartLimit},
+    fields::{CallTimeout, RestartLimit, TimeOrNever},
     options::{Backoff, Options, Persist, Restart},
 };
 
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     /// The number of crashes that a server may have within [`within`](Self::within).
     pub(crate) max_restarts: u32,
     pub(crate) within: Duration,
+    /// [`Duration::MAX`] if a failed server must be reset.
+    pub(crate) retry_after: Duration,
     pub(crate) backoff: Backoff,
     /// [`Duration::MAX`] if idle servers are never unloaded.
     pub(crate) idle_timeout: Duration,
@@ -30,14 +32,16 @@ impl Options {
         let Self(own) = self;
         let RestartLimit { count, within } =
             own.max_restarts.unwrap_or(RestartLimit { count: 3, within: Duration::from_secs(5) });
-        let IdleTimeout(idle_timeout) =
-            own.idle_timeout.unwrap_or(IdleTimeout(Duration::from_secs(60)));
+        let TimeOrNever(idle_timeout) =
+            own.idle_timeout.unwrap_or(TimeOrNever(Duration::from_secs(60)));
+        let TimeOrNever(retry_after) = own.retry_after.unwrap_or(TimeOrNever(Duration::MAX));
         let CallTimeout(call_timeout) =
             own.call_timeout.unwrap_or(CallTimeout(Duration::from_secs(5)));
         Settings {
             restart: own.restart.unwrap_or_default(),
             max_restarts: count,
             within,
+            retry_after,
             backoff: own.backoff.unwrap_or(Backoff::NONE),
             idle_timeout,
             mailbox: own.mailbox.unwrap_or(1024),
@@ -59,6 +63,10 @@ impl Options {
             (
                 own.max_restarts.is_none_or(|limit| !limit.within.is_zero()),
                 "`max_restarts` needs a `within` that is longer than zero",
+            ),
+            (
+                own.retry_after != Some(TimeOrNever(Duration::ZERO)),
+                "`retry_after` must be longer than zero",
             ),
             (
                 own.backoff.is_none_or(|backoff| backoff.is_valid()),
@@ -105,6 +113,7 @@ mod tests {
             (Options::new().mailbox(0), "mailbox"),
             (Options::new().mailbox(usize::MAX), "mailbox"),
             (Options::new().max_restarts(3, Duration::ZERO), "max_restarts"),
+            (Options::new().retry_after(Duration::ZERO), "retry_after"),
             (Options::new().backoff(Backoff::new(2 * SECOND, SECOND)), "backoff"),
             (Options::new().backoff(backoff.with_factor(0.5)), "backoff"),
             (Options::new().backoff(backoff.with_factor(f64::NAN)), "backoff"),

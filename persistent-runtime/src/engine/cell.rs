@@ -15,13 +15,14 @@ use std::{
 use crate::{
     call::{
         output_gate::GateHost,
-        reply::{DeferredReplies, ReplySender},
+        reply::{DeferredReplies, ReplySender, Waiting},
     },
     config::settings::Settings,
     engine::{
+        command::{Command, Envelope},
         followers::{EncodedChange, Follower, Followers},
         instance::{Instance, earliest},
-        mailbox::{Lend, Mailbox},
+        mailbox::{Failed, Lend, Mailbox},
         registry::Registry,
         resources::Resources,
         task::{Step, Task},
@@ -37,6 +38,7 @@ use crate::{
         sync::{
             Mutex, MutexGuard,
             atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+            time::Instant,
         },
     },
 };
@@ -131,13 +133,15 @@ impl Cell {
     }
 
     /// Puts back an instance that a caller has borrowed, or starts a task if something has arrived
-    /// meanwhile.
+    /// meanwhile or a save is due: the expiry queue does not find a server idle that is borrowed
+    /// again and again.
     pub(crate) fn put_back(self: &Arc<Self>, instance: Box<Instance>) {
         let now = self.registry.services().expiry().now();
         let mut mailbox = self.lock();
         // The stopping flag is read under the lock: a shutdown that sets it later finds the
         // instance idle.
-        if mailbox.is_quiet() && !self.registry.is_stopping() {
+        if mailbox.is_quiet() && !self.registry.is_stopping() && !instance.parts.is_save_due(|| now)
+        {
             let deadline = mailbox.put_back(instance, now);
             drop(mailbox);
             self.is_borrowed.store(false, Ordering::Relaxed);
@@ -155,6 +159,13 @@ impl Cell {
         if let Some(deadline) = deadline {
             let target: Weak<Self> = Arc::downgrade(self);
             self.registry.services().expiry().schedule(deadline, target);
+        }
+    }
+
+    /// Activates a permanent server whose failure is over.
+    fn recover(self: &Arc<Self>, failed: Option<Failed>) {
+        if failed.is_some_and(|failed| failed.is_permanent) {
+            self.send_past(Envelope::command(Command::Start, None));
         }
     }
 
@@ -323,8 +334,11 @@ impl Cell {
         CallError::RuntimeStopped { server: self.id.clone() }
     }
 
-    pub(crate) fn limit_exceeded(&self, panic: &str) -> CallError {
-        CallError::RestartLimit { server: self.id.clone(), panic: panic.to_owned() }
+    pub(crate) fn limit_exceeded(&self, failed: &Failed) -> CallError {
+        let expiry = self.registry.services().expiry();
+        let until = failed.until.and_then(|until| expiry.expand(until));
+        let retry_in = until.map(|until| until.duration_since(Instant::now()));
+        CallError::RestartLimit { server: self.id.clone(), panic: (*failed.panic).into(), retry_in }
     }
 }
 
@@ -343,8 +357,11 @@ impl Expire for Cell {
             return None;
         }
         let crashes = self.forget_old_crashes(&mut mailbox, now);
+        let (failed, failure) = mailbox.expire_failure(now);
         // A task or caller that has the instance arms the deadline again when it puts it back.
         if mailbox.is_busy() {
+            drop(mailbox);
+            self.recover(failed);
             return None;
         }
         let (mut resources, mut unload) = (Resources::default(), None);
@@ -356,18 +373,20 @@ impl Expire for Cell {
             None => {
                 let (expired, until) = mailbox.expire_resources(now);
                 resources = expired;
-                earliest(crashes, until)
+                earliest(earliest(crashes, until), failure)
             }
         };
         if deadline.is_some_and(|deadline| deadline > now) {
             let rearmed = mailbox.arm(deadline);
             drop(mailbox);
             drop(resources);
+            self.recover(failed);
             return rearmed;
         }
         let instance = mailbox.take_idle();
         drop(mailbox);
         drop(resources);
+        self.recover(failed);
         if instance.is_some() {
             // To be unloaded, or else to save what is due.
             self.start_task(instance, unload);
@@ -379,6 +398,10 @@ impl Expire for Cell {
 }
 
 impl DeferredReplies for Cell {
+    fn defer(&self, caller: Waiting) {
+        self.lock().defer(caller);
+    }
+
     fn post(&self, reply: ReplySender) {
         let mut mailbox = self.lock();
         if mailbox.is_busy() {

@@ -158,13 +158,15 @@ pub(crate) trait LiveServer: Any + Send {
 
 /// The engine's side of [`LiveServer::handle_queued`].
 pub(crate) trait Batch {
-    /// Applies the outcome of one message. Returns false to end the batch.
+    /// Applies the outcome of one message. Returns false to end the batch. `next` are the
+    /// call options of the next message, if they change.
     fn handled(
         &mut self,
         method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
         is_quiet: bool,
+        next: Option<&CallOptions>,
     ) -> bool;
 
     /// Notes the call options of the message that runs next.

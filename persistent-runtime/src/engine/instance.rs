@@ -20,6 +20,7 @@ pub(crate) struct Instance<T: LiveServer + ?Sized = dyn LiveServer> {
 }
 
 /// The part of an instance that does not depend on the server type.
+#[expect(clippy::struct_excessive_bools, reason = "facts, each of its own")]
 pub(crate) struct InstanceParts {
     /// The stored form of the state as it was last loaded or staged. `None` if the next one must
     /// be written in any case. A server that journals its messages has it only for listeners and
@@ -29,6 +30,9 @@ pub(crate) struct InstanceParts {
     pub(crate) journal: Option<Box<MessageJournal>>,
     /// True if the state may differ from `saved`.
     pub(crate) is_unsaved: bool,
+    /// True if replies were sent that depend on the unsaved part of the state: under a weaker
+    /// persist level they wait for no commit.
+    pub(crate) is_owed: bool,
     /// The time at which an unsaved state is saved at the latest.
     pub(crate) save_by: Option<CompactInstant>,
     /// The limit that set `save_by`, in milliseconds. Only a shorter one can bring it forward, so
@@ -65,6 +69,7 @@ impl InstanceParts {
             saved: None,
             journal: None,
             is_unsaved: false,
+            is_owed: false,
             save_by: None,
             save_limit: 0,
             has_succeeded: false,
@@ -99,7 +104,19 @@ impl InstanceParts {
             self.is_unsaved = true;
             self.save_within(persist.unwrap_or(self.settings.persist), expiry);
         }
+        self.is_owed = self.is_unsaved;
         true
+    }
+
+    /// Returns true if the next commit must not put the acknowledged part of the state at risk:
+    /// changes under a weaker level are unsaved, and the message has `persist`.
+    pub(crate) fn owes_before(&self, persist: Option<Persist>) -> bool {
+        self.is_owed && persist.unwrap_or(self.settings.persist) == Persist::EveryMessage
+    }
+
+    /// Returns true if the time has come to save.
+    pub(crate) fn is_save_due(&self, now: impl FnOnce() -> CompactInstant) -> bool {
+        self.save_by.is_some_and(|save_by| save_by <= now())
     }
 
     /// Lets an unsaved state be saved within the time limit of a persist level, if it is not saved
@@ -116,9 +133,14 @@ impl InstanceParts {
         }
     }
 
-    /// Lets an unsaved state be saved at `time`, however short the limit of later changes.
+    /// Keeps acknowledged changes that could not be saved, to be saved at `time`, however short the
+    /// limit of later changes.
     pub(crate) fn retry_save_at(&mut self, time: Option<CompactInstant>) {
-        self.is_unsaved = true;
+        self.saved = None;
+        if let Some(journal) = &mut self.journal {
+            journal.require_snapshot();
+        }
+        (self.is_unsaved, self.is_owed) = (true, true);
         self.save_by = time;
         self.save_limit = 0;
     }

@@ -36,10 +36,10 @@
 //! 3. The lock is never held across an await, a storage request, a spawn or a handler.
 //! 4. The registry's lock is taken before the mailbox's, never after.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker, time::Duration};
 
 use crate::{
-    call::reply::ReplySender,
+    call::reply::{ReplySender, Waiting},
     config::options::Options,
     engine::{
         capacity::BlockedSenders,
@@ -94,8 +94,10 @@ enum Phase {
 #[derive(Default)]
 struct ColdState {
     crashes: CrashBudget,
-    /// The text of the last panic, once the restart limit is exceeded.
-    failed: Option<Arc<str>>,
+    /// Present once the restart limit is exceeded.
+    failed: Option<Failed>,
+    /// The callers that wait for deferred replies, and others that no longer do.
+    deferred: Vec<Waiting>,
     /// Deferred replies that were sent while the task was at work.
     posted: Vec<ReplySender>,
     resources: Resources,
@@ -112,6 +114,17 @@ struct ColdState {
     killed: bool,
     /// The commit that failed and that its task has not seen yet.
     commit_error: Option<(u64, StorageError)>,
+}
+
+/// The failure of a server.
+#[derive(Clone)]
+pub(crate) struct Failed {
+    /// The text of the last panic.
+    pub(crate) panic: Arc<str>,
+    /// When the server is available again; `None` if it must be reset.
+    pub(crate) until: Option<CompactInstant>,
+    /// True if it is activated then without a message.
+    pub(crate) is_permanent: bool,
 }
 
 /// Values that a transition has removed. Drop them outside of the lock.
@@ -444,12 +457,18 @@ impl Mailbox {
         true
     }
 
-    /// Returns the next deadline of an idle instance, and true if it is to be unloaded now.
+    /// Returns the next deadline of an idle instance, and true if it is to be unloaded now. While a
+    /// caller waits for a deferred reply, the idle timeout begins again.
     pub(crate) fn idle_deadline(
-        &self,
+        &mut self,
         now: CompactInstant,
     ) -> Option<(Option<CompactInstant>, bool)> {
-        let Phase::Idle { instance, since } = &self.phase else { return None };
+        let is_awaited = self.is_awaited();
+        let Phase::Idle { instance, since } = &mut self.phase else { return None };
+        if is_awaited {
+            // Later than now, even if the idle timeout is zero.
+            *since = now.checked_add(Duration::from_millis(1)).unwrap_or(now);
+        }
         let is_over = instance.parts.idle_deadline(*since).is_some_and(|idle| idle <= now);
         Some((instance.parts.deadline(*since), is_over))
     }
@@ -481,13 +500,25 @@ impl Mailbox {
         self.failed().is_some() || self.moved().is_some()
     }
 
-    /// Returns the text of the last panic, if the restart limit is exceeded.
-    pub(crate) fn failed(&self) -> Option<&Arc<str>> {
+    /// Returns the failure, if the restart limit is exceeded.
+    pub(crate) fn failed(&self) -> Option<&Failed> {
         self.cold.as_ref()?.failed.as_ref()
     }
 
-    pub(crate) fn set_failed(&mut self, panic: &str) {
-        self.cold_mut().failed = Some(panic.into());
+    pub(crate) fn set_failed(&mut self, failed: Failed) {
+        self.cold_mut().failed = Some(failed);
+    }
+
+    /// Removes a failure whose time is over. Returns it, or else when the time of a present one is
+    /// over.
+    pub(crate) fn expire_failure(
+        &mut self,
+        now: CompactInstant,
+    ) -> (Option<Failed>, Option<CompactInstant>) {
+        let Some(cold) = &mut self.cold else { return (None, None) };
+        let is_over = |failed: &mut Failed| failed.until.is_some_and(|until| until <= now);
+        let expired = cold.failed.take_if(is_over);
+        (expired, cold.failed.as_ref().and_then(|failed| failed.until))
     }
 
     pub(crate) fn crashes_mut(&mut self) -> &mut CrashBudget {
@@ -528,6 +559,23 @@ impl Mailbox {
 
     pub(crate) fn take_posted(&mut self) -> Vec<ReplySender> {
         self.take(|cold| &mut cold.posted)
+    }
+
+    /// Notes a caller that waits for a deferred reply.
+    pub(crate) fn defer(&mut self, caller: Waiting) {
+        let deferred = &mut self.cold_mut().deferred;
+        if deferred.len() == deferred.capacity() {
+            deferred.retain(Waiting::is_waiting);
+            deferred.reserve(deferred.len() + 1);
+        }
+        deferred.push(caller);
+    }
+
+    /// Returns true if a caller waits for a deferred reply.
+    fn is_awaited(&mut self) -> bool {
+        let Some(cold) = &mut self.cold else { return false };
+        cold.deferred.retain(Waiting::is_waiting);
+        !cold.deferred.is_empty()
     }
 
     /// Returns the resources, to insert one.

@@ -95,17 +95,16 @@ impl MessageJournal {
             } else if server.context().effects.reminders_changed() {
                 // Reminders are stored with the state only.
                 self.require_snapshot();
+            } else if let Some(checker) = &mut self.checker
+                && let Err(source) = checker.check(server, buffer)
+            {
+                let (server_id, source) = (server.context().server(), source.into());
+                server.context().fail(CallError::Diverged {
+                    server: server_id,
+                    method: method.name.to_owned(),
+                    source,
+                });
             } else {
-                if let Some(checker) = &mut self.checker
-                    && let Err(source) = checker.check(server, buffer)
-                {
-                    let (server_id, source) = (server.context().server(), source.into());
-                    server.context().fail(CallError::Diverged {
-                        server: server_id,
-                        method: method.name.to_owned(),
-                        source,
-                    });
-                }
                 self.push(buffer);
             }
             Ok(())
@@ -132,6 +131,11 @@ impl MessageJournal {
     /// Returns true if there are messages after the last snapshot.
     pub(crate) fn has_messages(&self) -> bool {
         self.stored > 0
+    }
+
+    /// Returns true if messages are to be stored next, and not the state.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.needs_snapshot && !self.pending.is_empty()
     }
 
     /// Returns the messages to be stored next, or `None` if the state has to be stored.

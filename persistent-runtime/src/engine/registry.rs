@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Borrow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
     sync::{Arc, OnceLock},
 };
@@ -13,6 +13,7 @@ use crate::{
     engine::{
         cell::{Cell, CellRef},
         erased::ServerType,
+        mailbox::Failed,
         read_back::ReadBack,
         reminders::Wakeup,
         services::Services,
@@ -192,8 +193,25 @@ impl Registry {
     }
 
     /// Returns the number of servers over their restart limit.
-    pub(crate) fn failed(&self) -> usize {
+    pub(crate) fn count_failed(&self) -> usize {
         self.cells.iter().filter(|entry| entry.key().0.lock().failed().is_some()).count()
+    }
+
+    /// Returns the first `limit` servers over their restart limit whose keys follow `after`.
+    pub(crate) fn failed(&self, after: Option<&str>, limit: usize) -> Vec<(ServerId, Failed)> {
+        let mut first = BTreeMap::new();
+        for cell in self.snapshot() {
+            if after.is_some_and(|after| cell.id().key() <= after) {
+                continue;
+            }
+            if let Some(failed) = cell.lock().failed().cloned() {
+                first.insert(cell.key().clone(), (cell.id().clone(), failed));
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+        }
+        first.into_values().collect()
     }
 
     /// Returns the keys of the servers in memory.

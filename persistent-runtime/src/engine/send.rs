@@ -222,7 +222,7 @@ impl Cell {
             return Err(refusal.error(self.id().clone()));
         }
         match mailbox.failed() {
-            Some(panic) if !outgoing.is_stop() => Err(self.limit_exceeded(panic)),
+            Some(failed) if !outgoing.is_stop() => Err(self.limit_exceeded(failed)),
             _ => Ok(()),
         }
     }

@@ -2,11 +2,13 @@
 
 use std::{
     any::{Any, TypeId},
+    cell::Cell,
     collections::HashMap,
     fmt,
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
+    ptr,
     sync::{Arc, OnceLock, Weak},
     task::Poll,
     time::Duration,
@@ -21,6 +23,8 @@ use crate::{
         registry::{Refusal, Registry},
         reminders::WallClock,
     },
+    error::UnsavedServer,
+    id::ServerId,
     observe::observer::Observer,
     storage::{MemoryStorage, Storage},
     support::{
@@ -29,15 +33,22 @@ use crate::{
         home::Home,
         spin::BusyWait,
         sync::{
-            Notify, RwLock,
+            Mutex, Notify, RwLock,
             atomic::{AtomicBool, AtomicUsize, Ordering},
-            runtime, time,
+            runtime, thread_local, time,
         },
     },
 };
 
 /// The time that commits in flight and the storage have to end after a halt.
 pub(crate) const HALT_GRACE: Duration = Duration::from_secs(10);
+/// The time that servers have to save after the deadline of a shutdown.
+pub(crate) const SAVE_GRACE: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The address of the services whose handler this thread polls.
+    static IN_HANDLER_OF: Cell<usize> = const { Cell::new(0) };
+}
 
 /// The parts of a runtime that do not depend on a server type.
 pub(crate) struct Services {
@@ -64,6 +75,11 @@ pub(crate) struct Services {
     halted: AtomicBool,
     /// Notified when `halted` is set.
     halt: Notify,
+    /// Notified when `stopping` is set.
+    stop: Notify,
+    /// True once the deadline of a shutdown has passed: tasks end as soon as they have saved.
+    overdue: AtomicBool,
+    unsaved: Mutex<Unsaved>,
     active: AtomicUsize,
     quiet: Notify,
 }
@@ -76,6 +92,17 @@ pub(crate) type Extensions = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 /// Starts the task that wakes servers for their reminders.
 pub(crate) type StartScheduler = fn(&Arc<Registry>);
+
+/// The servers whose changes a shutdown could not save.
+#[derive(Default)]
+pub(crate) struct Unsaved {
+    /// The first [`MAX_LISTED`] of them.
+    pub(crate) servers: Vec<UnsavedServer>,
+    pub(crate) count: usize,
+}
+
+/// The number of servers that the error of a shutdown lists.
+const MAX_LISTED: usize = 100;
 
 #[derive(Default)]
 struct Registries {
@@ -149,6 +176,9 @@ impl Services {
             stopping: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             halt: Notify::new(),
+            stop: Notify::new(),
+            overdue: AtomicBool::new(false),
+            unsaved: Mutex::default(),
             active: AtomicUsize::new(0),
             quiet: Notify::new(),
         }
@@ -260,10 +290,16 @@ impl Services {
         self.halted.load(Ordering::Acquire)
     }
 
+    /// Returns true once the deadline of a shutdown has passed.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
+    }
+
     /// Refuses new messages: the tokio runtime of these services is gone, so nothing would handle
     /// them.
     pub(crate) fn end_with_home(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.stop.notify_waiters();
         self.halted.store(true, Ordering::SeqCst);
         self.halt.notify_waiters();
     }
@@ -304,10 +340,41 @@ impl Services {
     /// Unloads every server, and waits until the last one is unloaded.
     pub(crate) async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let registries: Vec<_> = self.registries.read().by_type.values().cloned().collect();
-        for registry in registries {
+        self.stop.notify_waiters();
+        self.unload_all();
+        self.quiet().await;
+    }
+
+    /// Lets every task save what was acknowledged and end, in the middle of a handler or hook that
+    /// waits. Waits until they have ended, for at most [`SAVE_GRACE`].
+    pub(crate) async fn cut(&self) {
+        self.overdue.store(true, Ordering::SeqCst);
+        self.unload_all();
+        let _ = time::timeout(SAVE_GRACE, self.quiet()).await;
+    }
+
+    /// Lets the shutdown report the servers that have not ended.
+    pub(crate) fn report_live(&self) {
+        for registry in self.all_registries() {
+            for key in registry.live_keys() {
+                let server = ServerId::new(registry.kind(), key);
+                self.report_unsaved(server, "it did not end before the runtime".to_owned());
+            }
+        }
+    }
+
+    fn unload_all(&self) {
+        for registry in self.all_registries() {
             registry.unload_all();
         }
+    }
+
+    fn all_registries(&self) -> Vec<Arc<Registry>> {
+        self.registries.read().by_type.values().cloned().collect()
+    }
+
+    /// Waits until no server is in memory and no background task is at work.
+    async fn quiet(&self) {
         loop {
             let mut quiet = pin!(self.quiet.notified());
             quiet.as_mut().enable();
@@ -316,6 +383,55 @@ impl Services {
             }
             quiet.await;
         }
+    }
+
+    /// Runs `work` until a shutdown begins. Returns `None` then.
+    pub(crate) async fn until_stop<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut stop, mut work) = (pin!(self.stop.notified()), pin!(work));
+        stop.as_mut().enable();
+        poll_fn(|cx| {
+            if self.is_stopping() || stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    /// Runs `work` in the tokio runtime's context, wherever it is polled.
+    pub(crate) async fn in_tokio<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let _entered = self.home.tokio().enter();
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Polls a handler or hook of these services.
+    pub(crate) fn poll_handler<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let outer = IN_HANDLER_OF.with(|services| services.replace(ptr::from_ref(self).addr()));
+        let result = poll();
+        IN_HANDLER_OF.with(|services| services.set(outer));
+        result
+    }
+
+    /// Returns true in a handler or hook that is `async`.
+    pub(crate) fn is_in_handler(&self) -> bool {
+        IN_HANDLER_OF.with(Cell::get) == ptr::from_ref(self).addr()
+    }
+
+    /// Adds a server to those that the shutdown reports.
+    pub(crate) fn report_unsaved(&self, server: ServerId, reason: String) {
+        let mut unsaved = self.unsaved.lock();
+        unsaved.count += 1;
+        if unsaved.servers.len() < MAX_LISTED {
+            unsaved.servers.push(UnsavedServer { server, reason });
+        }
+    }
+
+    pub(crate) fn take_unsaved(&self) -> Unsaved {
+        mem::take(&mut *self.unsaved.lock())
     }
 
     /// Ends everything as it is. Nothing acknowledged is lost.

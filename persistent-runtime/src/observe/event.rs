@@ -41,7 +41,8 @@ pub enum Event {
         poison: bool,
     },
     /// The server exceeded its restart limit and refuses messages until it is
-    /// [reset](crate::Client::reset).
+    /// [reset](crate::Client::reset), or until its
+    /// [`retry_after`](crate::Options::retry_after) is over.
     Failed {
         /// The message of the last panic.
         panic: String,

@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::storage::{Storage, StorageError};
+use crate::{engine::services::Services, storage::StorageError};
 
 /// The number of keys per read.
 const PAGE: usize = 256;
@@ -20,10 +20,11 @@ const PAGE: usize = 256;
 /// [`Runtime::keys`](crate::Runtime::keys), which has an example.
 ///
 /// Each key occurs once, in the order of the keys' bytes. The stream reads the storage in pages and
-/// is not a snapshot: a server that is created or deleted meanwhile may be included or missing.
+/// is not a snapshot: a server that is created or deleted meanwhile may be included or missing. It
+/// can be polled outside of tokio.
 pub struct Keys {
     kind: &'static str,
-    storage: Arc<dyn Storage>,
+    services: Arc<Services>,
     /// The keys of servers in memory, which may not be stored yet.
     live: BTreeSet<Arc<str>>,
     page: VecDeque<Arc<str>>,
@@ -37,12 +38,12 @@ type Page = Result<Vec<Arc<str>>, StorageError>;
 impl Keys {
     pub(crate) fn new(
         kind: &'static str,
-        storage: Arc<dyn Storage>,
+        services: Arc<Services>,
         live: BTreeSet<Arc<str>>,
     ) -> Self {
         Self {
             kind,
-            storage,
+            services,
             live,
             page: VecDeque::new(),
             after: None,
@@ -64,8 +65,10 @@ impl Keys {
 
     /// Reads the page after the last key.
     fn read(&self) -> Pin<Box<dyn Future<Output = Page> + Send>> {
-        let (kind, storage, after) = (self.kind, self.storage.clone(), self.after.clone());
-        Box::pin(async move { storage.keys(kind, after.as_deref(), PAGE).await })
+        let (kind, services, after) = (self.kind, self.services.clone(), self.after.clone());
+        Box::pin(async move {
+            services.in_tokio(services.storage().keys(kind, after.as_deref(), PAGE)).await
+        })
     }
 
     /// Merges the keys of servers in memory into a page.

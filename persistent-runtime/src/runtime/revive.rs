@@ -35,15 +35,14 @@ async fn revive_all(registry: Arc<Registry>, _guard: ShutdownGuard) {
     loop {
         let storage = registry.services().storage();
         let keys = async { storage.keys(registry.kind(), after.as_deref(), PAGE).await };
-        let Ok(Ok(keys)) = await_catching(keys).await else {
-            if registry.is_stopping() {
-                return;
-            }
-            time::sleep(RETRY).await;
+        let services = registry.services();
+        let Some(keys) = services.until_stop(await_catching(keys)).await else { return };
+        let Ok(Ok(keys)) = keys else {
+            services.until_stop(time::sleep(RETRY)).await;
             continue;
         };
         after = keys.last().cloned();
-        if after.is_none() || registry.is_stopping() {
+        if after.is_none() {
             return;
         }
         let mut starts = JoinSet::new();

@@ -10,14 +10,18 @@ use crate::{
         typed::registry,
     },
     call::deadline::Deadline,
-    engine::services::{HALT_GRACE, Services, ServicesConfig},
+    engine::{
+        mailbox::Failed,
+        services::{HALT_GRACE, SAVE_GRACE, Services, ServicesConfig, Unsaved},
+    },
     error::{CallError, OpenError, ShutdownError},
-    id::key::IntoKey,
+    id::{ServerId, key::IntoKey},
     runtime::{builder::Builder, keys::Keys},
     storage::{MemoryStorage, Storage, StorageError},
     support::{
         block_on::block_on,
         catch::{await_catching, catch_unwind},
+        sync::time,
     },
 };
 
@@ -176,7 +180,7 @@ impl Runtime {
         S::Client::from_handle(Handle::new(self.services(), address))
     }
 
-    /// Counts the servers of a type.
+    /// Counts the servers of a type. Can be awaited outside of tokio.
     ///
     /// # Errors
     /// If the storage cannot be read.
@@ -195,9 +199,43 @@ impl Runtime {
     /// # Ok(()) }
     /// ```
     pub async fn count<S: Server>(&self) -> Result<Count, StorageError> {
-        let stored = self.services().storage().count(S::NAME).await?;
+        let services = self.services();
+        let stored = services.in_tokio(services.storage().count(S::NAME)).await?;
         let registry = registry::<S>(self.services());
-        Ok(Count { live: registry.live(), stored, failed: registry.failed() })
+        Ok(Count { live: registry.live(), stored, failed: registry.count_failed() })
+    }
+
+    /// Returns failed servers of a type, i.e. those over their restart limit, with their last panics:
+    /// the first `limit` in the order of their keys' bytes, after the key `after` if there is one.
+    ///
+    /// Failures are not stored: a server of an earlier runtime is not failed.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Client, Options, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Vase;
+    /// #[persistent_server(max_restarts(0, within = "5s"))]
+    /// impl Vase {
+    ///     pub fn touch(&self) { panic!("it broke") }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::in_memory().await?;
+    /// let vase = runtime.at::<Vase>("ming", ());
+    /// vase.touch().await.unwrap_err();
+    /// for failed in runtime.failed::<Vase>(None, 100) {
+    ///     assert_eq!((failed.server.key(), &*failed.panic), ("ming", "it broke"));
+    ///     runtime.at::<Vase>(failed.server.key(), ()).reset().await?;
+    /// }
+    /// assert!(runtime.failed::<Vase>(None, 100).is_empty());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn failed<S: Server>(&self, after: Option<&str>, limit: usize) -> Vec<FailedServer> {
+        let failed = registry::<S>(self.services()).failed(after, limit);
+        let failed =
+            failed.into_iter().map(|(server, Failed { panic, .. })| FailedServer { server, panic });
+        failed.collect()
     }
 
     /// Returns the keys of all servers of a type, in memory and stored, as a stream of texts.
@@ -219,7 +257,7 @@ impl Runtime {
     #[must_use]
     pub fn keys<S: Server>(&self) -> Keys {
         let live = registry::<S>(self.services()).live_keys();
-        Keys::new(S::NAME, self.services().storage().clone(), live)
+        Keys::new(S::NAME, self.services().clone(), live)
     }
 
     /// Transfers a server to another runtime of this process.
@@ -273,27 +311,42 @@ impl Runtime {
     ///
     /// 1. Refuses new messages with [`CallError::RuntimeStopped`].
     /// 2. Handles all messages that are already queued.
-    /// 3. Unloads every server, with its `#[terminate]` hook and its final commit.
-    /// 4. Closes the storage.
+    /// 3. Unloads every server, with its `#[terminate]` hook and its final commit. A commit that
+    ///    the storage refuses is retried.
+    /// 4. After `deadline`, ends the handlers and hooks that are still waiting and drops the messages
+    ///    that are still queued, and saves what these servers had acknowledged. That may take another
+    ///    second.
+    /// 5. Closes the storage.
     ///
-    /// `deadline` limits the duration of the first three steps together.
+    /// A handler or hook of this runtime cannot wait for the shutdown, which waits for it: there,
+    /// this begins the shutdown and returns `Ok` at once. The same is not recognized in a task that
+    /// the handler waits for.
     ///
     /// # Errors
-    /// [`ShutdownError`] if servers are still busy after `deadline`. They are killed, and the storage
-    /// is closed nevertheless.
+    /// [`ShutdownError`] if servers were still busy after `deadline`, or if changes could not be
+    /// saved. It names the servers whose changes were not saved. The runtime has ended and the
+    /// storage is closed nevertheless.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the runtime refuses new messages and stays open. A second call
-    /// continues the shutdown.
+    /// If the future is dropped after its first poll, the shutdown goes on. A second call waits for
+    /// it, until its own deadline.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let services = self.services();
-        let stopped = Deadline::default().within(deadline, services.home(), services.stop()).await;
-        let unfinished = services.active();
-        services.halt();
-        let storage = services.storage().clone();
-        // The shutdown is complete even if the storage panics.
-        let _ = await_catching(async { storage.close().await }).await;
-        stopped.ok_or(ShutdownError { unfinished })
+        let tokio = services.home().tokio();
+        let shutdown = tokio.spawn(shut_down(services.clone(), deadline));
+        if services.is_in_handler() {
+            return Ok(());
+        }
+        // Longer than the shutdown itself takes, if its tokio runtime is driven.
+        let limit = deadline.saturating_add(SAVE_GRACE + HALT_GRACE);
+        match Deadline::default().within(limit, services.home(), shutdown).await {
+            Some(Ok(outcome)) => outcome,
+            // The tokio runtime of the servers is gone, or nobody drives it.
+            Some(Err(_)) | None => {
+                let unfinished = services.active();
+                end(services, (unfinished > 0).then_some(unfinished)).await
+            }
+        }
     }
 
     pub(crate) fn open_on(storage: Arc<dyn Storage>, config: ServicesConfig) -> Self {
@@ -309,6 +362,29 @@ impl Runtime {
         client.handle().start().await?;
         Ok(client)
     }
+}
+
+async fn shut_down(services: Arc<Services>, deadline: Duration) -> Result<(), ShutdownError> {
+    let is_stopped = time::timeout(deadline, services.stop()).await.is_ok();
+    let unfinished = (!is_stopped).then(|| services.active());
+    if unfinished.is_some() {
+        services.cut().await;
+    }
+    end(&services, unfinished).await
+}
+
+/// Ends a runtime. `unfinished` is the number of servers that did not end in time, if that has
+/// passed.
+async fn end(services: &Services, unfinished: Option<usize>) -> Result<(), ShutdownError> {
+    services.report_live();
+    services.halt();
+    // The shutdown is complete even if the storage panics.
+    let _ = await_catching(async { services.storage().close().await }).await;
+    let Unsaved { servers: unsaved, count: unsaved_count } = services.take_unsaved();
+    if unfinished.is_none() && unsaved_count == 0 {
+        return Ok(());
+    }
+    Err(ShutdownError { unfinished: unfinished.unwrap_or(0), unsaved, unsaved_count })
 }
 
 impl fmt::Debug for Runtime {
@@ -335,4 +411,14 @@ pub struct Count {
     pub stored: u64,
     /// The number of failed servers, i.e. those over their restart limit.
     pub failed: usize,
+}
+
+/// A server over its restart limit, listed by [`Runtime::failed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedServer {
+    /// The server.
+    pub server: ServerId,
+    /// The message of the last panic.
+    pub panic: Arc<str>,
 }

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use persistent_runtime::{
-    Backoff, CallError, Client, Options, Restart, Runtime, ServerId, StopReason, persistent_server,
+    Backoff, CallError, Client, Options, Reply, Restart, Runtime, ServerId, StopReason,
+    persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, Probe, events};
 use serde::{Deserialize, Serialize};
@@ -593,4 +594,77 @@ impl Heavy {
     }
 
     pub fn poke(&mut self) {}
+}
+
+/// Keeps its callers waiting.
+#[derive(Default, Serialize, Deserialize)]
+struct Gate {
+    #[serde(skip)]
+    waiting: Vec<Reply<u32>>,
+}
+
+#[persistent_server(call_timeout = "60s")]
+impl Gate {
+    pub fn pass(&mut self, reply: Reply<u32>) {
+        self.waiting.push(reply);
+    }
+
+    #[cast]
+    pub fn open(&mut self) {
+        self.waiting.drain(..).for_each(|reply| reply.send(1));
+    }
+
+    /// Returns the numbers of replies that are kept, and of those whose caller has gone.
+    pub fn waiting(&self) -> (usize, usize) {
+        let closed = self.waiting.iter().filter(|reply| reply.is_closed()).count();
+        (self.waiting.len(), closed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_not_idle_while_a_caller_waits_for_a_deferred_reply() {
+    for idle_timeout in [Duration::ZERO, SECOND] {
+        let runtime = Runtime::builder()
+            .defaults(Options::new().idle_timeout(idle_timeout))
+            .in_memory()
+            .await
+            .unwrap();
+        let gate = runtime.at::<Gate>("a", ());
+        let caller = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.pass().await }
+        });
+        tokio::time::sleep(30 * SECOND).await;
+        gate.open().await.unwrap();
+        assert_eq!(caller.await.unwrap().unwrap(), 1);
+        tokio::time::sleep(5 * SECOND).await;
+        assert_eq!(runtime.count::<Gate>().await.unwrap().live, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_knows_that_its_caller_has_gone() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().idle_timeout(10 * SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let gate = runtime.at::<Gate>("a", ());
+    for _ in 0..50 {
+        gate.with_timeout(SECOND / 1000).pass().await.unwrap_err();
+    }
+    gate.cast(GateMessage::Pass).await.unwrap();
+    assert_eq!(gate.waiting().await.unwrap(), (51, 51));
+    let caller = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.pass().await }
+    });
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(gate.waiting().await.unwrap(), (52, 51));
+    caller.abort();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(gate.waiting().await.unwrap(), (52, 52));
+    // Callers that have gone do not keep the server in memory.
+    tokio::time::sleep(21 * SECOND).await;
+    assert_eq!(runtime.count::<Gate>().await.unwrap().live, 0);
 }

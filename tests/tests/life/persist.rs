@@ -3,7 +3,8 @@
 use std::{thread, time::Duration};
 
 use persistent_runtime::{
-    Client, Options, Persist, Runtime, ServerId, StopReason, persistent_server,
+    CallError, Client, Context, Event, Options, Outcome, Persist, Runtime, ServerId, StopReason,
+    persistent_server,
 };
 use persistent_tests::{Counter, CounterClient, Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,11 @@ impl Mill {
     pub fn grind(&mut self) {
         thread::sleep(Duration::from_millis(2));
         self.ground += 1;
+    }
+
+    pub fn turn(&mut self) -> u64 {
+        self.grind();
+        self.ground
     }
 
     pub fn ground(&self) -> u64 {
@@ -254,4 +260,302 @@ async fn a_refused_late_save_is_retried_with_backoff() {
     tokio::time::sleep(2 * SECOND).await;
     server.kill().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 1);
+}
+
+/// A server with each way to ask for a commit.
+#[derive(Default, Serialize, Deserialize)]
+struct Tally {
+    count: u64,
+}
+
+#[persistent_server(persist = on_stop, call_timeout = "60s")]
+impl Tally {
+    pub fn add(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub async fn look(&self, wait: Duration) -> u64 {
+        tokio::time::sleep(wait).await;
+        self.count
+    }
+
+    pub async fn work(&mut self, wait: Duration) -> u64 {
+        self.count += 1;
+        tokio::time::sleep(wait).await;
+        self.count
+    }
+
+    pub async fn work_and_panic(&mut self, wait: Duration) {
+        self.count += 1;
+        tokio::time::sleep(wait).await;
+        panic!("late");
+    }
+
+    pub fn remind(&mut self, context: &Context<Self>) {
+        self.count += 1;
+        context.remind("ring", 10 * SECOND, TallyMessage::Ring);
+    }
+
+    #[info]
+    fn ring(&mut self) {
+        self.count += 100;
+    }
+
+    pub fn end(&mut self, context: &Context<Self>) {
+        self.count += 1;
+        context.stop("enough");
+    }
+
+    #[cast]
+    pub fn go_on(&mut self, context: &Context<Self>) {
+        context.continue_with(TallyMessage::GoOn);
+    }
+}
+
+/// Returns a server with 100 acknowledged changes, of which none is stored.
+async fn tally(storage: &FaultyStorage) -> (Runtime, TallyClient) {
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Tally>("a", ());
+    server.with_persist(Persist::EveryMessage).count().await.unwrap();
+    for _ in 0..100 {
+        server.add().await.unwrap();
+    }
+    (runtime, server)
+}
+
+fn tallied(storage: &FaultyStorage) -> u8 {
+    let record = storage.states.get(&ServerId::new("Tally", "a")).unwrap();
+    record.state.bytes().last().copied().unwrap()
+}
+
+/// A commit that somebody asks for and that the storage refuses must undo nothing that was
+/// acknowledged before, and the changes are saved once the storage works again.
+#[tokio::test(start_paused = true)]
+async fn a_refused_commit_undoes_no_change_that_was_acknowledged_before() {
+    for fault in [Fault::Refuse, Fault::RefuseLate(SECOND), Fault::Panic] {
+        for asks in ["read", "write", "async write", "stop", "delete", "transfer", "own stop"] {
+            let storage = FaultyStorage::default();
+            let (runtime, server) = tally(&storage).await;
+            let other = Runtime::in_memory().await.unwrap();
+            let strong = server.with_persist(Persist::EveryMessage);
+            storage.on_commit(fault);
+            let outcome = match asks {
+                "read" => strong.count().await.map(drop),
+                "write" => strong.add().await.map(drop),
+                "async write" => strong.work(SECOND).await.map(drop),
+                "stop" => server.stop("other").await,
+                "delete" => server.stop_and_delete().await,
+                "transfer" => runtime.transfer(&server.address(), &other).await,
+                _ => server.end().await,
+            };
+            assert!(matches!(outcome, Err(CallError::Storage { .. })), "{asks}: {outcome:?}");
+            // The change of a weaker message that stopped its server is kept, too.
+            let count = if asks == "own stop" { 101 } else { 100 };
+            assert_eq!(server.count().await.unwrap(), count, "{asks}, {fault:?}");
+            storage.on_commit(Fault::None);
+            tokio::time::sleep(2 * SECOND).await;
+            assert_eq!(u64::from(tallied(&storage)), count, "{asks}, {fault:?}");
+            assert_eq!(strong.add().await.unwrap(), count + 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reminder_undoes_no_change_that_was_acknowledged_before() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = tally(&storage).await;
+    storage.on_commit(Fault::Refuse);
+    server.remind().await.unwrap_err();
+    assert_eq!(server.count().await.unwrap(), 101, "its own change and its reminder are kept");
+    storage.on_commit(Fault::None);
+    tokio::time::sleep(5 * SECOND).await;
+    server.add().await.unwrap();
+    storage.on_commit(Fault::Refuse);
+    // The reminder fires, and its commit is refused.
+    tokio::time::sleep(7 * SECOND).await;
+    assert_eq!(server.count().await.unwrap(), 102);
+    storage.on_commit(Fault::None);
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(server.count().await.unwrap(), 202, "it fires once");
+}
+
+/// Messages of strong and weak clients that are queued together.
+#[tokio::test(start_paused = true)]
+async fn a_refused_commit_undoes_no_weak_change_that_was_queued_before_it() {
+    for fault in [Fault::Refuse, Fault::RefuseLate(SECOND)] {
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = tally(&storage).await;
+        let strong = server.with_persist(Persist::EveryMessage);
+        storage.on_commit(fault);
+        let (_, weak, refused, behind) =
+            tokio::join!(server.look(SECOND / 10), server.add(), strong.add(), server.add(),);
+        assert_eq!(weak.unwrap(), 101);
+        refused.unwrap_err();
+        // It fails with the commit in flight, or runs after its failure.
+        let count = behind.unwrap_or(101);
+        assert_eq!(server.count().await.unwrap(), count);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_learns_that_changes_are_unsaved() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = tally(&storage).await;
+    let mut watch = server.watch().await.unwrap();
+    storage.on_next_commit(Fault::Refuse);
+    server.with_persist(Persist::EveryMessage).add().await.unwrap_err();
+    server.count().await.unwrap();
+    let unsaved = watch.next().await;
+    assert!(matches!(unsaved, Some(Event::Unsaved { .. })), "{unsaved:?}");
+    assert_eq!(watch.next().await, Some(Event::Started));
+}
+
+/// Cannot be encoded while `is_bad`.
+#[derive(Default, Serialize, Deserialize)]
+struct Brittle {
+    count: u64,
+    #[serde(serialize_with = "refuse_bad", default)]
+    is_bad: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn refuse_bad<S: serde::Serializer>(is_bad: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    if *is_bad {
+        return Err(serde::ser::Error::custom("bad"));
+    }
+    serializer.serialize_bool(false)
+}
+
+#[persistent_server(persist = on_stop)]
+impl Brittle {
+    pub fn add(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub fn set_bad(&mut self, is_bad: bool) {
+        self.is_bad = is_bad;
+    }
+
+    pub fn remind(&mut self, context: &Context<Self>) {
+        context.remind("count", SECOND, BrittleMessage::Count);
+    }
+
+    pub fn end(&mut self, context: &Context<Self>) {
+        context.stop("enough");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_cannot_be_encoded_loses_no_change_that_was_acknowledged_before() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let server = runtime.at::<Brittle>("a", ());
+    let strong = server.with_persist(Persist::EveryMessage);
+    strong.count().await.unwrap();
+    for _ in 0..10 {
+        server.add().await.unwrap();
+    }
+    server.set_bad(true).await.unwrap();
+    for refused in
+        [strong.count().await.map(drop), strong.add().await.map(drop), server.stop("other").await]
+    {
+        assert!(matches!(refused, Err(CallError::Encode { .. })), "{refused:?}");
+        assert_eq!(server.count().await.unwrap(), 10);
+    }
+    for kept in [server.remind().await, server.end().await] {
+        let outcome = kept.as_ref().unwrap_err().outcome();
+        assert_eq!(outcome, Outcome::Unknown, "{kept:?}");
+        assert_eq!(server.count().await.unwrap(), 10);
+    }
+    server.set_bad(false).await.unwrap();
+    assert_eq!(strong.add().await.unwrap(), 11);
+
+    // The shutdown says what it could not save, and does not wait for its deadline.
+    server.add().await.unwrap();
+    server.set_bad(true).await.unwrap();
+    let begin = Instant::now();
+    let error = runtime.shutdown(60 * SECOND).await.unwrap_err();
+    assert_eq!((error.unfinished, error.unsaved_count, error.unsaved.len()), (0, 1, 1));
+    assert_eq!(error.unsaved[0].server, ServerId::new("Brittle", "a"));
+    assert!(error.unsaved[0].reason.contains("bad"), "{error}");
+    assert!(begin.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_is_kept_while_an_async_handler_waits() {
+    let every = Persist::Every(SECOND);
+    for (asks, kept) in [("read", 101), ("write", 101), ("panic", 101)] {
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = tally(&storage).await;
+        let server = server.with_persist(every);
+        server.add().await.unwrap();
+        let call = tokio::spawn({
+            let server = server.clone();
+            async move {
+                match asks {
+                    "read" => server.look(10 * SECOND).await.map(drop),
+                    "write" => server.work(10 * SECOND).await.map(drop),
+                    _ => server.work_and_panic(10 * SECOND).await,
+                }
+            }
+        });
+        tokio::time::sleep(SECOND * 11 / 10).await;
+        assert_eq!(tallied(&storage), kept, "{asks}");
+        assert_eq!(call.await.unwrap().is_ok(), asks != "panic");
+        let after = if asks == "write" { 102 } else { 101 };
+        assert_eq!(server.count().await.unwrap(), after);
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(u64::from(tallied(&storage)), after, "{asks}");
+        let writes = storage.writes();
+        tokio::time::sleep(10 * SECOND).await;
+        assert_eq!(storage.writes(), writes);
+    }
+}
+
+/// A save that is refused while a handler waits fails neither the handler nor the changes.
+#[tokio::test(start_paused = true)]
+async fn a_late_save_that_is_refused_while_a_handler_waits_is_retried() {
+    for fault in [Fault::Refuse, Fault::RefuseLate(SECOND), Fault::RefuseLate(10 * SECOND)] {
+        let storage = FaultyStorage::default();
+        let (_runtime, server) = tally(&storage).await;
+        let server = server.with_persist(Persist::Every(SECOND));
+        server.add().await.unwrap();
+        storage.on_next_commit(fault);
+        assert_eq!(server.work(5 * SECOND).await.unwrap(), 102, "{fault:?}");
+        assert_eq!(server.count().await.unwrap(), 102);
+        tokio::time::sleep(3 * SECOND).await;
+        assert_eq!(tallied(&storage), 102);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_level_behind_a_longer_one_is_kept() {
+    let storage = FaultyStorage::default();
+    let (_runtime, server) = tally(&storage).await;
+    server.with_persist(Persist::Every(3600 * SECOND)).add().await.unwrap();
+    server.with_persist(Persist::Every(SECOND / 20)).add().await.unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    assert_eq!(tallied(&storage), 102);
+}
+
+/// A caller that comes back at once borrows the instance again and again.
+#[tokio::test]
+async fn a_caller_that_is_served_inline_does_not_delay_a_save() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let mill = runtime.at::<Mill>("a", ());
+    for turn in 1..=30 {
+        assert_eq!(mill.turn().await.unwrap(), turn);
+    }
+    assert!(storage.writes() > 10, "{}", storage.writes());
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use persistent_runtime::{
-    Backoff, CallError, Client, Commit, MemoryStorage, Options, Persist, Record, Restart, Runtime,
-    ServerId, Storage, Update, persistent_server,
+    Backoff, CallError, Client, Commit, FailedServer, MemoryStorage, Options, Persist, Record,
+    Restart, Runtime, ServerId, Storage, Update, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, Probe};
 use serde::{Deserialize, Serialize};
@@ -791,4 +791,82 @@ async fn a_panic_while_a_state_is_read_leaves_it_as_it_is() {
     }
     let runtime = open().await.unwrap();
     assert_eq!(runtime.at::<temporary::First>("a", ()).add().await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_server_tries_again_after_its_cool_down() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().max_restarts(0, SECOND).retry_after(60 * SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Probe>("cool down", 1);
+    for _ in 0..2 {
+        server.crash().await.unwrap_err();
+        tokio::time::sleep(59 * SECOND).await;
+        let error = server.seed().await.unwrap_err();
+        let CallError::RestartLimit { retry_in: Some(wait), .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(*wait <= SECOND, "{error}");
+        assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 1);
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(runtime.count::<Probe>().await.unwrap().failed, 0);
+        assert_eq!(server.seed().await.unwrap(), 1);
+    }
+    // A reset does not wait, and a client can ask for another time.
+    let patient = server.with_options(Options::new().retry_after(None)).unwrap();
+    patient.stop("options").await.unwrap();
+    patient.crash().await.unwrap_err();
+    tokio::time::sleep(3600 * SECOND).await;
+    assert!(matches!(server.seed().await, Err(CallError::RestartLimit { retry_in: None, .. })));
+    server.reset().await.unwrap();
+    assert_eq!(server.seed().await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_server_is_activated_after_its_cool_down() {
+    let runtime = Runtime::builder()
+        .defaults(
+            Options::new()
+                .restart(Restart::Permanent)
+                .max_restarts(0, SECOND)
+                .retry_after(60 * SECOND),
+        )
+        .in_memory()
+        .await
+        .unwrap();
+    let server = runtime.at::<Probe>("permanent cool down", 1);
+    server.crash().await.unwrap_err();
+    assert_eq!(runtime.count::<Probe>().await.unwrap().live, 0);
+    tokio::time::sleep(61 * SECOND).await;
+    assert_eq!(runtime.count::<Probe>().await.unwrap().live, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_servers_are_listed_with_their_panics() {
+    let runtime = Runtime::builder()
+        .defaults(Options::new().max_restarts(0, SECOND))
+        .configure::<Counter>(Options::new().max_restarts(0, SECOND))
+        .in_memory()
+        .await
+        .unwrap();
+    for n in 0..10 {
+        let server = runtime.at::<Counter>(n.to_string(), ());
+        if n % 2 == 0 {
+            server.crash(format!("panic {n}")).await.unwrap_err();
+        } else {
+            server.value().await.unwrap();
+        }
+    }
+    let page = |after, limit| {
+        let failed = runtime.failed::<Counter>(after, limit).into_iter();
+        let line = |it: FailedServer| format!("{}: {}", it.server.key(), it.panic);
+        failed.map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2), ["0: panic 0", "2: panic 2"]);
+    assert_eq!(page(Some("2"), 100), ["4: panic 4", "6: panic 6", "8: panic 8"]);
+    assert!(page(None, 0).is_empty() && page(Some("8"), 9).is_empty());
+    runtime.at::<Counter>("4", ()).reset().await.unwrap();
+    assert_eq!(page(Some("2"), 1), ["6: panic 6"]);
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -13,7 +13,7 @@ use std::{
 use futures::executor::block_on;
 use persistent_runtime::{
     CallError, Client, Context, Event, MemoryStorage, Options, Persist, Reply, Restart, Runtime,
-    ServerId, StopReason, persistent_server,
+    ServerId, StopReason, Storage, StorageError, StorageFuture, forward_storage, persistent_server,
 };
 use persistent_tests::{Counter, Fault, FaultyStorage, finishes};
 use serde::{Deserialize, Serialize};
@@ -488,4 +488,250 @@ async fn a_commit_in_flight_ends_after_its_runtime() {
         assert_eq!(call.await.unwrap().unwrap(), 1, "by a shutdown: {by_shutdown}");
         assert!(storage.states.get(&ServerId::new("Counter", "a")).is_some());
     }
+}
+
+/// Changes without commits, and handlers of each kind that are at work when a shutdown comes.
+#[derive(Default, Serialize, Deserialize)]
+struct Game {
+    moves: u64,
+    steps: u64,
+    is_over: bool,
+}
+
+#[persistent_server(persist = on_stop, call_timeout = "100s")]
+impl Game {
+    #[terminate]
+    fn terminate(&mut self) {
+        self.is_over = true;
+    }
+
+    pub fn play(&mut self) -> u64 {
+        self.moves += 1;
+        self.moves
+    }
+
+    pub async fn look(&self, wait: Duration) -> u64 {
+        tokio::time::sleep(wait).await;
+        self.moves
+    }
+
+    pub async fn ponder(&mut self, wait: Duration) -> u64 {
+        self.moves += 1000;
+        tokio::time::sleep(wait).await;
+        self.moves += 1000;
+        self.moves
+    }
+
+    #[cast]
+    pub async fn step(&mut self) {
+        tokio::time::sleep(SECOND / 10).await;
+        self.steps += 1;
+    }
+
+    #[cast]
+    pub async fn go_on(&mut self, context: &Context<Self>) {
+        tokio::time::sleep(SECOND / 10).await;
+        context.continue_with(GameMessage::GoOn);
+    }
+
+    pub fn state(&self) -> (u64, u64, bool) {
+        (self.moves, self.steps, self.is_over)
+    }
+}
+
+async fn game(storage: &FaultyStorage) -> (Runtime, GameClient) {
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let game = runtime.at::<Game>("a", ());
+    for _ in 0..100 {
+        game.play().await.unwrap();
+    }
+    (runtime, game)
+}
+
+async fn after(storage: &FaultyStorage) -> (u64, u64, bool) {
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    runtime.at::<Game>("a", ()).state().await.unwrap()
+}
+
+/// The deadline of a shutdown ends handlers that wait. What was acknowledged before is saved.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_shutdown_loses_no_acknowledged_change() {
+    for work in ["read", "change", "chain", "casts"] {
+        let storage = FaultyStorage::default();
+        let (runtime, game) = game(&storage).await;
+        let caller = game.clone();
+        match work {
+            "read" => drop(tokio::spawn(async move { caller.look(50 * SECOND).await })),
+            "change" => drop(tokio::spawn(async move { caller.ponder(50 * SECOND).await })),
+            "chain" => game.go_on().await.unwrap(),
+            _ => {
+                for _ in 0..200 {
+                    game.step().await.unwrap();
+                }
+            }
+        }
+        tokio::time::sleep(SECOND / 20).await;
+        let begin = tokio::time::Instant::now();
+        let error = runtime.shutdown(SECOND).await.unwrap_err();
+        assert_eq!((error.unfinished, error.unsaved_count), (1, 0), "{work}: {error}");
+        assert!(begin.elapsed() < 2 * SECOND);
+        let steps = if work == "casts" { 10 } else { 0 };
+        assert_eq!(after(&storage).await, (100, steps, false), "{work}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_retries_a_refused_save_until_its_deadline() {
+    let storage = FaultyStorage::default();
+    let (runtime, _game) = game(&storage).await;
+    storage.on_commit(Fault::Refuse);
+    let heal = async {
+        tokio::time::sleep(SECOND / 2).await;
+        storage.on_commit(Fault::None);
+    };
+    let (shutdown, ()) = tokio::join!(runtime.shutdown(5 * SECOND), heal);
+    shutdown.unwrap();
+    assert_eq!(after(&storage).await, (100, 0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_names_the_servers_that_it_could_not_save() {
+    for fault in [Fault::Refuse, Fault::RefuseLate(SECOND / 2), Fault::Panic, Fault::Hang] {
+        let storage = FaultyStorage::default();
+        let (runtime, _game) = game(&storage).await;
+        runtime.at::<Counter>("bystander", ()).increment().await.unwrap();
+        storage.on_commit(fault);
+        let begin = tokio::time::Instant::now();
+        let error = runtime.shutdown(3 * SECOND).await.unwrap_err();
+        assert!(begin.elapsed() <= 4 * SECOND, "{fault:?}: {:?}", begin.elapsed());
+        let servers: Vec<_> = error.unsaved.iter().map(|unsaved| &unsaved.server).collect();
+        assert_eq!(servers, [&ServerId::new("Game", "a")], "{error}");
+        assert_eq!(error.unsaved_count, 1);
+        assert!(error.to_string().contains("Game \"a\""), "{error}");
+        storage.on_commit(Fault::None);
+        assert_eq!(after(&storage).await, (0, 0, false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_of_unsaved_servers_is_bounded() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    for n in 0..150 {
+        runtime.at::<Game>(n.to_string(), ()).play().await.unwrap();
+    }
+    storage.on_commit(Fault::Refuse);
+    let error = runtime.shutdown(SECOND).await.unwrap_err();
+    assert_eq!((error.unsaved.len(), error.unsaved_count), (100, 150));
+    assert!(error.unsaved[0].reason.contains("refused"), "{error}");
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Admin {
+    orders: u64,
+}
+
+#[persistent_server(call_timeout = "100s")]
+impl Admin {
+    /// Shuts down its own runtime.
+    pub async fn halt(&mut self, context: &Context<Self>) -> bool {
+        self.orders += 1;
+        let runtime = context.extension::<Slot>().unwrap().0.lock().unwrap().take().unwrap();
+        runtime.shutdown(10 * SECOND).await.is_ok()
+    }
+}
+
+/// A place for a runtime that is known to its own handlers.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Option<Runtime>>>);
+
+#[tokio::test]
+async fn a_handler_can_shut_its_runtime_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let slot = Slot::default();
+    let runtime = Runtime::builder().extension(slot.clone()).open(&path).await.unwrap();
+    let admin = runtime.at::<Admin>("a", ());
+    *slot.0.lock().unwrap() = Some(runtime.clone());
+    assert!(admin.halt().await.unwrap(), "the reply of the handler arrives");
+    // Waits for the shutdown that the handler began.
+    runtime.shutdown(10 * SECOND).await.unwrap();
+    let runtime = Runtime::open(&path).await.unwrap();
+    assert!(runtime.find::<Admin>("a").await.is_ok(), "its change is stored");
+    runtime.shutdown(10 * SECOND).await.unwrap();
+}
+
+#[test]
+fn a_runtime_is_counted_listed_and_shut_down_outside_of_tokio() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let open = async {
+        let memory = Runtime::in_memory().await.unwrap();
+        [memory, Runtime::open(folder.path().join("a.db")).await.unwrap()]
+    };
+    for runtime in home.block_on(open) {
+        block_on(runtime.at::<Counter>("a", ()).increment()).unwrap();
+        assert_eq!(block_on(runtime.count::<Counter>()).unwrap().stored, 1);
+        let mut keys = runtime.keys::<Counter>();
+        assert_eq!(&*block_on(keys.next()).unwrap().unwrap(), "a");
+        assert!(block_on(keys.next()).is_none());
+        block_on(runtime.shutdown(SECOND)).unwrap();
+    }
+}
+
+/// A runtime whose tokio runtime is gone can still be shut down.
+#[test]
+fn a_shutdown_after_its_tokio_runtime_says_what_was_not_saved() {
+    let home = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let storage = FaultyStorage::default();
+    let (runtime, _game) = home.block_on(game(&storage));
+    drop(home);
+    let error = block_on(runtime.shutdown(SECOND)).unwrap_err();
+    assert_eq!(error.unsaved_count, 1, "{error}");
+}
+
+/// A storage that cannot list its servers, or never answers.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_the_activation_of_permanent_servers() {
+    for hangs in [false, true] {
+        let storage = Unlisted { states: MemoryStorage::new(), hangs };
+        let runtime = Runtime::builder().register::<Guard>().open_with(storage).await.unwrap();
+        runtime.at::<Guard>("a", ()).touch().await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        let begin = tokio::time::Instant::now();
+        runtime.shutdown(2 * SECOND).await.unwrap();
+        assert!(begin.elapsed() < SECOND, "hangs: {hangs}");
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Guard;
+
+#[persistent_server(restart = permanent)]
+impl Guard {
+    pub fn touch(&self) {}
+}
+
+struct Unlisted {
+    states: MemoryStorage,
+    hangs: bool,
+}
+
+impl Storage for Unlisted {
+    fn keys<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<&'a str>,
+        _: usize,
+    ) -> StorageFuture<'a, Vec<Arc<str>>> {
+        let hangs = self.hangs;
+        Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Err(StorageError::other("cannot list"))
+        })
+    }
+
+    forward_storage!(self.states, except keys);
 }

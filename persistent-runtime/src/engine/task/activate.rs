@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Failure, HookResult, Task, drive};
+use super::{Failure, HookResult, Task, drive, save::RETRY};
 use crate::{
     codec::{self, DecodeError},
     config::options::{Journal, Options},
@@ -32,14 +32,55 @@ pub(super) enum Purpose {
 
 impl Task {
     /// Loads the instance, or creates it if nothing is stored and the caller has init arguments.
+    ///
+    /// After a failed commit with a fallback, that is activated instead, unless the commit took
+    /// effect all the same.
     pub(super) async fn activate(
         &mut self,
         options: &CallOptions,
     ) -> Result<Box<Instance>, Failure> {
+        self.gate.drain().await;
+        self.take_failure();
+        let Some(fallback) = self.fallback.take() else {
+            let record = self.load().await?;
+            return self.activate_from(record, options, false).await;
+        };
+        let own_options = self.fallback_options.take().unwrap_or_default();
+        let activated = match self.load().await {
+            Err(Failure::Error(error @ CallError::Killed { .. })) => Err(Failure::Error(error)),
+            _ if self.cell.registry().services().is_halted() => Err(self.kill_failure()),
+            Ok(stored) if fallback.is_outdated(stored.as_ref()) => {
+                return Box::pin(self.activate_from(stored, &own_options, false)).await;
+            }
+            _ => {
+                let record = Some(fallback.record.clone());
+                Box::pin(self.activate_from(record, &own_options, true)).await
+            }
+        };
+        if activated.is_err() && self.is_overdue() {
+            // The shutdown still stores it.
+            self.fallback = Some(fallback);
+        }
+        activated
+    }
+
+    /// Activates the server with the fallback of a failed commit.
+    pub(super) async fn recover(&mut self) {
+        match self.activate(&CallOptions::default()).await {
+            Ok(instance) => self.instance = Some(instance),
+            Err(failure) => self.decline(failure, None).await,
+        }
+    }
+
+    async fn activate_from(
+        &mut self,
+        record: Option<Record>,
+        options: &CallOptions,
+        is_fallback: bool,
+    ) -> Result<Box<Instance>, Failure> {
         let registry = self.cell.registry().clone();
         let of = registry.server_type();
         let client_options = self.adopt_settings(options);
-        let record = self.load().await?;
         let init = options.init.clone();
         let started = of.started_hook();
         let mut instance = match record {
@@ -75,7 +116,13 @@ impl Task {
                 HookResult::Killed => return Err(self.kill_failure()),
             }
         }
-        self.persist(&mut instance, None)?;
+        if is_fallback {
+            // Not saved at once: the storage has just failed.
+            instance.parts.retry_save_at(self.now().checked_add(RETRY));
+            Self::check(&instance)?;
+        } else {
+            self.persist(&mut instance, None)?;
+        }
         self.cell.notify(&Event::Started);
         Ok(instance)
     }
@@ -125,7 +172,7 @@ impl Task {
     /// Loads what is stored once everything that was staged is durable.
     pub(super) async fn load(&mut self) -> Result<Option<Record>, Failure> {
         self.gate.drain().await;
-        self.gate.take_failure();
+        self.take_failure();
         let id = self.id();
         let storage = self.cell.registry().services().storage().clone();
         match self.drive(async { storage.load(&id).await }).await {

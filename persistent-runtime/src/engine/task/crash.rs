@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 use super::{Failure, Task};
 use crate::{
     config::options::Restart,
-    engine::{command::CallOptions, context::AnyAddress, crash_budget::Verdict},
+    engine::{command::CallOptions, context::AnyAddress, crash_budget::Verdict, mailbox::Failed},
     error::CallError,
     observe::event::Event,
     support::sync::time::{self, Instant},
@@ -26,7 +26,10 @@ impl Task {
                 let mut mailbox = self.cell.lock();
                 let verdict = mailbox.crashes_mut().record(Instant::now(), &settings);
                 if verdict == Verdict::Fail {
-                    mailbox.set_failed(&panic);
+                    let until = self.now().checked_add(settings.retry_after);
+                    let is_permanent = settings.restart == Restart::Permanent;
+                    let panic = panic.as_str().into();
+                    mailbox.set_failed(Failed { panic, until, is_permanent });
                     self.may_be_blocked = true;
                 }
                 verdict
@@ -71,8 +74,9 @@ impl Task {
 
     /// Ends an instance that was killed between two messages.
     pub(super) fn finish_kill(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            super::discard(Some(instance));
+        let fallback = self.fallback.take();
+        if self.instance.is_some() || fallback.is_some() {
+            super::discard(self.instance.take());
             let _ = self.kill_failure();
         }
     }

@@ -1,6 +1,6 @@
 //! From a message to its outcome.
 
-use super::{Failure, HookResult, Step, Task, discard, drive};
+use super::{Failure, HookResult, Step, Task, discard, drive_until};
 use crate::{
     call::{
         output_gate::OutputGate,
@@ -17,10 +17,19 @@ use crate::{
     },
     error::CallError,
     stop_reason::StopReason,
-    support::{catch::catch_unwind, sync::task::yield_now},
+    storage::Update,
+    support::{
+        catch::{catch_unwind, drop_pinned},
+        sync::{task::yield_now, time},
+    },
 };
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 /// The progress of the front message without waiting.
 pub(crate) enum Progress {
@@ -87,6 +96,7 @@ impl Batch for MessageBatch<'_> {
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
         is_quiet: bool,
+        next: Option<&CallOptions>,
     ) -> bool {
         let persist = self.options.as_ref().and_then(|options| options.persist);
         let expiry = self.cell.registry().services().expiry();
@@ -99,7 +109,8 @@ impl Batch for MessageBatch<'_> {
         }
         self.gate.release_after_commit(reply, Ok(()));
         *self.budget = self.budget.saturating_sub(1);
-        !self.only_one
+        next.is_none_or(|next| !self.parts.owes_before(next.persist))
+            && !self.only_one
             && *self.budget > 0
             && self.parts.save_by.is_none()
             && !self.cell.has_signal()
@@ -160,9 +171,30 @@ impl Task {
         method: &'static Method,
         mut reply: Option<ReplySender>,
     ) -> Option<Remainder> {
-        let persist = self.options.as_ref().and_then(|options| options.persist);
+        let persist = self.persist_level();
+        if let Err(failure) = self.save_owed(&mut instance, persist) {
+            self.keep(instance, &failure, reply);
+            return None;
+        }
         let outcome = instance.run(message, method, ReplySlot::to_sender(&mut reply)).into();
         self.finish(instance, Executed { is_read: method.is_read, persist, outcome, reply })
+    }
+
+    /// Returns the persist level of the client whose message was taken last.
+    fn persist_level(&self) -> Option<Persist> {
+        self.options.as_ref().and_then(|options| options.persist)
+    }
+
+    /// Fails a message that has changed nothing, or whose change cannot be undone without changes
+    /// that were acknowledged.
+    pub(super) fn keep(
+        &mut self,
+        instance: Box<Instance>,
+        failure: &Failure,
+        reply: Option<ReplySender>,
+    ) {
+        self.gate.release_after_commit(reply, Err(self.error(failure)));
+        self.instance = Some(instance);
     }
 
     /// Handles the front messages that need not wait: the instance is loaded, and their methods
@@ -179,11 +211,15 @@ impl Task {
             self.instance = Some(instance);
             return Progress::Wait;
         }
-        self.parked_since = None;
+        self.accept_front();
         let left = if instance.parts.journal.is_some() {
             let Some(envelope) = self.pop() else { return Progress::Done };
             let Content::Message(mut message) = envelope.content else { return Progress::Done };
             self.execute(instance, &mut *message, method, envelope.reply)
+        } else if let Err(failure) = self.save_owed(&mut instance, self.persist_level()) {
+            let reply = self.pop().and_then(|envelope| envelope.reply);
+            self.keep(instance, &failure, reply);
+            None
         } else {
             let Instance { parts, server } = &mut *instance;
             let mut batch = MessageBatch {
@@ -195,6 +231,7 @@ impl Task {
                 budget: &mut self.budget,
                 executed: None,
             };
+            let Some(inbox) = &mut self.inbox else { return Progress::Done };
             server.handle_queued(&mut **inbox, &mut batch);
             match batch.executed {
                 Some(executed) => self.finish(instance, executed),
@@ -294,14 +331,15 @@ impl Task {
                 if instance.is_none() {
                     self.adopt_settings(options);
                 }
-                self.stop(instance, &reason, deletes, reply).await;
+                self.stop(instance, &reason, deletes, false, reply).await;
             }
         }
     }
 
     async fn start(&mut self, options: &CallOptions, reply: Option<ReplySender>) {
         match self.ready(options).await {
-            Ok(instance) => {
+            Ok(mut instance) => {
+                instance.parts.is_owed = instance.parts.is_unsaved;
                 self.instance = Some(instance);
                 self.gate.release_after_commit(reply, Ok(()));
             }
@@ -373,7 +411,7 @@ impl Task {
                 return Err(self.kill_failure());
             }
             // No later message may build on a change that is not stored.
-            if let Some(source) = self.gate.take_failure() {
+            if let Some(source) = self.take_failure() {
                 discard(self.instance.take());
                 return Err(self.commit_failure(source));
             }
@@ -386,8 +424,8 @@ impl Task {
                 Outcome::Handled | Outcome::Crashed => {}
             }
             let failed = self.cell.lock().failed().cloned();
-            if let Some(panic) = failed {
-                return Err(Failure::Error(self.cell.limit_exceeded(&panic)));
+            if let Some(failed) = failed {
+                return Err(Failure::Error(self.cell.limit_exceeded(&failed)));
             }
         }
     }
@@ -395,12 +433,15 @@ impl Task {
     /// Handles the earliest reminder if it is due. It is deleted in the commit of its message, and
     /// also if its message crashes.
     async fn remind(&mut self, options: &CallOptions, reply: Option<ReplySender>) {
-        let instance = match self.ready(options).await {
+        let mut instance = match self.ready(options).await {
             Ok(instance) => instance,
             Err(failure) => return self.decline(failure, reply).await,
         };
         let now = self.cell.registry().services().clock().now();
         let version = self.cell.registry().server_type().version();
+        if let Err(failure) = self.save_owed(&mut instance, Some(Persist::EveryMessage)) {
+            return self.keep(instance, &failure, reply);
+        }
         // A reminder that cannot be decoded does not keep the others from being handled.
         let mut undecodable = None;
         let effects = &instance.server.context().effects;
@@ -447,10 +488,14 @@ impl Task {
         persist: Option<Persist>,
         mut reply: Option<ReplySender>,
     ) -> Outcome {
+        if let Err(failure) = self.save_owed(&mut instance, persist) {
+            self.keep(instance, &failure, reply);
+            return Outcome::Handled;
+        }
         let (is_read, outcome) = match work {
             Work::Message(message, method) if method.is_async => {
-                let handling = instance.server.handle_async(message, &mut reply);
-                (method.is_read, drive(&mut self.gate, &self.cell, handling).await)
+                let outcome = self.run_async(&mut instance, message, method, &mut reply).await;
+                (method.is_read, outcome)
             }
             Work::Message(mut message, method) => {
                 let slot = ReplySlot::to_sender(&mut reply);
@@ -471,12 +516,63 @@ impl Task {
         }
     }
 
+    /// Runs a message whose method is `async`. Acknowledged changes that are unsaved are encoded
+    /// first, because the handler has the state until it ends: so they can be saved meanwhile, when
+    /// their time has come, and if a shutdown ends the handler.
+    async fn run_async(
+        &mut self,
+        instance: &mut Instance,
+        message: AnyMessage,
+        method: &'static Method,
+        reply: &mut Option<ReplySender>,
+    ) -> HookResult<()> {
+        let mut owed = self.prepare_save(instance);
+        let Instance { parts, server } = instance;
+        let save_by = parts.save_by.filter(|_| owed.is_some());
+        let expiry = self.cell.registry().services().expiry();
+        let mut due =
+            pin!(save_by.and_then(|save_by| expiry.expand(save_by)).map(time::sleep_until));
+        let mut handling = pin!(Some(server.handle_async(message, reply)));
+        let mut saving = None;
+        let outcome = loop {
+            let is_due = |cx: &mut Context<'_>| match due.as_mut().as_pin_mut() {
+                Some(due) if owed.is_some() => due.poll(cx),
+                _ => Poll::Pending,
+            };
+            match drive_until(&mut self.gate, &self.cell, handling.as_mut(), is_due).await {
+                Some(outcome) => break outcome,
+                None => saving = owed.take().map(|owed| self.stage_prepared(parts, owed)),
+            }
+        };
+        drop_pinned(handling);
+        match (&outcome, saving) {
+            (HookResult::Done(()), Some(saved)) => {
+                let _ = self.finish_late_save(parts, saved).await;
+            }
+            // The panic decides what is lost.
+            (HookResult::Panicked(_), Some(_)) => {
+                self.gate.drain().await;
+                self.gate.take_failure();
+            }
+            _ => {}
+        }
+        if let (HookResult::Killed, Some(owed)) = (&outcome, owed)
+            && !method.is_read
+            && self.is_overdue()
+        {
+            let saved = self.stage_prepared(parts, owed);
+            let saved = self.settle(saved).await;
+            self.report_unsaved(saved);
+        }
+        outcome
+    }
+
     /// Applies the outcome of a message without awaiting. Returns what is left for
     /// [`proceed`](Self::proceed). The instance is kept only if its state is one that a handler
     /// returned.
     fn finish(&mut self, mut instance: Box<Instance>, executed: Executed) -> Option<Remainder> {
         let Executed { is_read, persist, outcome, reply } = executed;
-        let outcome = match (self.gate.take_failure(), outcome) {
+        let outcome = match (self.take_failure(), outcome) {
             // A commit failed meanwhile: this state builds on a state that is lost.
             (Some(source), _) => Err(self.commit_failure(source)),
             (None, HookResult::Done(())) => {
@@ -486,15 +582,33 @@ impl Task {
             (None, HookResult::Panicked(text)) => {
                 Err(Failure::Panic { text, is_poison: !instance.parts.has_succeeded })
             }
+            (None, HookResult::Killed) if is_read && self.is_overdue() => {
+                // A read has left the state as it was: it is still to be saved.
+                let failure = Failure::Error(CallError::Killed { server: self.id() });
+                self.keep(instance, &failure, reply);
+                return None;
+            }
             (None, HookResult::Killed) => Err(self.kill_failure()),
         };
         let posted = self.cell.take_posted();
         if let Err(failure) = outcome {
-            discard(Some(instance));
             let error = self.error(&failure);
             for reply in posted {
                 self.gate.release_after_commit(Some(reply), Err(error.clone()));
             }
+            if instance.parts.is_owed {
+                if let CallError::Encode { .. } = error {
+                    instance.server.context().effects.discard();
+                    self.keep(instance, &self.unknown(&failure), reply);
+                    return None;
+                }
+                if let Some(messages) =
+                    instance.parts.journal.as_mut().and_then(|journal| journal.take())
+                {
+                    self.gate.stage(Update::Append(messages));
+                }
+            }
+            discard(Some(instance));
             return Some(Remainder::Fail(failure, reply));
         }
         instance.parts.has_succeeded = true;
@@ -504,6 +618,7 @@ impl Task {
         if let Some(reason) = instance.server.context().effects.take_stop() {
             return Some(Remainder::Stop(instance, reason, reply));
         }
+        instance.parts.is_owed = instance.parts.is_unsaved;
         self.gate.release_after_commit(reply, Ok(()));
         self.instance = Some(instance);
         None
@@ -512,7 +627,7 @@ impl Task {
     pub(super) async fn proceed(&mut self, left: Remainder) -> Outcome {
         match left {
             Remainder::Stop(instance, reason, reply) => {
-                Box::pin(self.stop(Some(instance), &reason, false, reply)).await;
+                Box::pin(self.stop(Some(instance), &reason, false, true, reply)).await;
                 Outcome::Handled
             }
             Remainder::Fail(failure, reply) => {

@@ -20,9 +20,12 @@ impl Task {
             && self.is_quiet()
     }
 
-    /// Returns true if an instance is loaded and its context has nothing left to do.
+    /// Returns true if an instance is loaded, its context has nothing left to do, and no save is
+    /// due.
     fn is_quiet(&self) -> bool {
-        self.instance.as_ref().is_some_and(|instance| instance.server.context().is_quiet())
+        self.instance.as_ref().is_some_and(|instance| {
+            instance.server.context().is_quiet() && !instance.parts.is_save_due(|| self.now())
+        })
     }
 
     /// Parks in the mailbox. Returns the task if something has arrived.
@@ -102,7 +105,9 @@ impl Task {
         let idle_timeout = self.settings().idle_timeout;
         let (deadline, removed) = mailbox.finish_task(instance, now, |mailbox| {
             let resources = mailbox.keep_resources_until(now.checked_add(idle_timeout));
-            earliest(cell.forget_old_crashes(mailbox, now), resources)
+            let crashes = cell.forget_old_crashes(mailbox, now);
+            let failure = mailbox.failed().and_then(|failed| failed.until);
+            earliest(earliest(crashes, resources), failure)
         });
         drop(mailbox);
         self.is_finished = true;

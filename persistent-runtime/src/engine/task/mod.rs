@@ -18,14 +18,17 @@
 use std::{
     future::poll_fn,
     mem,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{self, Poll},
     thread,
 };
 
 use crate::{
-    call::{output_gate::OutputGate, reply::ReplySender},
+    call::{
+        output_gate::{Fallback, OutputGate},
+        reply::ReplySender,
+    },
     codec::DecodeError,
     config::settings::Settings,
     engine::{
@@ -33,7 +36,7 @@ use crate::{
         command::{CallOptions, Command, Content, Envelope},
         erased::{AnyMessage, MessageQueue},
         instance::Instance,
-        mailbox::{self, WakeLater},
+        mailbox::{self, Failed, WakeLater},
         send::Outgoing,
     },
     error::{CallError, Outcome},
@@ -66,6 +69,10 @@ pub(crate) struct Task {
     cell: Arc<Cell>,
     instance: Option<Box<Instance>>,
     gate: OutputGate,
+    /// The acknowledged state to go back to, after a commit over it has failed.
+    fallback: Option<Box<Fallback>>,
+    /// The call options to activate a fallback with.
+    fallback_options: Option<Box<CallOptions>>,
     /// The settings of an activation with options of its own.
     settings: Option<Arc<Settings>>,
     /// Messages taken from the mailbox and not handled yet.
@@ -98,13 +105,17 @@ pub(crate) enum Step {
     /// Finish a message that has run.
     Proceed(Remainder),
     /// Refuse a message: the restart limit is exceeded.
-    Refuse(Envelope, Arc<str>),
+    Refuse(Envelope, Failed),
     /// Forward a message: the server was transferred.
     Forward(Envelope, CellRef),
     /// Handle a continuation.
     HandleContinuation(AnyMessage),
     Save,
+    /// Activate the server with the fallback of a failed commit.
+    Recover,
     Killed,
+    /// Save what can be saved, and end: the deadline of the shutdown has passed.
+    Cut,
     Unload(StopReason),
     /// Yield before the next message.
     Yield,
@@ -147,6 +158,8 @@ impl Task {
         Box::new(Self {
             gate: OutputGate::new(cell.clone()),
             settings: instance.as_ref().and_then(|instance| instance.parts.own_settings()),
+            fallback: None,
+            fallback_options: None,
             inbox: None,
             options: None,
             may_be_blocked: false,
@@ -215,8 +228,8 @@ impl Task {
                 Step::Proceed(left) => {
                     Box::pin(self.proceed(left)).await;
                 }
-                Step::Refuse(envelope, panic) => {
-                    let refusal = self.cell.limit_exceeded(&panic);
+                Step::Refuse(envelope, failed) => {
+                    let refusal = self.cell.limit_exceeded(&failed);
                     self.gate.release_after_commit(envelope.reply, Err(refusal));
                 }
                 Step::Forward(envelope, target) => {
@@ -226,7 +239,9 @@ impl Task {
                     Box::pin(self.handle_continuation(message)).await;
                 }
                 Step::Save => Box::pin(self.save_late()).await,
+                Step::Recover => Box::pin(self.recover()).await,
                 Step::Killed => self.finish_kill(),
+                Step::Cut => Box::pin(self.cut()).await,
                 Step::Unload(reason) => Box::pin(self.unload(reason)).await,
                 Step::Yield => {
                     self.yields_before_next = false;
@@ -270,29 +285,40 @@ impl Task {
     ///
     /// 1. finished commits; a failed commit drops the instance;
     /// 2. the end of the runtime, and a kill;
-    /// 3. deferred replies;
-    /// 4. a due save, then continuations, then messages, unless too many replies wait for commits;
-    /// 5. yields;
-    /// 6. the mailbox, under its lock: more messages, or parking, waiting, unloading, finishing.
+    /// 3. the fallback of a failed commit;
+    /// 4. deferred replies;
+    /// 5. a due save, then continuations, then messages, unless too many replies wait for commits;
+    /// 6. yields;
+    /// 7. the mailbox, under its lock: more messages, or parking, waiting, unloading, finishing.
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Step> {
         loop {
             let is_settled = self.gate.poll(cx).is_ready();
-            if self.gate.take_failure().is_some() {
+            if self.take_failure().is_some() {
                 discard(self.instance.take());
             }
             if self.cell.registry().services().is_halted() {
                 self.inbox = None;
+                self.fallback = None;
                 discard(self.instance.take());
             }
             if self.cell.take_killed() {
                 return Poll::Ready(Step::Killed);
+            }
+            if self.cell.registry().services().is_overdue() {
+                self.inbox = None;
+                if self.instance.is_some() || self.fallback.is_some() {
+                    return Poll::Ready(Step::Cut);
+                }
+            }
+            if self.fallback.is_some() {
+                return Poll::Ready(Step::Recover);
             }
             for reply in self.cell.take_posted() {
                 self.gate.release_after_commit(Some(reply), Ok(()));
             }
             let has_room = self.gate.waiters() < self.cell.settings().mailbox;
             if has_room && let Some(instance) = &self.instance {
-                if instance.parts.save_by.is_some_and(|save_by| save_by <= self.now()) {
+                if instance.parts.is_save_due(|| self.now()) {
                     return Poll::Ready(Step::Save);
                 }
                 if let Some(message) = instance.server.context().effects.next_continuation() {
@@ -387,7 +413,7 @@ impl Task {
                     (Some(_), _, Content::Command(Command::Receive(_))) | (None, None, _) => {}
                     (Some(target), ..) => return Step::Forward(envelope, target),
                     (_, Some(_), Content::Command(Command::Stop(_))) => {}
-                    (_, Some(panic), _) => return Step::Refuse(envelope, panic),
+                    (_, Some(failed), _) => return Step::Refuse(envelope, failed),
                 }
                 self.put_front(envelope);
             }
@@ -439,6 +465,12 @@ impl Task {
         Failure::Error(CallError::Storage { server: self.id(), source, outcome: Outcome::Unknown })
     }
 
+    /// Returns the failure of a message whose own change is kept, because it cannot be undone
+    /// without changes that were acknowledged before.
+    fn unknown(&self, failure: &Failure) -> Failure {
+        self.commit_failure(StorageError::other(self.reason(failure)))
+    }
+
     fn load_failure(&self, source: StorageError) -> Failure {
         Failure::Error(CallError::Storage { server: self.id(), source, outcome: Outcome::NotRun })
     }
@@ -452,27 +484,40 @@ impl Task {
 /// Runs `work`, which may borrow the instance. Commits and their replies go on meanwhile.
 async fn drive<F: Future>(gate: &mut OutputGate, cell: &Cell, work: F) -> HookResult<F::Output> {
     let mut work = pin!(Some(work));
-    let result = poll_fn(|cx| {
-        let _ = gate.poll(cx);
+    let result = drive_until(gate, cell, work.as_mut(), |_| Poll::Pending).await;
+    drop_pinned(work);
+    result.unwrap_or(HookResult::Killed)
+}
+
+/// The same, until `is_due` is ready and every commit has succeeded. Returns `None` then. Leaves
+/// `work` where it is.
+async fn drive_until<F: Future>(
+    gate: &mut OutputGate,
+    cell: &Cell,
+    mut work: Pin<&mut Option<F>>,
+    mut is_due: impl FnMut(&mut task::Context<'_>) -> Poll<()>,
+) -> Option<HookResult<F::Output>> {
+    poll_fn(|cx| {
+        let is_settled = gate.poll(cx).is_ready() && !gate.has_failed();
+        let services = cell.registry().services();
         let Some(running) = work.as_mut().as_pin_mut() else { return Poll::Pending };
-        if let Poll::Ready(done) = poll_catching(running, cx) {
-            return Poll::Ready(match done {
+        let poll = services.poll_handler(|| poll_catching(running, cx));
+        if let Poll::Ready(done) = poll {
+            return Poll::Ready(Some(match done {
                 Ok(output) => HookResult::Done(output),
                 Err(panic) => HookResult::Panicked(panic),
-            });
+            }));
         }
         let mut mailbox = cell.lock();
-        if mailbox.take_killed() {
-            return Poll::Ready(HookResult::Killed);
+        if mailbox.take_killed() || services.is_overdue() {
+            return Poll::Ready(Some(HookResult::Killed));
         }
         let removed = mailbox.set_waker(cx.waker());
         drop(mailbox);
         drop(removed);
-        Poll::Pending
+        if is_settled { is_due(cx).map(|()| None) } else { Poll::Pending }
     })
-    .await;
-    drop_pinned(work);
-    result
+    .await
 }
 
 /// The task was dropped before it finished: its tokio runtime is gone, or a panic got past every

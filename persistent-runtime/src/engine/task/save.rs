@@ -1,26 +1,35 @@
 //! From a changed state to the next commit.
 
-use std::time::Duration;
+use std::{mem, sync::Arc, time::Duration};
 
 use super::{Failure, Task, activate::Purpose};
 use crate::{
+    call::output_gate::FailedCommit,
     codec::{self, EncodeError},
     config::options::Persist,
     engine::{
+        command::CallOptions,
         context::{AnyAddress, ContextCore},
         followers::{EncodedChange, Follower},
-        instance::Instance,
+        instance::{Instance, InstanceParts},
         message_journal::{MessageJournal, ReplayChecker},
         reminders::{Reminder, Reminders},
     },
     error::CallError,
     observe::event::Event,
-    storage::{Record, Update, encoded::Encoded},
+    storage::{Record, StorageError, Update, encoded::Encoded},
     support::catch::catch_unwind,
 };
 
 /// When a late save that the storage has refused is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// A save of acknowledged changes that needs the state no more.
+pub(super) enum PreparedSave {
+    /// The pending messages of the journal.
+    Messages,
+    Snapshot(Record, AnyAddress),
+}
 
 impl Task {
     /// Persists what a message changed, as the persist level says: the client's, or the server's
@@ -30,10 +39,8 @@ impl Task {
         instance: &mut Instance,
         persist: Option<Persist>,
     ) -> Result<(), Failure> {
+        Self::check(instance)?;
         let effects = &instance.server.context().effects;
-        if let Some(error) = effects.take_error() {
-            return Err(Failure::Error(error));
-        }
         let level = persist.unwrap_or(instance.parts.settings.persist);
         if level == Persist::EveryMessage || effects.reminders_changed() {
             return self.save(instance);
@@ -43,9 +50,43 @@ impl Task {
         Ok(())
     }
 
+    /// Returns the error with which a message failed although its handler returned.
+    pub(super) fn check(instance: &Instance) -> Result<(), Failure> {
+        match instance.server.context().effects.take_error() {
+            Some(error) => Err(Failure::Error(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stages what earlier messages under weaker levels left unsaved, before a message under
+    /// `every_message` runs. If it cannot be encoded, that message must not run: nothing could be
+    /// stored of it, and its change could not be undone.
+    pub(super) fn save_owed(
+        &mut self,
+        instance: &mut Instance,
+        persist: Option<Persist>,
+    ) -> Result<(), Failure> {
+        if !instance.parts.owes_before(persist) {
+            return Ok(());
+        }
+        self.save(instance)
+    }
+
     /// Stages the state if its stored form or the reminders have changed; or, where messages are
-    /// journaled and no snapshot is due, the messages that led to it.
+    /// journaled and no snapshot is due, the messages that led to it. If it cannot be encoded,
+    /// acknowledged changes stay in memory, and the save is retried.
+    ///
+    /// If acknowledged changes are unsaved, the state becomes the fallback of the commit.
     pub(super) fn save(&mut self, instance: &mut Instance) -> Result<(), Failure> {
+        let is_owed = mem::take(&mut instance.parts.is_owed);
+        let saved = self.stage_state(instance, is_owed && !self.gate.has_staged());
+        if saved.is_err() && is_owed {
+            instance.parts.retry_save_at(self.now().checked_add(RETRY));
+        }
+        saved
+    }
+
+    fn stage_state(&mut self, instance: &mut Instance, is_owed: bool) -> Result<(), Failure> {
         let reminders_changed = instance.server.context().effects.take_reminders_changed();
         if !instance.parts.is_unsaved && !reminders_changed {
             return Ok(());
@@ -55,50 +96,124 @@ impl Task {
         let has_listeners = self.has_change_listeners();
         let journal = instance.parts.journal.as_deref_mut();
         let messages = journal.filter(|_| !reminders_changed).and_then(MessageJournal::take);
-        if !has_listeners && let Some(messages) = messages {
+        if !has_listeners
+            && !is_owed
+            && let Some(messages) = messages
+        {
             // It would be out of date if a follower came later.
             instance.parts.saved = None;
             self.gate.stage(Update::Append(messages));
             return Ok(());
         }
-        let new = self.encode(instance, instance.parts.saved.as_ref())?;
-        let context = instance.server.context();
+        let snapshot = self.snapshot(instance)?;
+        if is_owed {
+            self.set_fallback(instance, &snapshot);
+        }
+        let address = instance.server.context().address().clone();
+        self.stage_snapshot(&mut instance.parts, snapshot, messages, reminders_changed, address)
+    }
+
+    /// Encodes the state and the reminders.
+    pub(super) fn snapshot(&self, instance: &Instance) -> Result<Record, Failure> {
+        let state = self.encode(instance, instance.parts.saved.as_ref())?;
+        let effects = &instance.server.context().effects;
         let (reminders, due) =
-            context.effects.with_reminders(|reminders| (reminders.write(), reminders.due()));
+            effects.with_reminders(|reminders| (reminders.write(), reminders.due()));
         let reminders = reminders.map_err(|source| self.encode_failure(source))?;
-        let address = context.address().clone();
-        let parts = &mut instance.parts;
+        let version = self.cell.registry().server_type().version();
+        Ok(Record::new(version, codec::FORMAT, state).with_reminders(reminders, due))
+    }
+
+    /// Stages a snapshot of the state, or the `messages` that led to it.
+    fn stage_snapshot(
+        &mut self,
+        parts: &mut InstanceParts,
+        snapshot: Record,
+        messages: Option<Vec<Arc<[u8]>>>,
+        reminders_changed: bool,
+        address: AnyAddress,
+    ) -> Result<(), Failure> {
+        let has_listeners = self.has_change_listeners();
+        let new = snapshot.state.clone();
         let old = parts.saved.take();
         let changed = old.as_ref().is_none_or(|old| !old.is(&new));
         parts.saved = (has_listeners || parts.journal.is_none()).then(|| new.clone());
-        let record = || {
-            let version = self.cell.registry().server_type().version();
-            Record::new(version, codec::FORMAT, new.clone()).with_reminders(reminders, due)
-        };
         match (messages, &mut parts.journal) {
             (Some(messages), _) => {
-                let record = changed.then(record);
                 self.gate.stage(Update::Append(messages));
-                if record.is_some() {
-                    self.notify_observers(record);
+                if changed {
+                    self.notify_observers(Some(snapshot));
                 }
             }
             (None, Some(journal)) => {
-                let record = record();
-                let checker = self.checker(&record, &address)?;
-                journal.restart(self.cell.registry().server_type(), &record, checker);
-                self.stage(Some(record));
+                let checker = self.checker(&snapshot, &address)?;
+                journal.restart(self.cell.registry().server_type(), &snapshot, checker);
+                self.stage(Some(snapshot));
             }
-            (None, None) if changed || reminders_changed => {
-                let record = record();
-                self.stage(Some(record));
-            }
+            (None, None) if changed || reminders_changed => self.stage(Some(snapshot)),
             (None, None) => {}
         }
         if changed {
             self.notify_listeners(address, old, new);
         }
         Ok(())
+    }
+
+    /// Prepares a save of acknowledged changes, for a time at which the state is not at hand.
+    pub(super) fn prepare_save(&self, instance: &mut Instance) -> Option<PreparedSave> {
+        if !instance.parts.is_owed {
+            return None;
+        }
+        let has_listeners = self.has_change_listeners();
+        match &mut instance.parts.journal {
+            Some(journal) if !has_listeners && journal.has_pending() => {
+                Some(PreparedSave::Messages)
+            }
+            _ => {
+                let snapshot = self.snapshot(instance).ok()?;
+                let address = instance.server.context().address().clone();
+                Some(PreparedSave::Snapshot(snapshot, address))
+            }
+        }
+    }
+
+    /// Stages a prepared save.
+    pub(super) fn stage_prepared(
+        &mut self,
+        parts: &mut InstanceParts,
+        save: PreparedSave,
+    ) -> Result<(), Failure> {
+        (parts.is_unsaved, parts.is_owed, parts.save_by) = (false, false, None);
+        match save {
+            PreparedSave::Messages => {
+                if let Some(messages) = parts.journal.as_mut().and_then(|journal| journal.take()) {
+                    parts.saved = None;
+                    self.gate.stage(Update::Append(messages));
+                }
+                Ok(())
+            }
+            PreparedSave::Snapshot(snapshot, address) => {
+                self.stage_snapshot(parts, snapshot, None, false, address)
+            }
+        }
+    }
+
+    /// Makes `snapshot`, the acknowledged state of the instance, the fallback of the next commit.
+    pub(super) fn set_fallback(&mut self, instance: &Instance, snapshot: &Record) {
+        self.gate.set_fallback(snapshot.clone());
+        let init = instance.server.context().address().init.clone();
+        let options = instance.parts.options.clone();
+        self.fallback_options = Some(Box::new(CallOptions { init, options, persist: None }));
+    }
+
+    /// Returns the error of a failed commit, once. Keeps its fallback.
+    pub(super) fn take_failure(&mut self) -> Option<StorageError> {
+        let FailedCommit { source, fallback } = self.gate.take_failure()?;
+        if let Some(fallback) = fallback {
+            self.cell.notify(&Event::Unsaved { reason: source.to_string() });
+            self.fallback = Some(fallback);
+        }
+        Some(source)
     }
 
     /// Returns the stored form of the state; `saved` itself, if it is equal to that. Any other form
@@ -219,37 +334,52 @@ impl Task {
     /// Saves what a weaker persist level has postponed.
     pub(super) async fn save_late(&mut self) {
         if let Some(mut instance) = self.instance.take() {
-            self.save_or_keep(&mut instance).await;
+            let _ = self.save_or_keep(&mut instance).await;
             self.instance = Some(instance);
         }
     }
 
-    /// Saves unacknowledged changes and waits for the commit. If it cannot be
-    /// saved, it stays in memory and is tried again: nothing is lost while the process lives.
-    pub(super) async fn save_or_keep(&mut self, instance: &mut Instance) -> bool {
+    /// Saves changes that no commit in progress includes, and waits for the commit. If they cannot
+    /// be saved, they stay in memory, and the save is retried: nothing is lost while the process
+    /// lives.
+    pub(super) async fn save_or_keep(&mut self, instance: &mut Instance) -> Result<(), Failure> {
         if !instance.parts.is_unsaved {
-            return true;
+            return Ok(());
         }
         // A failure of an earlier commit must drop the instance: its callers received the error.
         self.gate.drain().await;
         if self.gate.has_failed() {
-            return true;
+            return Ok(());
         }
+        // The instance itself is the fallback.
+        instance.parts.is_owed = false;
         let saved = self.save(instance);
+        self.finish_late_save(&mut instance.parts, saved).await
+    }
+
+    /// Waits for a commit that no message depends on. If it fails, the changes stay in memory.
+    pub(super) async fn finish_late_save(
+        &mut self,
+        parts: &mut InstanceParts,
+        saved: Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.gate.drain().await;
-        let reason = match (saved, self.gate.take_failure()) {
-            (Ok(()), None) => return true,
-            (Err(failure), _) => self.error(&failure).to_string(),
-            (_, Some(source)) => source.to_string(),
+        let failure = match (saved, self.gate.take_failure()) {
+            (Ok(()), None) => return Ok(()),
+            (Err(failure), _) => failure,
+            (Ok(()), Some(failed)) => self.commit_failure(failed.source),
         };
-        let parts = &mut instance.parts;
-        parts.saved = None;
-        if let Some(journal) = &mut parts.journal {
-            journal.require_snapshot();
-        }
         parts.retry_save_at(self.now().checked_add(RETRY));
-        self.cell.notify(&Event::Unsaved { reason });
-        false
+        self.cell.notify(&Event::Unsaved { reason: self.reason(&failure) });
+        Err(failure)
+    }
+
+    /// Returns why a save failed.
+    pub(super) fn reason(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::Error(CallError::Storage { source, .. }) => source.to_string(),
+            failure => self.error(failure).to_string(),
+        }
     }
 
     /// Deletes a reminder whose message crashed the server. The server is back at a state that

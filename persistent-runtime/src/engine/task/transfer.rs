@@ -118,6 +118,7 @@ impl Task {
         // A refused cast has no caller to report to.
         let _ = target.send(envelope, &options).await;
         let Some(mut arrival) = returning else { return };
+        let services = self.cell.registry().services().clone();
         loop {
             match self.drive(&mut arrival).await {
                 HookResult::Done(Ok(Envelope { content, reply, .. })) => {
@@ -127,7 +128,7 @@ impl Task {
                     return;
                 }
                 // There is nothing here to kill, but the runtime may have ended.
-                HookResult::Killed if !self.cell.registry().services().is_halted() => {}
+                HookResult::Killed if !services.is_halted() && !services.is_overdue() => {}
                 _ => return,
             }
         }
@@ -154,13 +155,12 @@ impl Task {
             Some(instance) => instance.parts.options.clone(),
             None => self.cell.lock().transferred_options(),
         };
-        if let Some(instance) = live {
-            let mut outcome = self.terminate(instance, &reason, true).await;
-            self.gate.drain().await;
-            if let Some(source) = self.gate.take_failure() {
-                outcome = Err(self.commit_failure(source));
+        if let Some(mut instance) = live {
+            if let Err(failure) = self.save_or_keep(&mut instance).await {
+                return self.keep(instance, &failure, reply);
             }
-            if let Err(failure) = outcome {
+            let outcome = self.terminate(instance, &reason, true).await;
+            if let Err(failure) = self.settle(outcome).await {
                 return self.decline(failure, reply).await;
             }
         }
@@ -232,9 +232,8 @@ impl Task {
             return self.gate.release_after_commit(reply, Err(error));
         }
         self.stage(Some(record));
-        self.gate.drain().await;
-        if let Some(source) = self.gate.take_failure() {
-            return self.decline(self.commit_failure(source), reply).await;
+        if let Err(failure) = self.settle(Ok(())).await {
+            return self.decline(failure, reply).await;
         }
         let removed = self.cell.lock().receive(state.take_resources(), options);
         drop(removed);

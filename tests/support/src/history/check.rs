@@ -34,11 +34,11 @@ pub enum Effect {
     Append(u16),
     /// The content is deleted.
     Delete,
+    /// The content is no longer durable.
+    Unsave,
     /// The content goes back to an earlier one: at least to the last durable one, and to one
     /// that holds all of these writes that were present.
     Revert(Vec<u16>),
-    /// Reverts that keep no particular write, any number of them.
-    Reverts,
 }
 
 /// Returns true if there is an order of all sure operations and some of the others in
@@ -61,7 +61,7 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
         .filter(|operation| match &operation.effect {
             Effect::Append(id) => operation.sure || seen(id),
             Effect::None => operation.sure,
-            Effect::Delete | Effect::Revert(_) | Effect::Reverts => true,
+            Effect::Delete | Effect::Unsave | Effect::Revert(_) => true,
         })
         .collect();
     operations.sort_by_key(|operation| operation.begin);
@@ -119,11 +119,8 @@ impl Search<'_> {
             let possible =
                 done & 1 << n == 0 && self.before[n] & !done == 0 && self.after[n] & done == 0;
             if possible {
-                let repeats = operation.effect == Effect::Reverts;
                 for next in held.after(operation) {
-                    let done = if repeats { done } else { done | 1 << n };
-                    let idles = repeats && next.log == held.log;
-                    if !idles && self.finishes(done, &next, failed) {
+                    if self.finishes(done | 1 << n, &next, failed) {
                         return true;
                     }
                 }
@@ -146,11 +143,8 @@ impl Held {
                 vec![next]
             }
             Effect::Delete => vec![Self::default()],
-            Effect::Revert(_) | Effect::Reverts => {
-                let kept = match &operation.effect {
-                    Effect::Revert(kept) => &kept[..],
-                    _ => &[],
-                };
+            Effect::Unsave => vec![Self { durable: 0, ..self.clone() }],
+            Effect::Revert(kept) => {
                 let kept = self.log.iter().rposition(|id| kept.contains(id)).map_or(0, |n| n + 1);
                 (self.durable.max(kept)..=self.log.len())
                     .rev()

@@ -77,12 +77,16 @@ pub(super) struct Ended {
 }
 
 /// The end of a runtime.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Restarted {
     pub(super) begin: Time,
     pub(super) end: Time,
-    /// True if each server ended in order.
+    /// True if the runtime was shut down, false if it was dropped.
     pub(super) orderly: bool,
+    /// True if each server ended in order.
+    pub(super) finished: bool,
+    /// The keys of the servers that the shutdown could not save.
+    pub(super) unsaved: Vec<String>,
 }
 
 thread_local! {

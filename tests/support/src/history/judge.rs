@@ -5,16 +5,17 @@ use persistent_runtime::{CallError, Restart};
 
 use super::{
     check::{Effect, Operation, is_linearizable},
-    chronicle::{Call, Chronicle, Fired, Outcome, Restarted, Time},
+    chronicle::{Call, Chronicle, Outcome, Restarted, Time},
     ledger::PLANNED,
     plan::{Act, Level, Plan, WaitLimit, key},
     run::{DEADLINE, LAST},
 };
 use crate::{Fault, Request};
 
-/// The longest time in milliseconds for which a handler and a few commits can delay a
-/// late save.
-const SLACK: u64 = 100;
+/// The time in milliseconds by which the rounding of times can delay a late save.
+const SLACK: u64 = 2;
+/// The time in milliseconds after which a refused save is tried again.
+const RETRY: u64 = 1_000;
 
 impl Plan {
     pub(super) fn judge(&self, chronicle: &Chronicle) -> Result<(), String> {
@@ -102,16 +103,10 @@ impl Judge<'_> {
             saw: None,
             saves: true,
         };
-        let mut faults = self.chronicle.faults.iter();
-        let fails = |fired: &&Fired| fired.fault.server == self.server && fails(fired.fault.fault);
-        if let Some(first) = faults.find(fails) {
-            all.push(Operation { effect: Effect::Reverts, ..revert(first.at, NEVER, false) });
-        }
-        for Restarted { begin, end, orderly } in &self.chronicle.restarts {
-            if !orderly {
+        for Restarted { begin, end, orderly, unsaved, .. } in &self.chronicle.restarts {
+            // A shutdown names each server that it could not save.
+            if !orderly || unsaved.contains(&key(self.server)) {
                 all.push(revert(*begin, end.tick, true));
-            } else if self.is_faulted(*begin, *end) {
-                all.push(revert(*begin, end.tick, false));
             } else {
                 all.push(save(begin.tick, *end));
             }
@@ -119,7 +114,7 @@ impl Judge<'_> {
         for ended in self.chronicle.ends.iter().filter(|ended| ended.key == key(self.server)) {
             let begin = Time { tick: ended.terminating, ms: ended.stopped.ms };
             let dies = self.chronicle.restarts.iter().any(|restart| {
-                !restart.orderly
+                !restart.finished
                     && restart.begin.tick < ended.stopped.tick
                     && begin.tick < restart.end.tick
             });
@@ -129,7 +124,7 @@ impl Judge<'_> {
                     .restarts
                     .iter()
                     .any(|restart| (begin.tick..ended.stopped.tick).contains(&restart.end.tick));
-            if !dies && !self.is_faulted(Time { ms: 0, ..begin }, ended.stopped) {
+            if !dies {
                 all.push(save(begin.tick, ended.stopped));
             }
         }
@@ -138,16 +133,20 @@ impl Judge<'_> {
     /// Returns the writes that the persist level requires to be saved by `at`.
     fn kept(&self, at: Time) -> Vec<u16> {
         let Level::Every(most) = self.plan.level else { return Vec::new() };
-        let fired = |fired: &Fired| fired.fault.server == self.server && fired.at.tick < at.tick;
-        if self.chronicle.faults.iter().any(fired) {
-            return Vec::new();
-        }
+        // A save that the storage refuses or delays is done later.
+        let works_since = self
+            .chronicle
+            .faults
+            .iter()
+            .filter(|fired| fired.fault.server == self.server && fired.at.tick < at.tick);
+        let works_since = works_since.map(|fired| fired.at.ms + length(fired.fault.fault) + RETRY);
+        let works_since = works_since.max().unwrap_or(0);
         let latency = 3 * self.plan.latency;
         let answered = self.chronicle.calls.iter().filter(|call| {
             call.step.server == self.server
                 && matches!((call.step.act, &call.outcome), (Act::Write(_), Outcome::Saw(_)))
                 && call.end.tick < at.tick
-                && call.end.ms + most + latency + SLACK < at.ms
+                && call.end.ms.max(works_since) + most + latency + SLACK < at.ms
         });
         answered.map(|call| call.step.id).collect()
     }
@@ -226,7 +225,15 @@ impl Judge<'_> {
                 // A storage that refuses a commit or is closed may keep a state that should have
                 // been deleted.
                 if deletes && (is_ended || self.is_faulted(*begin, *end)) {
-                    all.push(maybe(end.tick.min(death_tick)));
+                    let until = end.tick.min(death_tick);
+                    all.push(maybe(until));
+                    if self.plan.is_weak() {
+                        let effect = Effect::Revert(self.kept(*begin));
+                        all.push(Operation { effect, ..maybe(until) });
+                    }
+                } else if self.plan.is_weak() && self.is_faulted(*begin, *end) {
+                    // The unsaved changes stay in memory if their commit fails before the panic.
+                    all.push(maybe(end.tick));
                 } else {
                     all.push(operation);
                 }
@@ -238,6 +245,11 @@ impl Judge<'_> {
                     return Err("a storage error without a fault".to_owned());
                 } else if self.is_done_all_the_same(*begin, *end) {
                     all.push(maybe(end.tick));
+                    if deletes && self.plan.is_weak() {
+                        // Acknowledged changes that were not stored stay in memory, with the rest.
+                        let effect = Effect::Unsave;
+                        all.push(Operation { effect, saves: false, ..maybe(end.tick) });
+                    }
                 }
             }
             Outcome::Failed(CallError::RestartLimit { .. }) => {
@@ -285,7 +297,7 @@ impl Judge<'_> {
     /// lost without an error.
     fn can_be_lost(&self, begin: Time, death: Option<&Restarted>) -> bool {
         self.plan.max_restarts.is_some()
-            || death.is_some_and(|restart| !restart.orderly)
+            || death.is_some_and(|restart| !restart.finished)
             || self.is_faulted(begin, Time::NEVER)
             || self.chronicle.calls.iter().any(|other| {
                 other.step.server == self.server

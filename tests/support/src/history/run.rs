@@ -175,10 +175,13 @@ impl Plan {
                 let line = format!("{request:?} {} of {server}: {:?}", fault.nth, fault.fault);
                 (at.tick, format!("{:>5} ms #{:<3} {line}", at.ms, at.tick))
             }))
-            .chain(chronicle.restarts.iter().map(|Restarted { begin, end, orderly }| {
-                let line = format!("a runtime ends until #{}, orderly: {orderly}", end.tick);
-                (begin.tick, format!("{:>5} ms #{:<3} {line}", begin.ms, begin.tick))
-            }))
+            .chain(chronicle.restarts.iter().map(
+                |Restarted { begin, end, orderly, unsaved, .. }| {
+                    let how = if *orderly { "is shut down" } else { "is dropped" };
+                    let line = format!("a runtime {how} until #{}, unsaved: {unsaved:?}", end.tick);
+                    (begin.tick, format!("{:>5} ms #{:<3} {line}", begin.ms, begin.tick))
+                },
+            ))
             .chain(chronicle.ends.iter().map(|ended| {
                 let (at, tick) = (ended.stopped, ended.terminating);
                 let line = format!("{} ends from #{tick}", ended.key);
@@ -330,23 +333,31 @@ impl World {
         self.restarting.store(false, Ordering::SeqCst);
     }
 
-    /// Ends the current runtime. Returns true if all servers ended in order.
+    /// Ends the current runtime. Returns true if all servers ended in time.
     async fn end(&self, orderly: bool) -> bool {
         let begin = chronicle::now();
         let old = self.current().runtime.clone();
-        let orderly = orderly
-            && match &old {
-                Some(old) => old.shutdown(SHUTDOWN).await.is_ok(),
-                None => true,
-            };
+        let outcome = match &old {
+            Some(old) if orderly => old.shutdown(SHUTDOWN).await,
+            _ => Ok(()),
+        };
+        let unsaved = match &outcome {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                let keys = error.unsaved.iter().map(|unsaved| unsaved.server.key().to_owned());
+                keys.collect()
+            }
+        };
         // This must be the last clone, so that the runtime is dropped.
         self.current().runtime = None;
         drop(old);
         chronicle::new_epoch();
         let end = chronicle::now();
-        chronicle::tell(|chronicle| chronicle.restarts.push(Restarted { begin, end, orderly }));
+        let finished = orderly && outcome.as_ref().err().is_none_or(|error| error.unfinished == 0);
+        let restarted = Restarted { begin, end, orderly, finished, unsaved };
+        chronicle::tell(|chronicle| chronicle.restarts.push(restarted));
         self.current().generation += 1;
-        orderly
+        orderly && outcome.is_ok()
     }
 
     /// Ends the history and reads the final states.
