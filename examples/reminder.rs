@@ -39,7 +39,7 @@ impl Kettle {
 
     /// Returns the time at which the water will be boiling.
     pub fn done_at(&self, context: &Context<Self>) -> Option<SystemTime> {
-        let (_, due) = context.reminders().into_iter().next()?;
+        let due = context.reminders().into_iter().next()?.due?;
         self.on.then_some(due)
     }
 }

@@ -19,7 +19,7 @@ const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
 /// The name of each option, and its form as error messages show it.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 16] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("key", "`key = UserId`"),
@@ -32,6 +32,7 @@ const OPTIONS: [(&str, &str); 15] = [
     ("mailbox", "`mailbox = 1024`"),
     ("call_timeout", "`call_timeout = \"5s\"`"),
     ("persist", "`persist = every_message`, `persist = every(\"500ms\")` or `persist = on_stop`"),
+    ("reminder_attempts", "`reminder_attempts = 10`"),
     (
         "journal",
         "`journal = state`, `journal = messages` or `journal = messages(snapshot_every = 1000)`",
@@ -62,6 +63,7 @@ pub(crate) struct Options {
     pub(crate) mailbox: Option<usize>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) persist: Option<Persist>,
+    pub(crate) reminder_attempts: Option<u32>,
     pub(crate) journal: Journal,
     /// The visibility of the generated types.
     pub(crate) vis: Option<Visibility>,
@@ -169,6 +171,7 @@ impl Options {
                 }
             }
             "persist" => self.persist = persist(input, errors)?,
+            "reminder_attempts" => self.reminder_attempts = at_least_one(&value(input)?, errors),
             "journal" => self.journal = journal(input, errors)?,
             "vis" => {
                 input.parse::<Token![=]>()?;

@@ -221,7 +221,10 @@ pub use config::{
     file::Config,
     options::{Backoff, Journal, Options, Persist, Restart},
 };
-pub use engine::{reminders::When, sources::Source};
+pub use engine::{
+    reminders::{Reminder, When},
+    sources::Source,
+};
 pub use error::{
     CallError, OpenError, OptionsError, Outcome, ReplayError, ShutdownError, UnsavedServer,
 };

@@ -265,6 +265,10 @@ fn options(options: &Options, runtime: &TokenStream) -> TokenStream {
         };
         calls.push(quote!(persist(#runtime::Persist::#level)));
     }
+    if let Some(attempts) = options.reminder_attempts {
+        let attempts = Literal::u32_unsuffixed(attempts);
+        calls.push(quote!(reminder_attempts(#attempts)));
+    }
     quote!(#runtime::Options::new() #(.#calls)*)
 }
 

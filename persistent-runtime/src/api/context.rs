@@ -22,10 +22,11 @@ use crate::{
     call::reply::DeferredReplies,
     codec,
     engine::{
+        clock::millis,
         context::ContextCore,
         erased::AnyMessage,
         recorded::Input,
-        reminders::{Reminders, When},
+        reminders::{Reminder, Reminders, When},
         sources::Source,
     },
     error::CallError,
@@ -166,9 +167,9 @@ impl<S: Server> Context<S> {
 
     /// Returns the current time, with a resolution of one microsecond.
     ///
-    /// The clock starts at the system time when the runtime opens and advances with tokio's clock:
-    /// tests that pause tokio's time pause this clock too, and later changes of the system time do
-    /// not affect it.
+    /// It is the system time, so it may step forwards and backwards. While a test has paused tokio's
+    /// clock, it is the system time at the opening of the runtime, advanced by tokio's clock.
+    /// [`Builder::clock`](crate::Builder::clock) sets another clock.
     ///
     /// A server that journals its messages must take the time from here only. The time is recorded
     /// with the message, and a replay returns the recorded time.
@@ -508,11 +509,26 @@ impl<S: Server> Context<S> {
     /// replaced. The reminder is stored in the commit of the message in progress, outlives the
     /// process, and activates a server that is not in memory.
     ///
-    /// Reminders are stored with a resolution of one millisecond and are never early. The reminder
-    /// is deleted in the same commit that stores the changes of its message, so these changes are
-    /// stored exactly once. If the process dies before that commit, the message is handled again
-    /// after the runtime opens, and at once if it is overdue. If the handler panics, the reminder is
-    /// deleted and its message is lost, as with any other message.
+    /// In `#[restore]`, `#[migrate]` and `#[started]`, a pending reminder of the same name that is due
+    /// no later keeps its due time, so that activations do not postpone it. It gets the new message.
+    ///
+    /// Reminders are stored with a resolution of one millisecond and are never early by the
+    /// [wall clock](Self::now). After a step of the system time or a suspend of the machine, they are
+    /// late by up to 10 s. The reminder is deleted in the same commit that stores the changes of its
+    /// message, so these changes are stored exactly once. If the process dies before that commit, the
+    /// message is handled again after the runtime opens, and at once if it is overdue.
+    ///
+    /// If the handler panics, the reminder stays. Its message is handled again after a second, and
+    /// then after twice the previous delay, up to ten minutes. After
+    /// [`reminder_attempts`](crate::Options::reminder_attempts) panics the runtime gives up: the
+    /// reminder stays in the [list](Self::reminders) until it is [tried
+    /// again](Self::retry_reminder), cancelled or replaced. Each panic is an
+    /// [`Event::ReminderFailed`].
+    ///
+    /// The message is stored with the version of the server type, and `#[migrate_message]` functions
+    /// convert a message of an earlier version. A message that cannot be decoded stays stored, is
+    /// reported in the same way, and is tried again with the same delays, without a limit, as a later
+    /// program may be able to decode it.
     ///
     /// In a new process, the reminders of a type are scheduled once its first client exists, or when
     /// the runtime opens if the type is [registered](crate::Builder::register).
@@ -545,12 +561,65 @@ impl<S: Server> Context<S> {
     /// ```
     #[expect(clippy::needless_pass_by_value, reason = "like every message that is sent")]
     pub fn remind(&self, name: &str, when: impl Into<When>, message: S::Message) {
-        let due = self.core.registry().services().clock().millis(when.into());
+        self.set_reminder(name, when.into(), None, &message);
+    }
+
+    /// Sets a periodic reminder: sends `message` to this server once per `period`, beginning one
+    /// period from now, until it is [cancelled](Self::cancel_reminder).
+    ///
+    /// It is a reminder as of [`remind`](Self::remind), with these differences:
+    ///
+    /// - It outlives panics of its handler, too. After
+    ///   [`reminder_attempts`](crate::Options::reminder_attempts) panics in a row, and whenever the
+    ///   next tick comes before the next attempt, it goes on with the next tick.
+    /// - Ticks that were missed, e.g. while no process ran, become one. The following ticks keep
+    ///   their times.
+    /// - The next tick is stored in the commit of the message.
+    ///
+    /// Set it in `#[started]` to have it from the first activation on: later activations do not
+    /// postpone it, unless the period differs.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Backup { done: u64 }
+    /// #[persistent_server]
+    /// impl Backup {
+    ///     #[started]
+    ///     fn started(&self, context: &Context<Self>) {
+    ///         context.remind_every("run", Duration::from_millis(20), BackupMessage::Run);
+    ///     }
+    ///
+    ///     #[info]
+    ///     fn run(&mut self) { self.done += 1; }
+    ///
+    ///     pub fn done(&self) -> u64 { self.done }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// let backup = runtime.start::<Backup>("disk", ()).await?;
+    /// while backup.done().await? < 2 {
+    ///     tokio::time::sleep(Duration::from_millis(10)).await;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    /// If `period` is zero. As with any panic of a handler, the changes of the message in progress
+    /// are dropped.
+    #[expect(clippy::needless_pass_by_value, reason = "like every message that is sent")]
+    pub fn remind_every(&self, name: &str, period: Duration, message: S::Message) {
+        assert!(!period.is_zero(), "the period of a reminder must be longer than zero");
+        self.set_reminder(name, period.into(), Some(period), &message);
+    }
+
+    fn set_reminder(&self, name: &str, when: When, period: Option<Duration>, message: &S::Message) {
+        let due = self.core.registry().services().clock().due(when);
         let mut bytes = Vec::new();
-        let encoded = codec::encode(&message, &mut bytes)
+        let encoded = codec::encode(message, &mut bytes)
             .and_then(|()| self.core.registry().check_message(&bytes));
         match encoded {
-            Ok(()) => self.core.effects.set_reminder(name, due, bytes),
+            Ok(()) => self.core.set_reminder(name, due, period.map(millis), bytes),
             Err(error) => {
                 let (server, source) = (self.core.server(), error.into());
                 self.core.fail(CallError::Encode { server, source });
@@ -576,7 +645,7 @@ impl<S: Server> Context<S> {
     ///     }
     ///
     ///     pub fn is_open(&self, context: &Context<Self>) -> bool {
-    ///         context.reminders().iter().any(|(name, _)| name == "expiry")
+    ///         context.reminders().iter().any(|reminder| reminder.name == "expiry")
     ///     }
     ///
     ///     #[info]
@@ -592,12 +661,34 @@ impl<S: Server> Context<S> {
     /// # Ok(()) }
     /// ```
     pub fn cancel_reminder(&self, name: &str) -> bool {
-        self.core.effects.cancel_reminder(name)
+        self.core.effects.change_reminders(|reminders| reminders.cancel(name))
     }
 
-    /// Returns the names and due times of all reminders, earliest first.
+    /// Lets the message of a reminder that has failed be handled again: its count of attempts
+    /// starts anew, and it is due at its own time, which is usually past. Returns true if there was
+    /// a reminder of this name that had failed.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Invoice;
+    /// #[persistent_server]
+    /// impl Invoice {
+    ///     /// Tries all reminders again that the runtime has given up.
+    ///     pub fn retry(&mut self, context: &Context<Self>) {
+    ///         for reminder in context.reminders().iter().filter(|reminder| reminder.due.is_none()) {
+    ///             context.retry_reminder(&reminder.name);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn retry_reminder(&self, name: &str) -> bool {
+        self.core.effects.change_reminders(|reminders| reminders.retry(name))
+    }
+
+    /// Returns all reminders, in the order of their next attempts. Those that the runtime has given
+    /// up are the last.
     #[must_use]
-    pub fn reminders(&self) -> Vec<(String, SystemTime)> {
+    pub fn reminders(&self) -> Vec<Reminder> {
         self.core.effects.with_reminders(Reminders::list)
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct OptionFields {
     pub(super) call_timeout: Option<CallTimeout>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) persist: Option<Persist>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reminder_attempts: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +89,7 @@ mod tests {
             "mailbox": 8,
             "call_timeout": "1s 1ns",
             "persist": { "every": "1s" },
+            "reminder_attempts": 2,
         });
         assert_eq!(written, expected);
         assert_eq!(serde_json::from_value::<Options>(written).unwrap(), all());

@@ -205,6 +205,7 @@ pub enum Journal {
 /// | `mailbox` | a number |
 /// | `call_timeout` | a duration |
 /// | `persist` | `"every_message"`, `"on_stop"`, or a map of `every` |
+/// | `reminder_attempts` | a number |
 ///
 /// Durations are text: `"500ms"`, `"60s"`, `"1m 30s"`. A missing option is unset. Unknown options
 /// and values of a wrong type are errors that name the key.
@@ -296,6 +297,16 @@ impl Options {
         self
     }
 
+    /// Sets how often the message of a [reminder](crate::Context::remind) may panic. After a panic it
+    /// is handled again with a growing delay. After this number of panics the runtime gives up: it
+    /// keeps the reminder, reports [`Event::ReminderFailed`](crate::Event::ReminderFailed), and
+    /// handles the message only if the server [asks for it](crate::Context::retry_reminder).
+    /// Default: 10.
+    pub fn reminder_attempts(mut self, attempts: u32) -> Self {
+        self.0.reminder_attempts = Some(attempts);
+        self
+    }
+
     /// Returns these options, with `base`'s in place of unset ones.
     pub(crate) fn or(self, base: &Self) -> Self {
         let (Self(own), Self(base)) = (self, base);
@@ -308,6 +319,7 @@ impl Options {
             mailbox: own.mailbox.or(base.mailbox),
             call_timeout: own.call_timeout.or(base.call_timeout),
             persist: own.persist.or(base.persist),
+            reminder_attempts: own.reminder_attempts.or(base.reminder_attempts),
         })
     }
 }
@@ -329,6 +341,7 @@ pub(super) mod tests {
             .mailbox(8)
             .call_timeout(Duration::from_nanos(1_000_000_001))
             .persist(Persist::Every(SECOND))
+            .reminder_attempts(2)
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) mailbox: usize,
     pub(crate) call_timeout: Duration,
     pub(crate) persist: Persist,
+    /// The number of panics after which a reminder is given up.
+    pub(crate) reminder_attempts: u32,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
             mailbox: own.mailbox.unwrap_or(1024),
             call_timeout,
             persist: own.persist.unwrap_or_default(),
+            reminder_attempts: own.reminder_attempts.unwrap_or(10),
         }
     }
 
@@ -77,6 +80,7 @@ impl Options {
                 own.call_timeout != Some(CallTimeout(Duration::ZERO)),
                 "`call_timeout` must be longer than zero",
             ),
+            (own.reminder_attempts != Some(0), "`reminder_attempts` must be at least 1"),
             (
                 own.persist != Some(Persist::Every(Duration::ZERO)),
                 "`persist` needs an `every` that is longer than zero; use `every_message` to \
@@ -122,6 +126,7 @@ mod tests {
             (Options::new().backoff(backoff.with_jitter(f64::NAN)), "backoff"),
             (Options::new().call_timeout(Duration::ZERO), "call_timeout"),
             (Options::new().persist(Persist::Every(Duration::ZERO)), "persist"),
+            (Options::new().reminder_attempts(0), "reminder_attempts"),
         ] {
             let reason = options.check().unwrap_err();
             assert!(reason.starts_with(&format!("`{name}`")), "{reason}");

@@ -513,7 +513,11 @@ impl CellRef {
 
     /// Forgets the crashes of the server, wherever it was transferred.
     pub(crate) fn reset_server(&self) {
-        self.at_server(|_, mut mailbox| mailbox.reset());
+        self.at_server(|cell, mut mailbox| {
+            mailbox.reset();
+            drop(mailbox);
+            cell.registry.agenda().unpark(cell.key());
+        });
     }
 
     /// Adds a watcher of the server, wherever it is transferred.

@@ -13,7 +13,7 @@ use crate::{
         erased::AnyInit,
         recorded::{Input, RecordedInputs},
         registry::Registry,
-        reminders::Reminders,
+        reminders::{Reminders, StoredReminder},
         resources::Resources,
         services::Services,
         sources::{Source, SourceSender, Sources},
@@ -156,6 +156,15 @@ impl ContextCore {
     /// Returns the inputs recorded since [`set_inputs`](Self::set_inputs).
     pub(crate) fn take_inputs(&self) -> Vec<Input> {
         self.inputs().map(|mut inputs| inputs.take()).unwrap_or_default()
+    }
+
+    /// Sets a reminder to an encoded message. A hook of the activation does not postpone one that is
+    /// pending, or each activation would.
+    pub(crate) fn set_reminder(&self, name: &str, due: u64, period: Option<u64>, message: Vec<u8>) {
+        let version = self.registry.server_type().version();
+        let reminder = StoredReminder::new(name, due, period, version, message);
+        let keeps_earlier = self.effects.is_activating() && !self.is_replaying();
+        self.effects.change_reminders(|reminders| reminders.set(reminder, keeps_earlier));
     }
 
     /// Returns true if no effect is pending.

@@ -3,10 +3,7 @@
 use std::{collections::VecDeque, mem};
 
 use crate::{
-    engine::{
-        erased::AnyMessage,
-        reminders::{Reminder, Reminders},
-    },
+    engine::{erased::AnyMessage, reminders::Reminders},
     error::CallError,
     stop_reason::StopReason,
     support::sync::{
@@ -21,6 +18,9 @@ pub(crate) struct Effects {
     /// True if `pending` may hold anything. Most messages ask for nothing, and find out without
     /// the lock.
     touched: AtomicBool,
+    /// True until the server is activated: a reminder that a hook sets then does not postpone one
+    /// that is pending.
+    is_activating: AtomicBool,
     pending: Mutex<Option<Box<Pending>>>,
 }
 
@@ -41,7 +41,11 @@ impl Effects {
     pub(crate) fn new(reminders: Reminders) -> Self {
         let pending =
             (!reminders.is_empty()).then(|| Box::new(Pending { reminders, ..Pending::default() }));
-        Self { touched: AtomicBool::new(false), pending: Mutex::new(pending) }
+        Self {
+            touched: AtomicBool::new(false),
+            is_activating: AtomicBool::new(true),
+            pending: Mutex::new(pending),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<Pending>>> {
@@ -100,25 +104,22 @@ impl Effects {
         self.take(|pending| pending.error.take())
     }
 
-    pub(crate) fn set_reminder(&self, name: &str, due: u64, message: Vec<u8>) {
+    /// Changes the reminders. `change` returns true if anything has changed.
+    pub(crate) fn change_reminders(&self, change: impl FnOnce(&mut Reminders) -> bool) -> bool {
         self.add(|pending| {
-            pending.reminders.set(name, due, message);
-            pending.reminders_changed = true;
-        });
-    }
-
-    /// Returns true if there was a reminder of that name.
-    pub(crate) fn cancel_reminder(&self, name: &str) -> bool {
-        self.add(|pending| {
-            let cancelled = pending.reminders.cancel(name);
-            pending.reminders_changed |= cancelled;
-            cancelled
+            let has_changed = change(&mut pending.reminders);
+            pending.reminders_changed |= has_changed;
+            has_changed
         })
     }
 
-    /// Deletes this reminder, but not one that was set anew by its name.
-    pub(crate) fn remove_reminder(&self, reminder: &Reminder) {
-        self.add(|pending| pending.reminders_changed |= pending.reminders.remove(reminder));
+    pub(crate) fn is_activating(&self) -> bool {
+        self.is_activating.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the hooks of the activation have run.
+    pub(crate) fn end_activation(&self) {
+        self.is_activating.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn with_reminders<T>(&self, read: impl FnOnce(&Reminders) -> T) -> T {

@@ -17,8 +17,10 @@
 //! The modules of this folder know each other; the state machine that they share is documented in
 //! [`mailbox`]. Lower layers know nothing of them.
 
+pub(crate) mod agenda;
 pub(crate) mod capacity;
 pub(crate) mod cell;
+pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod crash_budget;

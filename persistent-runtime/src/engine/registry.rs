@@ -11,11 +11,11 @@ use crate::{
     codec::EncodeError,
     config::{options::Options, settings::Settings},
     engine::{
+        agenda::Agenda,
         cell::{Cell, CellRef},
         erased::ServerType,
         mailbox::Failed,
         read_back::ReadBack,
-        reminders::Wakeup,
         services::Services,
     },
     error::CallError,
@@ -39,7 +39,7 @@ pub(crate) struct Registry {
     cells: DashMap<Entry, ()>,
     live: AtomicUsize,
     read_back: ReadBack,
-    reminder_wakeup: Wakeup,
+    agenda: Agenda,
     reminder_scheduler: OnceLock<AbortHandle>,
 }
 
@@ -102,7 +102,7 @@ impl Registry {
             refusal,
             cells: DashMap::new(),
             live: AtomicUsize::new(0),
-            reminder_wakeup: Wakeup::new(),
+            agenda: Agenda::new(),
             reminder_scheduler: OnceLock::new(),
         }
     }
@@ -140,8 +140,8 @@ impl Registry {
         self.refusal
     }
 
-    pub(crate) fn reminder_wakeup(&self) -> &Wakeup {
-        &self.reminder_wakeup
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.agenda
     }
 
     /// Keeps the task that wakes servers for their reminders, to be ended with the runtime.

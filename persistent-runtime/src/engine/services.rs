@@ -18,10 +18,10 @@ use crate::{
     call::commit_wait::CommitWait,
     config::{file::Layers, options::Options},
     engine::{
+        clock::WallClock,
         erased::ServerType,
         read_back::CheckStates,
         registry::{Refusal, Registry},
-        reminders::WallClock,
     },
     error::UnsavedServer,
     id::ServerId,
@@ -129,6 +129,7 @@ pub(crate) struct ServicesConfig {
     pub(crate) checks_replay: bool,
     pub(crate) checks_states: CheckStates,
     pub(crate) busy_wait: BusyWait,
+    pub(crate) clock: WallClock,
     pub(crate) start_reminder_scheduler: StartScheduler,
 }
 
@@ -158,7 +159,7 @@ impl Services {
             storage,
             home: Home::new(tokio, expiry_task.abort_handle()),
             expiry,
-            clock: WallClock::start(),
+            clock: config.clock,
             busy_wait,
             commit_wait: CommitWait::new(busy_wait),
             layers,
@@ -195,6 +196,7 @@ impl Services {
                 checks_replay: false,
                 checks_states: CheckStates::Never,
                 busy_wait: self.busy_wait,
+                clock: WallClock::system(),
                 start_reminder_scheduler: self.start_reminder_scheduler,
             };
             // A replay may run on a thread that is not one of tokio's.

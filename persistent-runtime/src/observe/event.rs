@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::SystemTime,
 };
 
 use futures_core::Stream;
@@ -53,6 +54,23 @@ pub enum Event {
     /// [`Persist::EveryMessage`](crate::Persist::EveryMessage) could not be committed. They stay
     /// in memory, and the commit is retried.
     Unsaved {
+        /// The text of the error.
+        reason: String,
+    },
+    /// The message of a reminder could not be handled: it crashed the server, or it cannot be
+    /// decoded. The reminder stays stored.
+    ReminderFailed {
+        /// The name of the reminder.
+        name: String,
+        /// The panic message, or why the message cannot be decoded.
+        reason: String,
+        /// The time of the next attempt. `None` if the runtime has given up.
+        retry: Option<SystemTime>,
+    },
+    /// The server could not be asked to handle its due reminders, e.g. because it exceeded its
+    /// restart limit, its state cannot be decoded, or its handler did not return in time. It is
+    /// asked again, with a delay of up to ten minutes.
+    RemindersDelayed {
         /// The text of the error.
         reason: String,
     },

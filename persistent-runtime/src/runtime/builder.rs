@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fmt,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         options::Options,
     },
     engine::{
+        clock::{ReadClock, WallClock},
         read_back::CheckStates,
         services::{Extensions, Listeners, Services, ServicesConfig},
     },
@@ -54,6 +55,7 @@ pub struct Builder {
     check_states: Option<bool>,
     no_busy_wait: bool,
     wait_for_lock: Duration,
+    clock: Option<ReadClock>,
     revivals: Vec<Revive>,
 }
 
@@ -358,6 +360,29 @@ impl Builder {
         self
     }
 
+    /// Sets the wall clock, which decides when reminders are due and which
+    /// [`Context::now`](crate::Context::now) returns.
+    ///
+    /// The default is the system time. While a test has paused tokio's clock, it is the system time
+    /// at the opening of the runtime, advanced by tokio's clock.
+    ///
+    /// The clock may step forwards and backwards. It is read at least every 10 s while a reminder
+    /// is pending. It is called often, by any thread, and must neither block nor panic.
+    ///
+    /// ```
+    /// # use persistent_runtime::Runtime;
+    /// # use std::time::{Duration, SystemTime};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // As a machine whose clock is an hour fast.
+    /// let fast = || SystemTime::now() + Duration::from_secs(3600);
+    /// let runtime = Runtime::builder().clock(fast).in_memory().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn clock(mut self, read: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Some(Box::new(read));
+        self
+    }
+
     /// Registers a server type when the runtime opens, instead of at its first client.
     ///
     /// From then on the reminders of the type are scheduled. If its restart policy is
@@ -478,6 +503,7 @@ impl Builder {
                 None => CheckStates::First,
             },
             busy_wait: BusyWait::new(!self.no_busy_wait),
+            clock: self.clock.map_or_else(WallClock::system, WallClock::new),
             start_reminder_scheduler: reminder_scheduler::start,
         };
         Ok((config, self.revivals))

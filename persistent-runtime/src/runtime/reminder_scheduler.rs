@@ -1,9 +1,8 @@
 //! The reminder scheduler: one task per server type, which wakes servers whose reminders are due.
 
 use std::{
-    collections::HashSet,
     future::{pending, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -11,23 +10,32 @@ use std::{
 
 use crate::{
     engine::{
+        agenda::{Next, PAGE},
         command::{CallOptions, Command},
         handle::HandleCore,
         registry::Registry,
-        reminders::NEVER,
     },
     error::CallError,
+    observe::event::Event,
     storage::StorageError,
     support::{
         catch::await_catching,
-        sync::{task::JoinSet, time},
+        sync::{
+            task::JoinSet,
+            time::{self, Instant},
+        },
     },
 };
 
-/// The number of servers that are woken at the same time.
+/// The number of servers that begin to handle their reminders at the same time.
 const CONCURRENCY: usize = 64;
-/// The delay before a failed server or storage is tried again.
+/// A server that takes longer no longer counts towards [`CONCURRENCY`].
+const SLOW: Duration = Duration::from_secs(1);
+/// The delay before a failed look-up is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest time between two readings of the wall clock while a reminder is pending. After a
+/// step of the system time or a suspend of the machine, a reminder is late by at most this.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// Starts the scheduler of a server type.
 pub(crate) fn start(registry: &Arc<Registry>) {
@@ -36,68 +44,83 @@ pub(crate) fn start(registry: &Arc<Registry>) {
 }
 
 async fn run(registry: Arc<Registry>) {
-    let mut scheduler = Scheduler { registry, calls: JoinSet::new(), in_progress: HashSet::new() };
-    let registry = scheduler.registry.clone();
-    let (clock, wakeup) = (registry.services().clock(), registry.reminder_wakeup());
+    let mut scheduler = Scheduler {
+        registry: registry.clone(),
+        calls: JoinSet::new(),
+        slow_calls: JoinSet::new(),
+        next_read: None,
+    };
     while !registry.services().is_halted() {
-        // Any reminder that is stored while the storage is read wakes the scheduler again.
-        wakeup.wait_until(None);
-        let now = clock.now();
-        let next = scheduler.wake_due(now).await.unwrap_or(Some(now + millis(RETRY)));
-        wakeup.wait_until(next);
-        let now = clock.now();
-        let wait = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+        let wait = scheduler.advance().await;
         scheduler.wait(wait).await;
     }
 }
+
+/// A request to a server to handle its reminders, with its outcome.
+type Call = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type Ended = (Arc<str>, Result<(), CallError>);
 
 /// The state of a scheduler. Each server is woken by its own task, so that a slow server does not
 /// delay others.
 struct Scheduler {
     registry: Arc<Registry>,
-    calls: JoinSet<(Arc<str>, Result<(), CallError>)>,
-    /// The servers whose reminders are being handled.
-    in_progress: HashSet<Arc<str>>,
+    calls: JoinSet<Result<Ended, Call>>,
+    /// The calls that have taken longer than [`SLOW`].
+    slow_calls: JoinSet<Ended>,
+    /// The time of the next look-up, after one that has failed.
+    next_read: Option<Instant>,
 }
 
 impl Scheduler {
-    /// Wakes the servers whose reminders are due. Returns the due time of the next reminder.
-    async fn wake_due(&mut self, now: u64) -> Result<Option<u64>, StorageError> {
-        let mut after: Option<(u64, Arc<str>)> = None;
-        loop {
-            let from = after.as_ref().map(|(due, key)| (*due, &**key));
-            let (storage, kind) = (self.registry.services().storage(), self.registry.kind());
-            let page = async { storage.due(kind, from, CONCURRENCY).await };
-            let page = await_catching(page)
-                .await
-                .unwrap_or_else(|panic| Err(StorageError::other(panic)))?;
-            for (due, key) in &page {
-                if *due > now {
-                    return Ok(Some(*due));
+    /// Wakes the servers whose reminders are due. Returns how long to wait.
+    async fn advance(&mut self) -> Option<Duration> {
+        let registry = self.registry.clone();
+        let (agenda, clock) = (registry.agenda(), registry.services().clock());
+        while self.calls.len() < CONCURRENCY {
+            let now = clock.now();
+            self.next_read.take_if(|time| *time <= Instant::now());
+            match agenda.next(now, self.next_read.is_none()) {
+                Next::Wake(key) => self.wake(key),
+                Next::Read(after) => {
+                    let after = after.as_ref().map(|(due, key)| (*due, &**key));
+                    let (storage, kind) = (registry.services().storage(), registry.kind());
+                    let page = async { storage.due(kind, after, PAGE).await };
+                    let page = await_catching(page).await;
+                    let page = page.unwrap_or_else(|panic| Err(StorageError::other(panic))).ok();
+                    if page.is_none() {
+                        self.next_read = Instant::now().checked_add(RETRY);
+                    }
+                    agenda.add(page);
                 }
-                if self.calls.len() == CONCURRENCY {
-                    // The end of each call makes the scheduler read again.
-                    return Ok(None);
-                }
-                if self.in_progress.insert(key.clone()) {
-                    let handle = HandleCore::new(self.registry.cell(key), CallOptions::default());
-                    let key = key.clone();
-                    self.calls.spawn(async move {
-                        (key, handle.command(Command::Remind, &mut None::<()>).await)
-                    });
+                Next::Wait(due, parked) => {
+                    let due = due.map(|due| Duration::from_millis(due.saturating_sub(now)));
+                    let due = due.map(|due| due.min(CLOCK_CHECK));
+                    let times = parked.into_iter().chain(self.next_read);
+                    let waits = times.map(|time| time.duration_since(Instant::now()));
+                    return due.into_iter().chain(waits).min();
                 }
             }
-            if page.len() < CONCURRENCY {
-                return Ok(None);
-            }
-            after = page.into_iter().next_back();
         }
+        // The end of a call makes room.
+        None
     }
 
-    /// Waits until an earlier reminder is stored, `time` has passed, or a call has ended.
+    /// Sends a server the command to handle its reminders.
+    fn wake(&mut self, key: Arc<str>) {
+        let handle = HandleCore::new(self.registry.cell(&key), CallOptions::default());
+        let server = handle.cell().id().clone();
+        let mut call: Call = Box::pin(async move {
+            let mut reply = None::<()>;
+            let outcome = await_catching(handle.command(Command::Remind, &mut reply)).await;
+            (key, outcome.unwrap_or(Err(CallError::NoReply { server })))
+        });
+        self.calls.spawn(async move { time::timeout(SLOW, &mut call).await.map_err(|_| call) });
+    }
+
+    /// Waits until the agenda has changed, `time` has passed, or a call has ended.
     async fn wait(&mut self, time: Option<Duration>) {
         let registry = self.registry.clone();
-        let mut woken = pin!(registry.reminder_wakeup().woken());
+        let mut changed = pin!(registry.agenda().changed());
         let mut over = pin!(async {
             match time {
                 Some(time) => time::sleep(time).await,
@@ -106,12 +129,20 @@ impl Scheduler {
         });
         poll_fn(|cx| {
             if let Poll::Ready(Some(ended)) = self.calls.poll_join_next(cx) {
-                if let Ok((key, outcome)) = ended {
-                    self.finish(key, &outcome);
+                match ended {
+                    Ok(Ok(ended)) => self.finish(ended),
+                    Ok(Err(call)) => drop(self.slow_calls.spawn(call)),
+                    Err(_) => {}
                 }
                 return Poll::Ready(());
             }
-            if woken.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(Some(ended)) = self.slow_calls.poll_join_next(cx) {
+                if let Ok(ended) = ended {
+                    self.finish(ended);
+                }
+                return Poll::Ready(());
+            }
+            if changed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             over.as_mut().poll(cx)
@@ -119,24 +150,17 @@ impl Scheduler {
         .await;
     }
 
-    fn finish(&mut self, key: Arc<str>, outcome: &Result<(), CallError>) {
+    fn finish(&self, (key, outcome): Ended) {
+        let agenda = self.registry.agenda();
         match outcome {
-            // A reminder whose message panics is deleted.
-            Ok(()) | Err(CallError::Crashed { .. }) => {
-                self.in_progress.remove(&key);
-            }
+            Ok(()) => agenda.finish(key, false),
+            Err(CallError::NotFound { .. }) => agenda.forget(&key),
             Err(_) if self.registry.is_stopping() => {}
-            // Stays in progress until it is tried again.
-            Err(_) => {
-                self.calls.spawn(async move {
-                    time::sleep(RETRY).await;
-                    (key, Ok(()))
-                });
+            Err(error) => {
+                let event = Event::RemindersDelayed { reason: error.to_string() };
+                self.registry.cell(&key).notify(&event);
+                agenda.finish(key, true);
             }
         }
     }
-}
-
-fn millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis()).unwrap_or(NEVER)
 }

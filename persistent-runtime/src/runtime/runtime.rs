@@ -12,9 +12,10 @@ use crate::{
     call::deadline::Deadline,
     engine::{
         mailbox::Failed,
+        reminders::{Reminder, Reminders},
         services::{HALT_GRACE, SAVE_GRACE, Services, ServicesConfig, Unsaved},
     },
-    error::{CallError, OpenError, ShutdownError},
+    error::{CallError, OpenError, Outcome, ShutdownError},
     id::{ServerId, key::IntoKey},
     runtime::{builder::Builder, keys::Keys},
     storage::{MemoryStorage, Storage, StorageError},
@@ -236,6 +237,52 @@ impl Runtime {
         let failed =
             failed.into_iter().map(|(server, Failed { panic, .. })| FailedServer { server, panic });
         failed.collect()
+    }
+
+    /// Returns the stored reminders of a server, in the order of their next attempts. Those that the
+    /// runtime has given up are the last. Reads the storage and does not activate the server, so it
+    /// works for a server whose state cannot be decoded, too. Returns an empty list for a server
+    /// that is not stored.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Context, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Offer { expired: bool }
+    /// # #[persistent_server] impl Offer {
+    /// # pub fn make(&mut self, context: &Context<Self>) { context.remind("expiry", Duration::from_secs(60), OfferMessage::Expire); }
+    /// # #[info] fn expire(&mut self) { self.expired = true; } }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// runtime.at::<Offer>("a", ()).make().await?;
+    /// for reminder in runtime.reminders::<Offer>("a").await? {
+    ///     println!("{}: due {:?}, failed {} times", reminder.name, reminder.due, reminder.attempts);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError::Storage`] if the storage cannot be read, [`CallError::Decode`] if the list itself
+    /// cannot be decoded.
+    pub async fn reminders<S: Server>(
+        &self,
+        key: impl IntoKey<S::Key>,
+    ) -> Result<Vec<Reminder>, CallError> {
+        let server = ServerId::new(S::NAME, key.into_key());
+        let record = match self.services().storage().load(&server).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Vec::new()),
+            Err(source) => {
+                let outcome = Outcome::NotRun;
+                return Err(CallError::Storage { server, source, outcome });
+            }
+        };
+        match Reminders::read(&record.reminders, record.version) {
+            Ok(reminders) => Ok(reminders.list()),
+            Err(source) => {
+                let (version, source) = (record.version, source.into());
+                Err(CallError::Decode { server, version, source })
+            }
+        }
     }
 
     /// Returns the keys of all servers of a type, in memory and stored, as a stream of texts.

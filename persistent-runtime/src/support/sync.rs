@@ -30,6 +30,14 @@ pub(crate) use {
         sync::{MutexGuard, atomic},
         thread_local,
     },
-    shuttle::{Mutex, Notify, RwLock, runtime, task, time},
+    shuttle::{Mutex, Notify, RwLock, is_time_simulated, runtime, task, time},
     shuttle_dashmap::DashMap,
 };
+
+/// Returns true if a test has paused or moved tokio's clock.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) fn is_time_simulated() -> bool {
+    let before = std::time::Instant::now();
+    let tokio = time::Instant::now().into_std();
+    tokio < before || std::time::Instant::now() < tokio
+}

@@ -95,10 +95,10 @@ impl Alarm {
 #[tokio::test(start_paused = true)]
 async fn a_due_query_that_panics_does_not_end_the_reminder_scheduler() {
     let storage = Jumpy::default();
+    storage.at_due.store(true, Ordering::SeqCst);
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let server = runtime.at::<Alarm>("a", ());
     server.remind().await.unwrap();
-    storage.at_due.store(true, Ordering::SeqCst);
     tokio::time::sleep(1000 * SECOND).await;
     assert!(!storage.at_due.load(Ordering::SeqCst), "the task panicked");
     server.remind().await.unwrap();

@@ -85,7 +85,7 @@ impl Task {
         let started = of.started_hook();
         let mut instance = match record {
             Some(record) => {
-                let reminders = Reminders::read(&record.reminders)
+                let reminders = Reminders::read(&record.reminders, record.version)
                     .map_err(|source| self.decode_failure(record.version, source))?;
                 let (init, copy) = (init.clone(), reminders.clone());
                 let mut instance = self.rebuild(&record, init.clone(), copy, Purpose::Live).await?;
@@ -116,6 +116,7 @@ impl Task {
                 HookResult::Killed => return Err(self.kill_failure()),
             }
         }
+        instance.server.context().effects.end_activation();
         if is_fallback {
             // Not saved at once: the storage has just failed.
             instance.parts.retry_save_at(self.now().checked_add(RETRY));

@@ -14,6 +14,7 @@ use crate::{
         crash_budget::End,
         erased::{AnyMessage, Batch, Front, Method},
         instance::{Instance, InstanceParts},
+        reminders::{Reminders, StoredReminder},
     },
     error::CallError,
     stop_reason::StopReason,
@@ -30,6 +31,9 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
+
+/// The number of reminders that a server handles before it looks at its mailbox again.
+const REMINDERS: usize = 16;
 
 /// The progress of the front message without waiting.
 pub(crate) enum Progress {
@@ -66,7 +70,8 @@ enum Work {
 /// The outcome of a message.
 pub(super) enum Outcome {
     Handled,
-    Crashed,
+    /// With the panic message.
+    Crashed(String),
     /// The message was dropped for a reason outside its handler.
     Lost(CallError),
 }
@@ -421,7 +426,7 @@ impl Task {
                 Outcome::Handled if self.instance.is_none() => {
                     return Err(Failure::Error(CallError::NoReply { server: self.id() }));
                 }
-                Outcome::Handled | Outcome::Crashed => {}
+                Outcome::Handled | Outcome::Crashed(_) => {}
             }
             let failed = self.cell.lock().failed().cloned();
             if let Some(failed) = failed {
@@ -430,53 +435,66 @@ impl Task {
         }
     }
 
-    /// Handles the earliest reminder if it is due. It is deleted in the commit of its message, and
-    /// also if its message crashes.
+    /// Handles the reminders that are due, up to [`REMINDERS`]. A reminder is deleted in the commit of
+    /// its message.
     async fn remind(&mut self, options: &CallOptions, reply: Option<ReplySender>) {
-        let mut instance = match self.ready(options).await {
-            Ok(instance) => instance,
-            Err(failure) => return self.decline(failure, reply).await,
-        };
-        let now = self.cell.registry().services().clock().now();
-        let version = self.cell.registry().server_type().version();
-        if let Err(failure) = self.save_owed(&mut instance, Some(Persist::EveryMessage)) {
-            return self.keep(instance, &failure, reply);
-        }
-        // A reminder that cannot be decoded does not keep the others from being handled.
-        let mut undecodable = None;
-        let effects = &instance.server.context().effects;
-        let due = effects.with_reminders(|reminders| reminders.due_by(now));
-        let next = due.into_iter().find_map(|due| {
-            let mut bytes = due.message();
-            let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
-            let decoded = decoded.unwrap_or_else(|panic| Err(DecodeError::panicked(&panic)));
-            match decoded {
-                Ok(Some(message)) if bytes.is_empty() => Some((due, message)),
-                Ok(Some(_)) => {
-                    undecodable = Some(DecodeError::Trailing { bytes: bytes.len() });
-                    None
-                }
-                Ok(None) => None,
-                Err(source) => {
-                    undecodable = Some(source);
-                    None
-                }
+        for _ in 0..REMINDERS {
+            match self.remind_next(options).await {
+                Ok(true) if self.gate.waiters() < self.cell.settings().mailbox => {}
+                Ok(_) => break,
+                Err(failure) => return self.decline(failure, reply).await,
             }
-        });
-        let Some((reminder, message)) = next else {
+        }
+        if let Some(instance) = &self.instance {
+            let due = instance.server.context().effects.with_reminders(Reminders::due);
+            self.cell.registry().agenda().announce(self.cell.key(), due);
+        }
+        self.gate.release_after_commit(reply, Ok(()));
+    }
+
+    /// Handles the earliest reminder if it is due. Returns true if another one may be.
+    async fn remind_next(&mut self, options: &CallOptions) -> Result<bool, Failure> {
+        let mut instance = self.ready(options).await?;
+        let now = self.cell.registry().services().clock().now();
+        let effects = &instance.server.context().effects;
+        let due = effects.with_reminders(|reminders| reminders.due_by(now).cloned());
+        let Some(reminder) = due else {
             self.instance = Some(instance);
-            let outcome = match undecodable {
-                None => Ok(()),
-                Some(source) => Err(self.error(&self.decode_failure(version, source))),
-            };
-            return self.gate.release_after_commit(reply, outcome);
+            return Ok(false);
         };
-        effects.cancel_reminder(reminder.name());
-        let Some(work) = Work::message(&instance, message) else {
-            return self.instance = Some(instance);
+        // The commit of the message must not put what was acknowledged before at risk.
+        if let Err(failure) = self.save_owed(&mut instance, Some(Persist::EveryMessage)) {
+            self.instance = Some(instance);
+            return Err(Failure::Error(self.error(&failure)));
+        }
+        let message = match read_reminder(&instance, &reminder) {
+            Ok(message) => message,
+            Err(error) => {
+                self.instance = Some(instance);
+                // It may be that the next program can decode it.
+                self.fail_reminder(&reminder, error.to_string(), None).await?;
+                return Ok(true);
+            }
         };
-        if let Outcome::Crashed = self.work(instance, work, None, reply).await {
-            self.delete_reminder(&reminder).await;
+        instance.server.context().effects.change_reminders(|reminders| {
+            reminders.finish(&reminder, now);
+            true
+        });
+        let Some(work) = message.and_then(|message| Work::message(&instance, message)) else {
+            // Its migration omits the message.
+            instance.parts.is_unsaved = true;
+            let _ = self.save_or_keep(&mut instance).await;
+            self.instance = Some(instance);
+            return Ok(true);
+        };
+        match self.work(instance, work, None, None).await {
+            Outcome::Handled => Ok(self.instance.is_some()),
+            Outcome::Crashed(panic) => {
+                let limit = self.settings().reminder_attempts;
+                let failed = self.fail_reminder(&reminder, panic, Some(limit)).await;
+                failed.map(|()| false).map_err(|failure| Failure::Error(self.error(&failure)))
+            }
+            Outcome::Lost(error) => Err(Failure::Error(error)),
         }
     }
 
@@ -632,7 +650,7 @@ impl Task {
             }
             Remainder::Fail(failure, reply) => {
                 let outcome = match &failure {
-                    Failure::Panic { .. } => Outcome::Crashed,
+                    Failure::Panic { text, .. } => Outcome::Crashed(text.clone()),
                     Failure::Error(error) => Outcome::Lost(error.clone()),
                 };
                 self.decline(failure, reply).await;
@@ -662,5 +680,25 @@ impl Work {
     fn message(instance: &Instance, message: AnyMessage) -> Option<Self> {
         let method = instance.server.method(&*message)?;
         Some(Self::Message(message, method))
+    }
+}
+
+/// Decodes the message of a reminder. A message of an earlier version for which there is no
+/// migration is read as one of this version: versions are raised for states, too.
+fn read_reminder(
+    instance: &Instance,
+    reminder: &StoredReminder,
+) -> Result<Option<AnyMessage>, DecodeError> {
+    let decode = |version| {
+        let mut bytes = reminder.message();
+        let decoded = catch_unwind(|| instance.server.decode_message(version, &mut bytes));
+        match decoded.unwrap_or_else(|panic| Err(DecodeError::panicked(&panic))) {
+            Ok(Some(_)) if !bytes.is_empty() => Err(DecodeError::Trailing { bytes: bytes.len() }),
+            decoded => decoded,
+        }
+    };
+    match decode(reminder.version()) {
+        Err(DecodeError::Version { stored, current }) if stored < current => decode(current),
+        decoded => decoded,
     }
 }

@@ -8,12 +8,13 @@ use crate::{
     codec::{self, EncodeError},
     config::options::Persist,
     engine::{
+        cell::Cell,
         command::CallOptions,
         context::{AnyAddress, ContextCore},
         followers::{EncodedChange, Follower},
         instance::{Instance, InstanceParts},
         message_journal::{MessageJournal, ReplayChecker},
-        reminders::{Reminder, Reminders},
+        reminders::{Reminder, Reminders, StoredReminder},
     },
     error::CallError,
     observe::event::Event,
@@ -134,7 +135,7 @@ impl Task {
         address: AnyAddress,
     ) -> Result<(), Failure> {
         let has_listeners = self.has_change_listeners();
-        let new = snapshot.state.clone();
+        let (new, due) = (snapshot.state.clone(), snapshot.due);
         let old = parts.saved.take();
         let changed = old.as_ref().is_none_or(|old| !old.is(&new));
         parts.saved = (has_listeners || parts.journal.is_none()).then(|| new.clone());
@@ -152,6 +153,9 @@ impl Task {
             }
             (None, None) if changed || reminders_changed => self.stage(Some(snapshot)),
             (None, None) => {}
+        }
+        if reminders_changed {
+            self.announce_due(due);
         }
         if changed {
             self.notify_listeners(address, old, new);
@@ -262,7 +266,7 @@ impl Task {
         if !self.cell.registry().services().checks_replay() {
             return Ok(None);
         }
-        let reminders = Reminders::read(&record.reminders)
+        let reminders = Reminders::read(&record.reminders, record.version)
             .map_err(|source| self.decode_failure(record.version, source))?;
         let init = address.init.clone();
         self.decode(record, init, reminders, Purpose::Check).map(ReplayChecker::new).map(Some)
@@ -274,11 +278,13 @@ impl Task {
         if record.is_none() {
             self.notify_followers(EncodedChange::Deleted);
         }
-        if let Some(due) = record.as_ref().and_then(|record| record.due) {
-            let registry = self.cell.registry().clone();
-            self.gate.on_commit(move || registry.reminder_wakeup().stored(due));
-        }
         self.notify_observers(record);
+    }
+
+    /// Announces what is due next, once the staged commit is durable.
+    pub(super) fn announce_due(&mut self, due: Option<u64>) {
+        let mut announcement = Announcement { cell: Some(self.cell.clone()), due };
+        self.gate.on_commit(move || announcement.make());
     }
 
     /// Notifies the runtime's observers of a change once it is committed.
@@ -382,22 +388,41 @@ impl Task {
         }
     }
 
-    /// Deletes a reminder whose message crashed the server. The server is back at a state that
-    /// still has the reminder.
-    pub(super) async fn delete_reminder(&mut self, reminder: &Reminder) {
+    /// Records that the message of a reminder could not be handled: its panic has crashed the
+    /// server, which is back at a state that still has the reminder, or it cannot be decoded. After
+    /// `limit` attempts the runtime gives up.
+    pub(super) async fn fail_reminder(
+        &mut self,
+        reminder: &StoredReminder,
+        reason: String,
+        limit: Option<u32>,
+    ) -> Result<(), Failure> {
+        let now = self.cell.registry().services().clock().now();
+        let mut failed = None;
+        let mut fail = |reminders: &mut Reminders| {
+            failed = reminders.fail(reminder, &reason, now, limit);
+            failed.is_some()
+        };
         if let Some(mut instance) = self.instance.take() {
-            instance.server.context().effects.remove_reminder(reminder);
-            let _ = self.save(&mut instance);
+            if instance.server.context().effects.change_reminders(fail) {
+                instance.parts.is_unsaved = true;
+                let _ = self.save_or_keep(&mut instance).await;
+            }
             self.instance = Some(instance);
-        } else if let Ok(Some(record)) = self.load().await
-            && let Ok(mut reminders) = Reminders::read(&record.reminders)
-            // Before the reminder goes: the journaled messages may have read it.
-            && let Ok(record) = self.fold_messages(record, &reminders).await
-            && reminders.remove(reminder)
-            && let Ok(bytes) = reminders.write()
-        {
+        } else if let Some(record) = self.load().await? {
+            let mut reminders = Reminders::read(&record.reminders, record.version)
+                .map_err(|source| self.decode_failure(record.version, source))?;
+            // Before the reminder changes: the journaled messages may have read it.
+            let record = self.fold_messages(record, &reminders).await?;
+            fail(&mut reminders);
+            let bytes = reminders.write().map_err(|source| self.encode_failure(source))?;
             self.stage(Some(record.with_reminders(bytes, reminders.due())));
+            self.announce_due(reminders.due());
         }
+        if let Some(Reminder { name, due: retry, .. }) = failed {
+            self.cell.notify(&Event::ReminderFailed { name, reason, retry });
+        }
+        Ok(())
     }
 
     /// Returns a record without messages that leads to the same state as `record`.
@@ -413,5 +438,29 @@ impl Task {
         let state = self.encode(&instance, None)?;
         let version = self.cell.registry().server_type().version();
         Ok(Record::new(version, record.format, state).with_reminders(record.reminders, record.due))
+    }
+}
+
+/// The announcement of what is due next, which waits for a commit. Dropped without
+/// [`make`](Self::make), the commit has failed, and may be stored all the same.
+struct Announcement {
+    /// `None` once it is made.
+    cell: Option<Arc<Cell>>,
+    due: Option<u64>,
+}
+
+impl Announcement {
+    fn make(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            cell.registry().agenda().announce(cell.key(), self.due);
+        }
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if let Some(cell) = &self.cell {
+            cell.registry().agenda().invalidate();
+        }
     }
 }

@@ -106,6 +106,11 @@ impl Task {
     /// for the server before handling later messages, so that all forwarded messages are ordered
     /// before it.
     pub(super) async fn forward(&mut self, mut envelope: Envelope, target: CellRef) {
+        if let Content::Command(Command::Remind) = envelope.content {
+            // The reminders moved with the server.
+            let error = CallError::NotFound { server: self.id() };
+            return self.gate.release_after_commit(envelope.reply, Err(error));
+        }
         let options = self.options.clone().unwrap_or_default();
         let mut returning = None;
         if let Content::Command(Command::Transfer(transfer)) = &mut envelope.content
@@ -231,7 +236,9 @@ impl Task {
             let error = CallError::AlreadyExists { server: self.id() };
             return self.gate.release_after_commit(reply, Err(error));
         }
+        let due = record.due;
         self.stage(Some(record));
+        self.announce_due(due);
         if let Err(failure) = self.settle(Ok(())).await {
             return self.decline(failure, reply).await;
         }

@@ -300,6 +300,10 @@ pub(crate) mod task {
     }
 }
 
+pub(crate) fn is_time_simulated() -> bool {
+    true
+}
+
 pub(crate) mod time {
     use std::{
         future::{pending, poll_fn},

@@ -46,7 +46,7 @@ impl Block {
     /// If parts of the state belong to different turns.
     pub fn look(&self, context: &Context<Self>) -> Result<u64, String> {
         let reminders: Vec<String> =
-            context.reminders().into_iter().map(|(name, _)| name).collect();
+            context.reminders().into_iter().map(|reminder| reminder.name).collect();
         let expected: Vec<String> = self.reminded.clone().into_iter().collect();
         if self.last != self.turn || self.filler != filler(self.turn, self.filler.len()) {
             return Err(format!(
