@@ -1,7 +1,7 @@
 //! The record of a history, as its clients, the hooks of its servers and its storage
 //! report it. A history runs on one thread.
 
-use std::{cell::RefCell, collections::HashMap, mem};
+use std::{cell::RefCell, collections::HashMap, mem, time::SystemTime};
 
 use persistent_runtime::CallError;
 use tokio::time::Instant;
@@ -112,6 +112,12 @@ pub(super) fn tell<R>(what: impl FnOnce(&mut Chronicle) -> R) -> R {
 /// Advances the logical clock and returns the time.
 pub(super) fn now() -> Time {
     tell(Chronicle::now)
+}
+
+/// Returns a wall clock that begins with the history and goes on from runtime to runtime.
+pub(super) fn wall_clock() -> impl Fn() -> SystemTime + Send + Sync {
+    let began = tell(|chronicle| *chronicle.began.get_or_insert_with(Instant::now));
+    move || SystemTime::UNIX_EPOCH + began.elapsed()
 }
 
 /// Starts a new epoch: the instances of the old one are gone, as after the death of a

@@ -75,6 +75,7 @@ fn step(
         79..82 => Act::Delete,
         82..85 => Act::Kill,
         85..87 => Act::Reset,
+        87..91 if !transfers => Act::Remind(SLEEPS[rng.usize(..SLEEPS.len())]),
         _ => Act::Sleep(SLEEPS[rng.usize(..SLEEPS.len())]),
     };
     let wait_limit = match rng.u8(..16) {

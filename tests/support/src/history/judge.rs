@@ -169,7 +169,7 @@ impl Judge<'_> {
             _ => false,
         };
         let effect = match step.act {
-            Act::Write(_) | Act::Cast => Effect::Append(step.id),
+            Act::Write(_) | Act::Cast | Act::Remind(_) => Effect::Append(step.id),
             _ if deletes => Effect::Delete,
             Act::Panic { .. } | Act::Kill if self.plan.is_weak() => {
                 Effect::Revert(self.kept(*begin))
@@ -179,7 +179,7 @@ impl Judge<'_> {
         // A delete and the final save of a stop are committed under every persist level.
         let saves = !self.plan.is_weak()
             || step.durable
-            || matches!(step.act, Act::Stop { .. } | Act::Delete);
+            || matches!(step.act, Act::Stop { .. } | Act::Delete | Act::Remind(_));
         let operation = Operation {
             begin: begin.tick,
             until: end.tick,
@@ -190,6 +190,12 @@ impl Judge<'_> {
             saves,
         };
         let maybe = |until| Operation { until, sure: false, ..operation.clone() };
+        // A reminder writes later, and outlives its runtime.
+        let rings = |sure, until| Operation { until, lane: None, sure, ..operation.clone() };
+        let maybe = |until| match step.act {
+            Act::Remind(_) => rings(false, NEVER),
+            _ => maybe(until),
+        };
         let is_ended = death.is_some_and(|restart| restart.begin.tick < end.tick);
         match outcome {
             Outcome::Hung => return Err("a call hangs".to_owned()),
@@ -198,6 +204,10 @@ impl Judge<'_> {
                 Act::Panic { .. } => return Err("a panic was not reported".to_owned()),
                 Act::Cast if self.can_be_lost(*begin, death) => all.push(maybe(death_tick)),
                 Act::Cast => all.push(Operation { until: death_tick, ..operation }),
+                Act::Remind(_) => all.push(match self.last_read() {
+                    Some(read) if self.must_ring(*begin) => rings(true, read.tick - 1),
+                    _ => rings(false, NEVER),
+                }),
                 Act::Kill => all.push(Operation { lane: None, ..maybe(death_tick) }),
                 Act::Stop { .. } | Act::Delete => all.push(operation),
                 _ => {}
@@ -304,6 +314,28 @@ impl Judge<'_> {
                     && other.step.act == Act::Kill
                     && other.end.tick > begin.tick
             })
+    }
+
+    /// Returns the time of the last read of the server in memory, by which each reminder has rung.
+    fn last_read(&self) -> Option<Time> {
+        let is_last = |call: &&Call| call.client == LAST && call.step.server == self.server;
+        self.chronicle.calls.iter().find(is_last).map(|call| call.begin)
+    }
+
+    /// Returns true if nothing can keep a reminder that was set at `begin` from ringing.
+    fn must_ring(&self, begin: Time) -> bool {
+        let may_fail = self.plan.max_restarts.is_some();
+        let is_faulted = self.chronicle.faults.iter().any(|it| it.fault.server == self.server);
+        let is_deleted = self.chronicle.calls.iter().any(|other| {
+            other.step.server == self.server
+                && other.end.tick > begin.tick
+                && match other.step.act {
+                    Act::Delete | Act::Stop { .. } => true,
+                    Act::Panic { .. } => self.plan.restart == Restart::Temporary,
+                    _ => false,
+                }
+        });
+        !may_fail && !is_faulted && !is_deleted
     }
 
     /// Returns true if a storage fault can have affected an operation in this interval.

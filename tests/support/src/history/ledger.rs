@@ -65,6 +65,21 @@ impl Ledger {
         self.all()
     }
 
+    /// Adds an entry after `wait`, by a reminder.
+    pub fn remind(&mut self, id: u16, wait: Duration, context: &Context<Self>) {
+        let due = chronicle::now().ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        context.remind(&id.to_string(), wait, LedgerMessage::Ring { id, due });
+    }
+
+    #[info]
+    fn ring(&mut self, id: u16, due: u64) {
+        if chronicle::now().ms < due {
+            chronicle::tell(|chronicle| chronicle.violations.push(format!("{id} rings early")));
+        }
+        self.entries.push(id);
+        self.whole += 1;
+    }
+
     /// Panics, after a change if `id` is given.
     pub fn fail(&mut self, id: Option<u16>) {
         self.entries.extend(id);

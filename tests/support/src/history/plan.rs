@@ -76,6 +76,8 @@ pub enum Act {
     Touch,
     /// A write as a cast.
     Cast,
+    /// A write by a reminder that is due after this time.
+    Remind(u64),
     /// A call that panics.
     Panic {
         /// True if the handler changes the state before it panics.
@@ -184,7 +186,7 @@ impl fmt::Display for Step {
         let Self { server, act, id, wait_limit, durable } = self;
         match act {
             Act::Restart { .. } | Act::Sleep(_) => return write!(f, "{act:?}"),
-            Act::Write(_) | Act::Cast | Act::Panic { .. } => {
+            Act::Write(_) | Act::Cast | Act::Remind(_) | Act::Panic { .. } => {
                 write!(f, "{}.{act:?} {id}", key(*server))?;
             }
             _ => write!(f, "{}.{act:?}", key(*server))?,

@@ -160,6 +160,7 @@ impl Plan {
             .call_timeout(Duration::from_millis(DEADLINE))
             .mailbox(self.mailbox);
         let builder = Runtime::builder().configure::<Ledger>(options).observer(Ends);
+        let builder = builder.clock(chronicle::wall_clock());
         let opened = builder.register::<Ledger>().open_with(storage.session()).await;
         opened.expect("the options are valid")
     }
@@ -288,6 +289,9 @@ impl World {
             }
             Act::Touch => server.touch().await.map(Some),
             Act::Cast => server.cast(LedgerMessage::Write { id }).await.map(|()| None),
+            Act::Remind(wait) => {
+                server.remind(id, Duration::from_millis(wait)).await.map(|()| None)
+            }
             Act::Panic { changed, wait: None } => {
                 server.fail(changed.then_some(id)).await.map(|()| None)
             }
@@ -366,7 +370,8 @@ impl World {
         if plan.ending.reads {
             // Faulty requests in flight may take their full length, but no longer.
             let longest = plan.faults.iter().map(|fault| fault.fault.length()).max();
-            tokio::time::sleep(longest.unwrap_or_default() + Duration::from_secs(1)).await;
+            // A reminder whose message was killed is tried again after a second.
+            tokio::time::sleep(longest.unwrap_or_default() + Duration::from_secs(3)).await;
             for server in 0..plan.servers() {
                 self.client(server).0.reset().await.unwrap();
                 self.call(LAST, last_read(server)).await;
