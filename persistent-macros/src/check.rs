@@ -11,7 +11,8 @@ use crate::{
     model::{Call, Delivery, Method, Migration, Override, Parameter, Server, Subject},
     options::Journal,
     syntax::{
-        argument_of, as_reference, bare, borrows, by_reference, cfgs, is_unit, last_segment, reads,
+        Stored, argument_of, as_reference, bare, borrows, by_reference, cfgs, is_serde, is_unit,
+        last_segment, reads,
     },
 };
 
@@ -117,6 +118,9 @@ fn check_method(method: &Method, errors: &mut Errors) {
     check_plain(sig, remedy, errors);
     check_receiver(sig, remedy, errors);
     check_parameters(sig, Accepts::Message(delivery), errors);
+    if let Err(error) = Stored::of(method.call.stored, false) {
+        errors.push(error);
+    }
     let no_result = match delivery {
         Delivery::Call if method.call.deferred().is_some() => "the `Reply` carries the result",
         Delivery::Call => return check_result(sig, errors),
@@ -445,6 +449,13 @@ fn check_parameters(sig: &Signature, accepts: Accepts, errors: &mut Errors) {
                 cfg,
                 "a parameter cannot be conditional (`#[cfg]`): write one method per condition",
             );
+        }
+        if let (Accepts::Message(_), Err(error)) = (accepts, Stored::of(&parameter.attrs, true)) {
+            errors.push(error);
+        } else if !matches!(accepts, Accepts::Message(_)) {
+            for attr in parameter.attrs.iter().filter(|attr| is_serde(attr)) {
+                errors.at(attr, "only an argument of a message has a stored form: remove this");
+            }
         }
         let ty = &parameter.ty;
         let kind = Parameter::of(input);

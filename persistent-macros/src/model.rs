@@ -60,6 +60,8 @@ pub(crate) struct Call<'a> {
     pub(crate) sig: &'a Signature,
     pub(crate) vis: &'a Visibility,
     pub(crate) attrs: &'a [Attribute],
+    /// The serde attributes of its message.
+    pub(crate) stored: &'a [Attribute],
     /// The parameters after `self`, in source order. A parameter of a form
     /// that `check` refuses is not included.
     pub(crate) parameters: Vec<Parameter<'a>>,
@@ -67,7 +69,7 @@ pub(crate) struct Call<'a> {
 
 pub(crate) enum Parameter<'a> {
     /// A field of the message, or an argument of a hook.
-    Field(&'a Ident, &'a Type),
+    Field(&'a Ident, &'a Type, &'a [Attribute]),
     Context,
     Reason,
     /// A `Reply` of this type.
@@ -190,7 +192,13 @@ impl<'a> Server<'a> {
     fn add(&mut self, function: &'a Function, errors: &mut Errors) {
         let call = Call::of(function);
         let ident = &function.sig.ident;
-        match Role::of(function, errors) {
+        let role = Role::of(function, errors);
+        if !matches!(role, Role::Method(_)) {
+            for attr in &function.stored {
+                errors.at(attr, "only a method with a message has a stored form: remove this");
+            }
+        }
+        match role {
             Role::Plain => {}
             Role::Method(delivery) => {
                 let variant = variant(&ident.unraw().to_string());
@@ -290,8 +298,9 @@ impl Method<'_> {
 
 impl<'a> Call<'a> {
     fn of(function: &'a Function) -> Self {
-        let Function { sig, vis, attrs, .. } = function;
-        Self { sig, vis, attrs, parameters: sig.inputs.iter().filter_map(Parameter::of).collect() }
+        let Function { sig, vis, attrs, stored, .. } = function;
+        let parameters = sig.inputs.iter().filter_map(Parameter::of).collect();
+        Self { sig, vis, attrs, stored, parameters }
     }
 
     pub(crate) fn is_conditional(&self) -> bool {
@@ -304,7 +313,7 @@ impl<'a> Call<'a> {
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a Ident, &'a Type)> {
         self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Field(ident, ty) => Some((*ident, *ty)),
+            Parameter::Field(ident, ty, _) => Some((*ident, *ty)),
             Parameter::Context | Parameter::Reason | Parameter::Reply(_) => None,
         })
     }
@@ -355,7 +364,9 @@ impl<'a> Parameter<'a> {
                     _ => None,
                 }
             }
-            (None, Pat::Ident(pat)) => Some(Self::Field(&pat.ident, &parameter.ty)),
+            (None, Pat::Ident(pat)) => {
+                Some(Self::Field(&pat.ident, &parameter.ty, &parameter.attrs))
+            }
             (None, _) => None,
         }
     }

@@ -4,12 +4,12 @@
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, ImplItem, ItemImpl, Result, Signature, Visibility,
+    Attribute, FnArg, ImplItem, ItemImpl, Result, Signature, Visibility,
     parse::{Parse, ParseStream, Parser, discouraged::Speculative},
     parse_quote,
 };
 
-use crate::syntax::{condition, named, split_cfg_attr};
+use crate::syntax::{condition, is_serde, named, split_cfg_attr};
 
 /// The helper attributes: they are read and removed.
 const HELPERS: [&str; 10] = [
@@ -38,9 +38,11 @@ pub(crate) struct Block {
 /// A function of the block.
 #[derive(Clone)]
 pub(crate) struct Function {
-    /// All attributes but the helpers.
+    /// All other attributes.
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) helpers: Vec<Attribute>,
+    /// The serde attributes of its message.
+    pub(crate) stored: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
     body: TokenTree,
@@ -167,13 +169,14 @@ impl Parse for Function {
         let (helpers, attrs) = attrs
             .into_iter()
             .flat_map(split_cfg_attr)
-            .partition(|attr| HELPERS.iter().any(|helper| named(attr, helper)));
+            .partition::<Vec<_>, _>(|attr| HELPERS.iter().any(|helper| named(attr, helper)));
+        let (stored, attrs) = attrs.into_iter().partition(is_serde);
         let (vis, sig) = (input.parse()?, input.parse()?);
         let body: TokenTree = input.parse()?;
         if !ends_with_body(&body) {
             return Err(syn::Error::new(body.span(), "expected a function body"));
         }
-        Ok(Self { attrs, helpers, vis, sig, body })
+        Ok(Self { attrs, helpers, stored, vis, sig, body })
     }
 }
 
@@ -183,6 +186,12 @@ impl ToTokens for Function {
         // The client's method is deprecated instead. Generated code calls this one, and could not
         // allow that in a crate that forbids the lint.
         let attrs = attrs.iter().filter(|attr| !(self.is_called() && named(attr, "deprecated")));
+        let mut sig = sig.clone();
+        for input in &mut sig.inputs {
+            if let FnArg::Typed(parameter) = input {
+                parameter.attrs.retain(|attr| !is_serde(attr));
+            }
+        }
         tokens.extend(quote!(#(#attrs)* #vis #sig #body));
     }
 }

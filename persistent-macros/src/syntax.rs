@@ -6,8 +6,8 @@ use std::mem::replace;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, Expr, ExprLit, GenericArgument, Ident, Lit, Meta, PathArguments, Receiver,
-    ReceiverKind, ReturnType, Signature, Token, Type, TypeReference, parse::ParseStream,
+    Attribute, Expr, ExprLit, GenericArgument, Ident, Lit, LitStr, Meta, Path, PathArguments,
+    Receiver, ReceiverKind, ReturnType, Signature, Token, Type, TypeReference, parse::ParseStream,
     parse_quote, punctuated::Punctuated,
 };
 
@@ -169,6 +169,44 @@ pub(crate) fn allows(attrs: &[Attribute]) -> impl Iterator<Item = TokenStream> {
             None => quote!(#[allow(#lints)]),
         })
     })
+}
+
+pub(crate) fn is_serde(attr: &Attribute) -> bool {
+    attr.path().is_ident("serde")
+}
+
+/// The serde attributes that help to read earlier messages.
+#[derive(Default)]
+pub(crate) struct Stored {
+    pub(crate) aliases: Vec<LitStr>,
+    /// The function of `default`.
+    pub(crate) default: Option<Path>,
+}
+
+impl Stored {
+    /// Reads the serde attributes among `attrs`. `takes_default` is true for an argument.
+    pub(crate) fn of(attrs: &[Attribute], takes_default: bool) -> syn::Result<Self> {
+        let mut stored = Self::default();
+        for attr in attrs.iter().filter(|attr| is_serde(attr)) {
+            attr.parse_nested_meta(|meta| {
+                if meta.path.is_ident("alias") {
+                    stored.aliases.push(meta.value()?.parse()?);
+                } else if meta.path.is_ident("default") && takes_default {
+                    let is_named = meta.input.peek(Token![=]);
+                    let path = is_named.then(|| meta.value()?.parse::<LitStr>()?.parse());
+                    let standard = || parse_quote!(::core::default::Default::default);
+                    stored.default = Some(path.transpose()?.unwrap_or_else(standard));
+                } else {
+                    return Err(meta.error(
+                        "a method takes `#[serde(alias = \"OldName\")]`, and an argument of a \
+                         message `#[serde(default)]` and `#[serde(alias = \"old_name\")]`",
+                    ));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(stored)
+    }
 }
 
 pub(crate) fn is_doc(attr: &Attribute) -> bool {

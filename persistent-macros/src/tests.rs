@@ -483,3 +483,25 @@ fn an_invalid_init_keeps_the_type_of_the_init_arguments() {
     });
     assert_eq!(init.unwrap().to_string(), "String");
 }
+
+#[test]
+fn only_serde_attributes_that_help_to_read_old_messages_are_allowed() {
+    let allowed = quote! {
+        impl Offer {
+            #[info]
+            #[serde(alias = "Expire", alias = "End")]
+            fn lapse(&mut self, #[serde(default, alias = "d")] days: u32, #[serde(default = "f")] n: u8) {}
+        }
+    };
+    assert_eq!(errors_of(TokenStream::new(), &allowed), [""; 0]);
+    for block in [
+        quote!(impl Offer { #[init] fn new(#[serde(default)] days: u32) -> Self { Self } }),
+        quote!(impl Offer { #[serde(alias = "Old")] #[started] fn started(&self) {} }),
+        quote!(impl Offer { #[serde(alias = "Old")] fn helper(&self) {} }),
+        quote!(impl Offer { #[serde(rename = "Old")] pub fn renamed(&self) {} }),
+        quote!(impl Offer { pub fn skipped(&self, #[serde(skip)] days: u32) {} }),
+        quote!(impl Offer { pub fn numbered(&self, #[serde(alias = 7)] days: u32) {} }),
+    ] {
+        assert_eq!(errors_of(TokenStream::new(), &block).len(), 1, "{block}");
+    }
+}

@@ -23,7 +23,7 @@ pub use crate::{
         message::{Arguments, MessageEnum, Shape, read_message, unknown, write_argument},
     },
     call::reply::ReplySlot,
-    codec::{check, check_decodes, decode, decode_next, encode},
+    codec::{check, check_decodes, decode, decode_message, decode_next, encode},
     engine::erased::{Hook, Method},
 };
 

@@ -10,8 +10,8 @@ use super::{
     variant,
 };
 use crate::{
-    model::{Delivery, Method},
-    syntax::{is_blank_doc, is_doc},
+    model::{Delivery, Method, Parameter},
+    syntax::{Stored, is_blank_doc, is_doc},
 };
 
 pub(super) fn definition(names: &Names) -> TokenStream {
@@ -142,14 +142,31 @@ pub(super) fn deserialize_impls(names: &Names) -> TokenStream {
     let private = quote!(#runtime::__private);
     let name = message.to_string();
     let tags = server.methods.iter().map(|method| variant(method).to_string());
+    let aliases: Vec<_> = server
+        .methods
+        .iter()
+        .flat_map(|method| {
+            let tag = variant(method).to_string();
+            let stored = Stored::of(method.call.stored, false).unwrap_or_default();
+            stored.aliases.into_iter().map(move |alias| quote!((#alias, #tag)))
+        })
+        .collect();
+    let aliases = (!aliases.is_empty()).then(
+        || quote!(const ALIASES: &'static [(&'static str, &'static str)] = &[#(#aliases),*];),
+    );
     let shapes = server.methods.iter().map(|method| {
         let (attributes, variant) = (attributes(method.call.attrs), variant(method));
         let tag = variant.to_string();
-        let names: Vec<_> = Field::of(method, names).map(|field| field.name).collect();
-        let shape = if names.is_empty() {
+        let fields: Vec<_> = Field::of(method, names).collect();
+        let shape = if fields.is_empty() {
             quote!(Unit(#message::#variant))
         } else {
-            quote!(Arguments(&[#(#names),*]))
+            let names = fields.iter().map(|field| &field.name);
+            let aliases = fields.iter().zip(0..).flat_map(|(field, index)| {
+                let index = Literal::usize_unsuffixed(index);
+                field.stored.aliases.iter().map(move |alias| quote!((#alias, #index)))
+            });
+            quote!(Arguments(&[#(#names),*], &[#(#aliases),*]))
         };
         quote!(#attributes #tag => ::core::option::Option::Some(#private::Shape::#shape),)
     });
@@ -178,6 +195,7 @@ pub(super) fn deserialize_impls(names: &Names) -> TokenStream {
         impl #params #private::MessageEnum for #message #arguments #bounds {
             const NAME: &'static str = #name;
             const VARIANTS: &'static [&'static str] = &[#(#tags),*];
+            #aliases
 
             fn shape(#tag: &str) -> ::core::option::Option<#private::Shape<Self>> {
                 match #tag {
@@ -219,10 +237,13 @@ fn read_arm(method: &Method, source: &Ident, names: &Names) -> Option<TokenStrea
             }
         }
     });
-    let takes = fields.iter().map(|Field { ident, name, ty, local, span }| {
+    let takes = fields.iter().map(|Field { ident, name, ty, local, span, stored }| {
         let local = with_location(local, *span);
-        quote_spanned! {*span=>
-            #ident: #private::Arguments::take::<#ty>(&#source, #name, #local)?
+        match &stored.default {
+            None => quote_spanned! {*span=>
+                #ident: #private::Arguments::take::<#ty>(&#source, #name, #local)?
+            },
+            Some(default) => quote_spanned!(*span=> #ident: #local.unwrap_or_else(#default)),
         }
     });
     Some(quote! {
@@ -250,11 +271,18 @@ struct Field {
     local: Ident,
     /// The location of the user's type. rustc reports there that it lacks a trait.
     span: Span,
+    stored: Stored,
 }
 
 impl Field {
     fn of(method: &Method, names: &Names) -> impl Iterator<Item = Self> {
-        method.call.fields().enumerate().map(|(index, (ident, ty))| Self {
+        let fields = method.call.parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Field(ident, ty, attrs) => Some((*ident, *ty, *attrs)),
+            Parameter::Context | Parameter::Reason | Parameter::Reply(_) => None,
+        });
+        fields.enumerate().map(|(index, (ident, ty, attrs))| Self {
+            // `check` has reported other attributes.
+            stored: Stored::of(attrs, true).unwrap_or_default(),
             ident: at_call_site(ident),
             name: ident.unraw().to_string(),
             ty: replace_self(ty.to_token_stream(), names.server),

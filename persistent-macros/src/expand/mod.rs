@@ -109,7 +109,7 @@ fn invoke(call: &Call, Names { runtime, context, reason, .. }: &Names) -> TokenS
     let ident = at_call_site(&call.sig.ident);
     let receiver = call.sig.receiver().map(|_| quote_spanned!(ident.span()=> self));
     let parameters = call.parameters.iter().map(|parameter| match parameter {
-        Parameter::Field(ident, _) => at_call_site(ident).to_token_stream(),
+        Parameter::Field(ident, ..) => at_call_site(ident).to_token_stream(),
         Parameter::Context => context.to_token_stream(),
         Parameter::Reason => reason.to_token_stream(),
         Parameter::Reply(ty) => {

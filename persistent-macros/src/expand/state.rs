@@ -181,6 +181,7 @@ pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
     let Names { server, runtime, .. } = names;
     let current = Literal::u32_unsuffixed(server.version());
     let decode = quote!(#runtime::__private::decode_next);
+    let decode_own = quote!(#runtime::__private::decode_message);
     let migrations = server.migrations_of(Subject::Message).map(|migration| {
         let Migration { from, call, .. } = migration;
         let (attributes, (_, old)) = (attributes(call.attrs), call.stored());
@@ -208,7 +209,7 @@ pub(super) fn decode_message(names: &Names) -> Option<TokenStream> {
             bytes: &mut &[u8],
         ) -> ::core::result::Result<::core::option::Option<Self::Message>, #runtime::DecodeError> {
             match version {
-                #current => #decode::<Self::Message>(bytes).map(::core::option::Option::Some),
+                #current => #decode_own::<Self::Message>(bytes).map(::core::option::Option::Some),
                 #(#migrations)*
                 stored => ::core::result::Result::Err(
                     #runtime::DecodeError::Version { stored, current: #current },

@@ -82,16 +82,12 @@ where
     const VARIANTS: &'static [&'static str] = &["Push", "Swap"];
     fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
         match tag {
-            "Push" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "items",
-                ]))
-            }
-            "Swap" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "other",
-                ]))
-            }
+            "Push" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["items"], &[]),
+            ),
+            "Swap" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["other"], &[]),
+            ),
             _ => ::core::option::Option::None,
         }
     }

@@ -68,9 +68,10 @@ impl crate::runtime::__private::MessageEnum for TeamMessage {
     const VARIANTS: &'static [&'static str] = &["Tick"];
     fn shape(tag: &str) -> ::core::option::Option<crate::runtime::__private::Shape<Self>> {
         match tag {
-            "Tick" => ::core::option::Option::Some(crate::runtime::__private::Shape::Arguments(&[
-                "minute",
-            ])),
+            "Tick" => ::core::option::Option::Some(crate::runtime::__private::Shape::Arguments(
+                &["minute"],
+                &[],
+            )),
             _ => ::core::option::Option::None,
         }
     }

@@ -64,11 +64,9 @@ impl ::persistent_runtime::__private::MessageEnum for LedgerMessage {
     const VARIANTS: &'static [&'static str] = &["Book", "Print"];
     fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
         match tag {
-            "Book" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "amount",
-                ]))
-            }
+            "Book" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["amount"], &[]),
+            ),
             "Print" => ::core::option::Option::Some(::persistent_runtime::__private::Shape::Unit(
                 LedgerMessage::Print,
             )),
@@ -255,7 +253,7 @@ impl ::persistent_runtime::Server for Ledger {
         ::persistent_runtime::DecodeError,
     > {
         match version {
-            2 => ::persistent_runtime::__private::decode_next::<Self::Message>(bytes)
+            2 => ::persistent_runtime::__private::decode_message::<Self::Message>(bytes)
                 .map(::core::option::Option::Some),
             1 => {
                 ::persistent_runtime::__private::decode_next::<FirstMessage>(bytes).map(|old| {

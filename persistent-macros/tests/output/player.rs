@@ -122,25 +122,19 @@ impl ::persistent_runtime::__private::MessageEnum for PlayerMessage {
     const VARIANTS: &'static [&'static str] = &["Add", "Rival", "Set", "Trade"];
     fn shape(tag: &str) -> ::core::option::Option<::persistent_runtime::__private::Shape<Self>> {
         match tag {
-            "Add" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "points",
-                ]))
-            }
+            "Add" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["points"], &[]),
+            ),
             "Rival" => ::core::option::Option::Some(::persistent_runtime::__private::Shape::Unit(
                 PlayerMessage::Rival,
             )),
             #[cfg(feature = "cheats")]
-            "Set" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "type", "value",
-                ]))
-            }
-            "Trade" => {
-                ::core::option::Option::Some(::persistent_runtime::__private::Shape::Arguments(&[
-                    "item",
-                ]))
-            }
+            "Set" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["type", "value"], &[]),
+            ),
+            "Trade" => ::core::option::Option::Some(
+                ::persistent_runtime::__private::Shape::Arguments(&["item"], &[]),
+            ),
             _ => ::core::option::Option::None,
         }
     }

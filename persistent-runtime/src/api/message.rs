@@ -22,6 +22,9 @@ pub trait MessageEnum: Sized {
     /// The names of the variants in source order, also of those that a `cfg` removes.
     const VARIANTS: &'static [&'static str];
 
+    /// The earlier names of variants, with their present ones.
+    const ALIASES: &'static [(&'static str, &'static str)] = &[];
+
     /// Returns the shape of the variant `name`, or `None` if there is no such variant.
     fn shape(name: &str) -> Option<Shape<Self>>;
 
@@ -40,8 +43,8 @@ pub trait MessageEnum: Sized {
 pub enum Shape<M> {
     /// No arguments.
     Unit(M),
-    /// The names of the arguments.
-    Arguments(&'static [&'static str]),
+    /// The names of the arguments, and their earlier names with their indexes.
+    Arguments(&'static [&'static str], &'static [(&'static str, usize)]),
 }
 
 /// The arguments of a stored message, which arrive in any order.
@@ -117,12 +120,17 @@ impl<'de, M: MessageEnum> Visitor<'de> for MessageVisitor<M> {
     fn visit_enum<A: EnumAccess<'de>>(self, message: A) -> Result<M, A::Error> {
         let names = Names { expected: "variant identifier", names: M::VARIANTS };
         let (name, content) = message.variant_seed(names)?;
-        let name = name.map_err(|name| unknown::<M, A::Error>(&name))?;
-        let name = M::VARIANTS[name];
+        let name = match name {
+            Ok(index) => M::VARIANTS[index],
+            Err(name) => {
+                let alias = M::ALIASES.iter().find(|(alias, _)| *alias == name);
+                alias.ok_or_else(|| unknown::<M, A::Error>(&name))?.1
+            }
+        };
         match M::shape(name).ok_or_else(|| unknown::<M, A::Error>(name))? {
             Shape::Unit(message) => content.unit_variant().map(|()| message),
-            Shape::Arguments(names) => {
-                let visitor = ArgumentsVisitor { name, names, message: PhantomData };
+            Shape::Arguments(names, aliases) => {
+                let visitor = ArgumentsVisitor { name, names, aliases, message: PhantomData };
                 content.struct_variant(names, visitor)
             }
         }
@@ -132,6 +140,7 @@ impl<'de, M: MessageEnum> Visitor<'de> for MessageVisitor<M> {
 struct ArgumentsVisitor<M> {
     name: &'static str,
     names: &'static [&'static str],
+    aliases: &'static [(&'static str, usize)],
     message: PhantomData<M>,
 }
 
@@ -147,7 +156,7 @@ impl<'de, M: MessageEnum> Visitor<'de> for ArgumentsVisitor<M> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<M, A::Error> {
-        M::read(self.name, MapArguments { map, names: self.names, name: "" })
+        M::read(self.name, MapArguments { map, names: self.names, aliases: self.aliases, name: "" })
     }
 }
 
@@ -172,6 +181,7 @@ impl<'de, A: SeqAccess<'de>> Arguments<'de> for SeqArguments<A> {
 struct MapArguments<A> {
     map: A,
     names: &'static [&'static str],
+    aliases: &'static [(&'static str, usize)],
     /// The name of the argument that is read next.
     name: &'static str,
 }
@@ -182,7 +192,11 @@ impl<'de, A: MapAccess<'de>> Arguments<'de> for MapArguments<A> {
     fn next(&mut self) -> Result<Option<usize>, A::Error> {
         let names = Names { expected: "field identifier", names: self.names };
         while let Some(index) = self.map.next_key_seed(names)? {
-            if let Ok(index) = index {
+            let aliased = |name: String| {
+                let alias = self.aliases.iter().find(|(alias, _)| *alias == name);
+                alias.map(|(_, index)| *index)
+            };
+            if let Some(index) = index.map_or_else(aliased, Some) {
                 self.name = self.names[index];
                 return Ok(Some(index));
             }

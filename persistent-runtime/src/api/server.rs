@@ -117,7 +117,7 @@ pub trait Server: Sized + Send + 'static {
     /// If the bytes are not such a state, or if their version has no migration.
     fn decode(version: u32, bytes: &[u8], context: &Context<Self>) -> Result<Self, DecodeError>;
 
-    /// Decodes a journaled message of this or an earlier version, and advances `bytes` past it.
+    /// Decodes a stored message of this or an earlier version, and advances `bytes` past it.
     /// Returns `None` if the migration omits the message.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ pub trait Server: Sized + Send + 'static {
         bytes: &mut &[u8],
     ) -> Result<Option<Self::Message>, DecodeError> {
         if version == Self::VERSION {
-            codec::decode_next(bytes).map(Some)
+            codec::decode_message(bytes).map(Some)
         } else {
             Err(DecodeError::Version { stored: version, current: Self::VERSION })
         }

@@ -14,6 +14,7 @@ use encoder::Encoder;
 
 use crate::support::serde::text;
 
+pub use message::decode_message;
 pub use read_back::{check, check_decodes};
 pub(crate) use {
     buffer::with_buffer,
@@ -24,6 +25,7 @@ mod buffer;
 mod decoder;
 mod depth;
 mod encoder;
+mod message;
 mod nested;
 mod read_back;
 

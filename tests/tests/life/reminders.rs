@@ -710,3 +710,281 @@ async fn no_reminder_is_early() {
         assert_eq!(server.rings().await.unwrap().len(), 8, "with the first attempt");
     }
 }
+
+/// Versions of one server type. Each is a program of its own.
+mod evolving {
+    /// The first program, which sets a reminder of each message.
+    pub mod first {
+        use std::time::Duration;
+
+        use persistent_runtime::{Context, persistent_server};
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Default, Serialize, Deserialize)]
+        pub struct Trial {
+            pub log: Vec<String>,
+        }
+
+        #[persistent_server(name = "trial")]
+        impl Trial {
+            pub fn begin(&mut self, context: &Context<Self>) {
+                let user = "ada".to_owned();
+                for (name, message) in [
+                    ("renamed", TrialMessage::Expire { user: user.clone() }),
+                    ("extended", TrialMessage::Warn { user: user.clone() }),
+                    ("first argument", TrialMessage::Ping),
+                    ("last argument", TrialMessage::Pong { loud: true }),
+                    ("removed", TrialMessage::Forget { user }),
+                ] {
+                    context.remind(name, Duration::from_mins(1), message);
+                }
+            }
+
+            #[info]
+            fn expire(&mut self, user: String) {
+                self.log.push(user);
+            }
+
+            #[info]
+            fn warn(&mut self, user: String) {
+                self.log.push(user);
+            }
+
+            #[info]
+            fn ping(&mut self) {}
+
+            #[info]
+            fn pong(&mut self, loud: bool) {
+                self.log.push(loud.to_string());
+            }
+
+            #[info]
+            fn forget(&mut self, user: String) {
+                self.log.push(user);
+            }
+        }
+    }
+
+    /// Reads all messages but one, without a new version.
+    pub mod second {
+        use persistent_runtime::persistent_server;
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Default, Serialize, Deserialize)]
+        pub struct Trial {
+            pub log: Vec<String>,
+        }
+
+        fn seven() -> u32 {
+            7
+        }
+
+        #[persistent_server(name = "trial")]
+        impl Trial {
+            #[info]
+            #[serde(alias = "Expire")]
+            fn finish(&mut self, #[serde(alias = "user")] owner: String) {
+                self.log.push(format!("finish {owner}"));
+            }
+
+            #[info]
+            fn warn(
+                &mut self,
+                user: String,
+                why: Option<String>,
+                #[serde(default)] level: u8,
+                #[serde(default = "seven")] days: u32,
+            ) {
+                self.log.push(format!("warn {user} {why:?} {level} {days}"));
+            }
+
+            #[info]
+            fn ping(&mut self, id: Option<u64>) {
+                self.log.push(format!("ping {id:?}"));
+            }
+
+            #[info]
+            fn pong(&mut self) {
+                self.log.push("pong".to_owned());
+            }
+
+            pub fn log(&self) -> Vec<String> {
+                self.log.clone()
+            }
+        }
+    }
+
+    /// A new version with migrations.
+    pub mod third {
+        use persistent_runtime::persistent_server;
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Default, Serialize, Deserialize)]
+        pub struct Trial {
+            pub lines: Vec<String>,
+        }
+
+        #[derive(Deserialize)]
+        enum Old {
+            Begin,
+            Expire { user: String },
+            Warn { user: String },
+            Ping,
+            Pong { loud: bool },
+            Forget { user: String },
+        }
+
+        #[persistent_server(name = "trial", version = 2)]
+        impl Trial {
+            #[migrate(from = 1)]
+            fn state(old: super::first::Trial) -> Self {
+                Self { lines: old.log }
+            }
+
+            #[migrate_message(from = 1)]
+            fn message(old: Old) -> Option<TrialMessage> {
+                let line = match old {
+                    Old::Begin | Old::Ping => return None,
+                    Old::Pong { loud } => loud.to_string(),
+                    Old::Expire { user } | Old::Warn { user } | Old::Forget { user } => user,
+                };
+                Some(TrialMessage::Note { line })
+            }
+
+            #[info]
+            fn note(&mut self, line: String) {
+                self.lines.push(line);
+            }
+
+            pub fn lines(&self) -> Vec<String> {
+                self.lines.clone()
+            }
+        }
+    }
+}
+
+/// Stores the reminders of the first program.
+async fn first_trial() -> MemoryStorage {
+    let storage = MemoryStorage::new();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    runtime.at::<evolving::first::Trial>("a", ()).begin().await.unwrap();
+    runtime.shutdown(SECOND).await.unwrap();
+    storage
+}
+
+/// Regression: each of these changes lost its reminder silently.
+#[tokio::test(start_paused = true)]
+async fn reminders_survive_changes_of_their_methods() {
+    use evolving::{second, third};
+
+    let (storage, events) = (first_trial().await, Events::default());
+    let builder = Runtime::builder().register::<second::Trial>().observer(events.clone());
+    let runtime = builder.open_with(storage.clone()).await.unwrap();
+    sleep(62 * SECOND).await;
+    let trial = runtime.at::<second::Trial>("a", ());
+    let mut log = trial.log().await.unwrap();
+    log.sort();
+    assert_eq!(log, ["finish ada", "ping None", "pong", "warn ada None 0 7"]);
+    let failures = events.failures();
+    let (name, reason, retry) = &failures[0];
+    assert_eq!(name, "removed");
+    assert!(reason.contains("Forget") && retry.is_some(), "{reason}");
+    sleep(3600 * SECOND).await;
+    let attempts = events.failures().len();
+    assert!((10..=20).contains(&attempts), "{attempts} attempts in an hour");
+    let listed = runtime.reminders::<second::Trial>("a").await.unwrap();
+    assert_eq!(listed.len(), 1, "it stays stored");
+    assert!(listed[0].name == "removed" && listed[0].due.is_some() && listed[0].attempts > 9);
+    assert!(listed[0].error.as_ref().unwrap().contains("Forget"));
+    runtime.shutdown(SECOND).await.unwrap();
+
+    let builder = Runtime::builder().register::<third::Trial>();
+    let runtime = builder.open_with(storage).await.unwrap();
+    // Paused time does not advance the wall clock from one runtime to the next.
+    sleep(3600 * SECOND + 700 * SECOND).await;
+    let lines = runtime.at::<third::Trial>("a", ()).lines().await.unwrap();
+    assert_eq!(lines.last().unwrap(), "ada", "a later program reads it");
+    assert_eq!(runtime.reminders::<third::Trial>("a").await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn migrations_of_messages_convert_reminders() {
+    use evolving::third;
+
+    let (storage, events) = (first_trial().await, Events::default());
+    let builder = Runtime::builder().register::<third::Trial>().observer(events.clone());
+    let runtime = builder.open_with(storage).await.unwrap();
+    sleep(62 * SECOND).await;
+    let mut lines = runtime.at::<third::Trial>("a", ()).lines().await.unwrap();
+    lines.sort();
+    assert_eq!(lines, ["ada", "ada", "ada", "true"]);
+    assert_eq!(events.failures(), []);
+    let left = runtime.reminders::<third::Trial>("a").await.unwrap();
+    assert_eq!(left, [], "the one that the migration omits is gone, too");
+}
+
+/// The names and arguments of messages are a stored form of journals, too.
+mod journaled {
+    pub mod first {
+        use persistent_runtime::persistent_server;
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Default, Serialize, Deserialize)]
+        pub struct Log {
+            pub lines: Vec<String>,
+        }
+
+        #[persistent_server(name = "log", journal = messages)]
+        impl Log {
+            pub fn note(&mut self, text: String) {
+                self.lines.push(text);
+            }
+
+            pub fn clear(&mut self) {
+                self.lines.clear();
+            }
+        }
+    }
+
+    pub mod second {
+        use persistent_runtime::persistent_server;
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Default, Serialize, Deserialize)]
+        pub struct Log {
+            pub lines: Vec<String>,
+        }
+
+        #[persistent_server(name = "log", journal = messages)]
+        impl Log {
+            #[serde(alias = "Note")]
+            pub fn write(&mut self, text: String, level: Option<u8>) {
+                self.lines.push(format!("{text} {level:?}"));
+            }
+
+            pub fn clear(&mut self, keep: Option<usize>) {
+                self.lines.truncate(keep.unwrap_or_default());
+            }
+
+            pub fn lines(&self) -> Vec<String> {
+                self.lines.clone()
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn journaled_messages_survive_changes_of_their_methods() {
+    let storage = MemoryStorage::new();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let log = runtime.start::<journaled::first::Log>("a", ()).await.unwrap();
+    log.note("one".to_owned()).await.unwrap();
+    log.clear().await.unwrap();
+    log.note("two".to_owned()).await.unwrap();
+    log.kill().await.unwrap();
+    drop((log, runtime));
+    assert_eq!(storage.get(&ServerId::new("log", "a")).unwrap().messages.len(), 3);
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    let log = runtime.at::<journaled::second::Log>("a", ());
+    assert_eq!(log.lines().await.unwrap(), ["two None"]);
+}
