@@ -12,20 +12,30 @@ pub(crate) type ReadClock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// The wall clock of a runtime. Each reading asks the clock anew, so that a step of the system time
 /// and a suspend of the machine are seen.
-pub(crate) struct WallClock(ReadClock);
+pub(crate) struct WallClock {
+    read: ReadClock,
+    /// True if it advances with tokio's clock in tests that pause that.
+    is_system: bool,
+}
 
 impl WallClock {
     pub(crate) fn new(read: ReadClock) -> Self {
-        Self(read)
+        Self { read, is_system: false }
     }
 
     /// Reads the system time; or, in tests that pause tokio's clock, the system time at this call,
     /// advanced by tokio's clock.
     pub(crate) fn system() -> Self {
         let (opened, since) = (SystemTime::now(), Instant::now());
-        Self(Box::new(move || {
+        let read = move || {
             if is_time_simulated() { opened + since.elapsed() } else { SystemTime::now() }
-        }))
+        };
+        Self { read: Box::new(read), is_system: true }
+    }
+
+    /// Returns true if the time can differ from what tokio's clock lets expect.
+    pub(crate) fn may_step(&self) -> bool {
+        !(self.is_system && is_time_simulated())
     }
 
     /// Returns the time in milliseconds since 1970, rounded down.
@@ -35,14 +45,14 @@ impl WallClock {
 
     /// Returns the time in microseconds since 1970, rounded down.
     pub(crate) fn micros(&self) -> u64 {
-        let since_epoch = (self.0)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = (self.read)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Returns a due time in milliseconds since 1970. A later time than now is rounded up, so that no
     /// reminder is early.
     pub(crate) fn due(&self, when: When) -> u64 {
-        let now = (self.0)();
+        let now = (self.read)();
         let time = match when {
             When::At(time) => time,
             When::In(wait) => match now.checked_add(wait) {

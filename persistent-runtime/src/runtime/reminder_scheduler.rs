@@ -94,7 +94,8 @@ impl Scheduler {
                 }
                 Next::Wait(due, parked) => {
                     let due = due.map(|due| Duration::from_millis(due.saturating_sub(now)));
-                    let due = due.map(|due| due.min(CLOCK_CHECK));
+                    let due =
+                        due.map(|due| if clock.may_step() { due.min(CLOCK_CHECK) } else { due });
                     let times = parked.into_iter().chain(self.next_read);
                     let waits = times.map(|time| time.duration_since(Instant::now()));
                     return due.into_iter().chain(waits).min();

@@ -154,7 +154,8 @@ impl Task {
             (None, None) if changed || reminders_changed => self.stage(Some(snapshot)),
             (None, None) => {}
         }
-        if reminders_changed {
+        // Without a predecessor, the state may come from a failed commit, whose announcement is lost.
+        if reminders_changed || (old.is_none() && due.is_some()) {
             self.announce_due(due);
         }
         if changed {
