@@ -58,8 +58,11 @@ use crate::{
 /// ```
 pub struct Address<S: Server> {
     key: Arc<str>,
-    init: Option<Result<Arc<Guarded<S::Init>>, Arc<Unread>>>,
+    init: Option<InitArguments<S>>,
 }
+
+/// Init arguments, if they could be read.
+type InitArguments<S> = Result<Arc<Guarded<<S as Server>::Init>>, Arc<Unread>>;
 
 /// The part of a stored address that this program cannot use, kept to be stored again.
 pub(crate) struct Unread {
