@@ -261,8 +261,9 @@ struct Task {
     done: Vec<String>,
 }
 
-/// How often the next `Attempt` messages panic. A static, because the state is rolled back.
-static PANICS: AtomicU64 = AtomicU64::new(0);
+/// An extension: how often the next `Attempt` messages panic. A panic rolls the state back.
+#[derive(Clone, Default)]
+struct Panics(Arc<AtomicU64>);
 
 #[persistent_server(max_restarts(0, within = "5s"), call_timeout = "100s")]
 impl Task {
@@ -303,10 +304,11 @@ impl Task {
     }
 
     #[info]
-    fn attempt(&mut self) {
+    fn attempt(&mut self, context: &Context<Self>) {
         self.done.push("attempt".to_owned());
-        let left = PANICS.load(Ordering::SeqCst);
-        PANICS.store(left.saturating_sub(1), Ordering::SeqCst);
+        let Some(Panics(panics)) = context.extension() else { return };
+        let left = panics.load(Ordering::SeqCst);
+        panics.store(left.saturating_sub(1), Ordering::SeqCst);
         assert!(left == 0, "{left} panics are left");
     }
 
@@ -460,17 +462,16 @@ async fn a_reminder_whose_commit_is_reported_as_failed_fires_if_it_is_stored() {
     assert_eq!(server.done().await.unwrap(), ["plain"]);
 }
 
-/// One test, because `PANICS` is a static.
 #[tokio::test(start_paused = true)]
 async fn a_reminder_that_panics_is_tried_again_and_then_given_up() {
     for restart in [Restart::Transient, Restart::Permanent] {
-        let events = Events::default();
+        let (events, panics) = (Events::default(), Panics::default());
         let options = Options::new().max_restarts(9, SECOND).restart(restart).reminder_attempts(3);
         let builder = Runtime::builder().configure::<Task>(options).observer(events.clone());
-        let runtime = builder.in_memory().await.unwrap();
+        let runtime = builder.extension(panics.clone()).in_memory().await.unwrap();
         let server = runtime.at::<Task>("a", ());
 
-        PANICS.store(2, Ordering::SeqCst);
+        panics.0.store(2, Ordering::SeqCst);
         server.plan_to_panic(SECOND).await.unwrap();
         // After 1 s, then 1 s and 2 s after each panic.
         sleep(Duration::from_millis(3900)).await;
@@ -480,7 +481,7 @@ async fn a_reminder_that_panics_is_tried_again_and_then_given_up() {
         assert_eq!(events.failures().len(), 2);
         assert_eq!(runtime.reminders::<Task>("a").await.unwrap(), []);
 
-        PANICS.store(3, Ordering::SeqCst);
+        panics.0.store(3, Ordering::SeqCst);
         server.plan_to_panic(SECOND).await.unwrap();
         sleep(600 * SECOND).await;
         assert_eq!(server.done().await.unwrap().len(), 1);
