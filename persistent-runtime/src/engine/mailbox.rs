@@ -246,7 +246,7 @@ impl Mailbox {
             let is_empty = self.len() == 0;
             self.drain_into(inbox);
             if let Some(cold) = &mut self.cold {
-                sender.0 = cold.blocked_senders.take_first();
+                sender.0 = cold.blocked_senders.take_next();
             }
             if !is_empty {
                 return Poll::Messages;

@@ -15,6 +15,7 @@ use crate::{
         task::{Step, Task},
     },
     error::CallError,
+    support::catch::wake,
 };
 
 /// The outcome of offering a message to a mailbox.
@@ -192,25 +193,31 @@ impl Cell {
         mut reply: Option<ReplySender>,
         options: &Arc<CallOptions>,
     ) -> Result<(), CallError> {
-        let waiter = CapacityWaiter::new(self);
-        poll_fn(|cx| {
-            let (waker, mut former) = (cx.waker().clone(), None);
+        let mut waiter = CapacityWaiter::new(self);
+        let sent = poll_fn(|cx| {
+            let (waker, mut former, mut next) = (cx.waker().clone(), None, None);
             let may = |mailbox: &mut Mailbox| {
                 let has_capacity = self.has_capacity(mailbox);
                 let senders = mailbox.blocked_senders_mut();
-                let may = has_capacity && senders.is_first(waiter.place());
+                let may = has_capacity && senders.is_next(waiter.place());
                 if !may {
                     former = senders.set_waker(waiter.place(), waker);
+                    // It may have been woken in place of the one that is next by now.
+                    next = if has_capacity { senders.take_next() } else { None };
                 }
                 may
             };
-            match self.push(waiting.outgoing(), &mut reply, options, may) {
+            let outcome = self.push(waiting.outgoing(), &mut reply, options, may);
+            wake(next);
+            match outcome {
                 SendOutcome::Full => Poll::Pending,
                 SendOutcome::Queued | SendOutcome::Handled => Poll::Ready(Ok(())),
                 SendOutcome::Refused(error) => Poll::Ready(Err(*error)),
             }
         })
-        .await
+        .await;
+        waiter.has_entered = true;
+        sent
     }
 
     /// Returns an error if the server accepts no messages.

@@ -7,7 +7,7 @@ use super::{
     check::{Effect, Operation, is_linearizable},
     chronicle::{Call, Chronicle, Outcome, Restarted, Time},
     ledger::PLANNED,
-    plan::{Act, Level, Plan, WaitLimit, key},
+    plan::{Act, Level, Plan, Step, WaitLimit, key},
     run::{DEADLINE, LAST},
 };
 use crate::{Fault, Request};
@@ -253,7 +253,7 @@ impl Judge<'_> {
                     all.push(maybe(end.tick.min(death_tick)));
                 } else if !self.is_faulted(*begin, *end) {
                     return Err("a storage error without a fault".to_owned());
-                } else if self.is_done_all_the_same(*begin, *end) {
+                } else if self.is_done_all_the_same(*begin, *end) || self.is_kept(step) {
                     all.push(maybe(end.tick));
                     if deletes && self.plan.is_weak() {
                         // Acknowledged changes that were not stored stay in memory, with the rest.
@@ -293,6 +293,12 @@ impl Judge<'_> {
             return Err("does not work after the faults".to_owned());
         }
         Ok(())
+    }
+
+    /// Returns true if the change of this message stays in memory if its commit is refused: under a
+    /// weaker level it cannot be undone without changes that were acknowledged before.
+    fn is_kept(&self, step: &Step) -> bool {
+        self.plan.is_weak() && !step.durable && matches!(step.act, Act::Remind(_))
     }
 
     fn is_killed_before(&self, end: Time) -> bool {
