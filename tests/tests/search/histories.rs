@@ -13,7 +13,7 @@ use std::{
 use persistent_tests::history::Plan;
 
 /// The default number of histories.
-const HISTORIES: u64 = 50_000;
+const HISTORIES: u64 = 100_000;
 
 /// Seeds of histories that failed in the past.
 const REGRESSIONS: [u64; 1] = [108_695];

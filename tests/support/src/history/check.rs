@@ -80,6 +80,9 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
             .collect(),
         after: operations.iter().map(|earlier| mask(&|later| precedes(earlier, later))).collect(),
         sure: mask(&|operation| operation.sure),
+        only_grows: !operations
+            .iter()
+            .any(|operation| matches!(operation.effect, Effect::Delete | Effect::Revert(_))),
         operations,
     };
     search.finishes(0, &Held::default(), &mut HashSet::new())
@@ -97,6 +100,8 @@ struct Search<'a> {
     /// The operations that follow each operation.
     after: Vec<u128>,
     sure: u128,
+    /// True if no operation removes a write.
+    only_grows: bool,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -112,7 +117,7 @@ impl Search<'_> {
         if self.sure & !done == 0 {
             return true;
         }
-        if failed.contains(&(done, held.clone())) {
+        if !self.can_be_seen(done, held) || failed.contains(&(done, held.clone())) {
             return false;
         }
         for (n, operation) in self.operations.iter().enumerate() {
@@ -128,6 +133,14 @@ impl Search<'_> {
         }
         failed.insert((done, held.clone()));
         false
+    }
+
+    /// Returns false if a client sees later that the content was never this one.
+    fn can_be_seen(&self, done: u128, held: &Held) -> bool {
+        let to_do = self.operations.iter().enumerate().filter(|(n, _)| done & 1 << n == 0);
+        let mut seen =
+            to_do.filter(|(_, operation)| operation.sure).filter_map(|(_, it)| it.saw.as_ref());
+        !self.only_grows || seen.all(|saw| saw.starts_with(&held.log))
     }
 }
 
