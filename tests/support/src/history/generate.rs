@@ -84,9 +84,6 @@ fn step(
         _ => WaitLimit::Default,
     };
     let durable = level != Level::EveryMessage && rng.u8(..5) == 0;
-    // The search for an explanation branches at each reminder that may ring or not.
-    let durable =
-        durable || matches!(act, Act::Remind(_)) && level != Level::EveryMessage && id % 8 > 0;
     Step { server: rng.usize(..servers), act, id, wait_limit, durable }
 }
 
