@@ -46,7 +46,7 @@ mod faulty;
 /// let runtime = Runtime::in_memory().await?;
 /// let context = testing::context::<Trial>(&runtime, "ada");
 /// Trial::default().begin(&context);
-/// assert_eq!(context.reminders()[0].0, "end");
+/// assert_eq!(context.reminders()[0].name, "end");
 /// # Ok(()) }
 /// ```
 #[must_use]
