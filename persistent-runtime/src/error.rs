@@ -419,7 +419,7 @@ impl Error for CallError {
     }
 }
 
-/// What became of a message whose call failed; see [`CallError::outcome`].
+/// The fate of a message whose call failed; see [`CallError::outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{call::reply::channel, config::options::Persist};
 
-    /// What one entry is made of: a message or a command, with a reply or without, with options
+    /// The parts of one entry: a message or a command, with a reply or without, with options
     /// or without.
     type Shape = (Option<u32>, bool, Option<u64>);
 

@@ -220,7 +220,7 @@ mod tests {
         part: Vec<u8>,
     }
 
-    /// What differs by order, or is normalized or left out on purpose, is no loss.
+    /// A difference in order, and a value that is normalized or left out on purpose, is no loss.
     #[test]
     fn a_value_that_differs_in_order_or_is_normalized_is_accepted() {
         let inner: HashMap<u8, Option<bool>> =

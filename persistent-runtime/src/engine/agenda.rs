@@ -37,7 +37,7 @@ struct State {
     parked: BTreeSet<(Instant, Arc<str>)>,
     /// The servers in `planned` and `parked`, and those whose reminders are being handled.
     servers: HashMap<Arc<str>, Entry>,
-    /// What was announced during a look-up. It is newer than what the look-up returns.
+    /// The announcements made during a look-up. They are newer than its result.
     announced: Option<HashMap<Arc<str>, Option<u64>>>,
     /// True if the look-up in progress may have missed a commit.
     is_outdated: bool,
@@ -48,7 +48,7 @@ struct State {
 enum Known {
     #[default]
     Nothing,
-    /// Those up to this one.
+    /// The due times up to this one.
     UpTo(Due),
     All,
 }

@@ -311,7 +311,7 @@ impl Task {
             None => self.encode(instance, None)?,
         };
         let (cell, handle) = (self.cell.clone(), follower.handle());
-        // What is staged from now on is reported behind this state.
+        // Later changes are reported behind this state.
         cell.add_follower(follower);
         self.gate.on_commit(move || cell.with_followers(|all| all.begin(&handle, state)));
         Ok(())
