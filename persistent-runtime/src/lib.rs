@@ -85,7 +85,7 @@
 //! # When a change is durable
 //!
 //! The persist level ([`Persist`]) decides. Each level also saves at every orderly end: an unload, a
-//! shutdown, and a stop, unless the restart policy or `stop_and_delete` deletes the state. A message
+//! shutdown, and a stop that does not delete the state. A message
 //! that sets or cancels a reminder is committed before its reply, under each level.
 //!
 //! | level | a change is committed | a panic or a kill loses at most |
@@ -104,11 +104,13 @@
 //!
 //! [`Restart`] decides what happens to the stored state:
 //!
-//! | policy | normal stop | other stop | crash of a handler | process killed | unload | runtime opens |
+//! | policy | `stop(Finished)` | any other `stop` | crash of a handler | process killed | unload | runtime opens |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | temporary | deleted | deleted | deleted | kept | kept | – |
 //! | transient (default) | deleted | kept | kept; continues at the next message | kept | kept | – |
 //! | permanent | kept | kept | kept; continues at once | kept | kept | activated, if its type is [registered](Builder::register) |
+//!
+//! [`Client::delete`] deletes it under every policy.
 //!
 //! A server that crashes more often than `max_restarts` allows fails: callers receive
 //! [`CallError::RestartLimit`] until [`Client::reset`] or the end of [`Options::retry_after`].

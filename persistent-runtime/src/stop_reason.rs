@@ -13,8 +13,11 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The work of the server is done. [`Restart`](crate::Restart) says what this deletes.
-    Normal,
+    /// The work of the server is done: its stored state is deleted, unless the restart policy is
+    /// [`Permanent`](crate::Restart::Permanent).
+    Finished,
+    /// The server is deleted, with its stored state, under any restart policy.
+    Deleted,
     /// No message arrived within the idle timeout.
     Idle,
     /// The runtime is shutting down.
@@ -40,7 +43,8 @@ impl From<String> for StopReason {
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Normal => "normal",
+            Self::Finished => "finished",
+            Self::Deleted => "deleted",
             Self::Idle => "idle",
             Self::Shutdown => "shutdown",
             Self::Transfer => "transfer",

@@ -91,7 +91,7 @@ impl Peer for This {
     }
 
     async fn stop(self) {
-        Client::stop(&self, StopReason::Normal).await.expect("an end");
+        Client::stop(&self, StopReason::Finished).await.expect("an end");
     }
 }
 

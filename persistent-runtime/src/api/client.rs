@@ -11,7 +11,7 @@ use crate::{
     },
     config::options::{Options, Persist},
     engine::{
-        command::{CallOptions, Command, Job, Stop},
+        command::{CallOptions, Command, Job},
         context::AnyAddress,
         followers::Follower,
         handle::{HandleCore, Sent, coop_yield},
@@ -166,9 +166,9 @@ impl<S: Server> fmt::Debug for Handle<S> {
 /// counter.stop("maintenance").await?; // keeps the state, under the default restart policy
 /// let address = counter.address(); // a value that can be stored and sent
 /// assert_eq!(runtime.client(&address).add(1).await?, 4);
-/// counter.stop(StopReason::Normal).await?; // deletes the state, under the default policy
+/// counter.stop(StopReason::Finished).await?; // deletes the state, under the default policy
 /// assert_eq!(counter.add(1).await?, 1);
-/// counter.stop_and_delete().await?; // deletes the state under any policy
+/// counter.delete().await?; // deletes the state under any policy
 /// # Ok(()) }
 /// ```
 pub trait Client<S: Server>: Clone + Send + Sync + 'static {
@@ -358,9 +358,9 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
     /// Stops the server after all messages that are already queued, and waits until the final
     /// commit is durable.
     ///
-    /// A server in memory runs its `#[terminate]` hook. The [restart policy](crate::Restart) decides
-    /// whether the stored state is deleted: under the default policy, [`StopReason::Normal`] deletes
-    /// it and any other reason keeps it. The next message activates the server again.
+    /// A server in memory runs its `#[terminate]` hook. The stored state is kept, unless the reason is
+    /// [`Finished`](StopReason::Finished) or the [restart policy](crate::Restart) is `temporary`. The
+    /// next message activates the server again.
     ///
     /// # Errors
     /// Any [`CallError`]. After [`CallError::Storage`] the server has stopped, and the stored state
@@ -369,21 +369,20 @@ pub trait Client<S: Server>: Clone + Send + Sync + 'static {
         &self,
         reason: impl Into<StopReason>,
     ) -> impl Future<Output = Result<(), CallError>> + Send {
-        let stop = Stop { reason: reason.into(), deletes: false };
-        async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
+        let stop = Command::Stop(Box::new(reason.into()));
+        async { self.handle().core().command(stop, &mut None::<()>).await }
     }
 
-    /// Stops the server with [`StopReason::Normal`] and deletes its stored state, whatever the
-    /// restart policy.
+    /// Stops the server with [`StopReason::Deleted`] and deletes its stored state, whatever the
+    /// restart policy. The next message creates the server anew.
     ///
     /// This also repairs a server that has failed or whose stored state cannot be decoded, at the
     /// cost of its state.
     ///
     /// # Errors
     /// As for [`stop`](Client::stop).
-    fn stop_and_delete(&self) -> impl Future<Output = Result<(), CallError>> + Send {
-        let stop = Stop { reason: StopReason::Normal, deletes: true };
-        async { self.handle().core().command(Command::Stop(Box::new(stop)), &mut None::<()>).await }
+    fn delete(&self) -> impl Future<Output = Result<(), CallError>> + Send {
+        self.stop(StopReason::Deleted)
     }
 
     /// Kills the server: drops the instance without its `#[terminate]` hook, as a crash does.

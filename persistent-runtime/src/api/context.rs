@@ -60,7 +60,7 @@ use crate::{
 /// impl Basket {
 ///     /// Empties the basket and stops the server after this message.
 ///     pub fn check_out(&mut self, context: &Context<Self>) -> String {
-///         context.stop(StopReason::Normal);
+///         context.stop(StopReason::Finished);
 ///         format!("{}: {} items", context.key(), std::mem::take(&mut self.items).len())
 ///     }
 /// }
@@ -236,6 +236,12 @@ impl<S: Server> Context<S> {
     /// the first message.
     pub fn stop(&self, reason: impl Into<StopReason>) {
         self.core.effects.stop(reason.into());
+    }
+
+    /// Stops the server after the message in progress and deletes its stored state, as
+    /// [`Client::delete`] does.
+    pub fn delete(&self) {
+        self.stop(StopReason::Deleted);
     }
 
     /// Handles `message` next, before all queued messages.

@@ -17,13 +17,13 @@ use crate::config::{
 pub enum Restart {
     /// Each stop and each crash deletes the stored state.
     Temporary,
-    /// A [normal](crate::StopReason::Normal) stop deletes the stored state. After any other stop
-    /// and after a crash, the next message activates the server with the stored state.
+    /// A stop with the reason [`Finished`](crate::StopReason::Finished) deletes the stored state.
+    /// After any other stop and after a crash, the next message activates the server with the stored
+    /// state.
     #[default]
     Transient,
-    /// Only [`stop_and_delete`](crate::Client::stop_and_delete) deletes the stored state. The
-    /// server is activated again at once after a crash, and when a runtime opens in which its type
-    /// is registered.
+    /// Only [`delete`](crate::Client::delete) deletes the stored state. The server is activated again
+    /// at once after a crash, and when a runtime opens in which its type is registered.
     Permanent,
 }
 

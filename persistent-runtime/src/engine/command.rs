@@ -61,13 +61,7 @@ pub(crate) enum Command {
     /// Add a follower of the committed states.
     Follow(Box<Follower>),
     /// End the instance in order.
-    Stop(Box<Stop>),
-}
-
-/// An orderly end.
-pub(crate) struct Stop {
-    pub(crate) reason: StopReason,
-    pub(crate) deletes: bool,
+    Stop(Box<StopReason>),
 }
 
 /// A closure that a client runs on the state.

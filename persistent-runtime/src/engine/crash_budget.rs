@@ -9,15 +9,26 @@ use std::{
 
 use crate::{
     config::options::Backoff, config::options::Restart, config::settings::Settings,
-    support::sync::time::Instant,
+    stop_reason::StopReason, support::sync::time::Instant,
 };
 
 /// The end of an activation, as far as the stored state is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    NormalStop,
-    OtherStop,
-    Crash,
+    Deleted,
+    Finished,
+    Stopped,
+    Crashed,
+}
+
+impl From<&StopReason> for End {
+    fn from(reason: &StopReason) -> Self {
+        match reason {
+            StopReason::Deleted => Self::Deleted,
+            StopReason::Finished => Self::Finished,
+            _ => Self::Stopped,
+        }
+    }
 }
 
 impl Restart {
@@ -25,8 +36,8 @@ impl Restart {
     pub(crate) fn deletes(self, end: End) -> bool {
         match self {
             Self::Temporary => true,
-            Self::Transient => end == End::NormalStop,
-            Self::Permanent => false,
+            Self::Transient => matches!(end, End::Deleted | End::Finished),
+            Self::Permanent => end == End::Deleted,
         }
     }
 }
@@ -108,11 +119,11 @@ mod tests {
     #[test]
     fn each_policy_deletes_at_its_ends_and_at_no_other() {
         let deletes = |policy: Restart| {
-            [End::NormalStop, End::OtherStop, End::Crash].map(|end| policy.deletes(end))
+            [End::Deleted, End::Finished, End::Stopped, End::Crashed].map(|end| policy.deletes(end))
         };
-        assert_eq!(deletes(Restart::Temporary), [true, true, true]);
-        assert_eq!(deletes(Restart::Transient), [true, false, false]);
-        assert_eq!(deletes(Restart::Permanent), [false, false, false]);
+        assert_eq!(deletes(Restart::Temporary), [true, true, true, true]);
+        assert_eq!(deletes(Restart::Transient), [true, true, false, false]);
+        assert_eq!(deletes(Restart::Permanent), [true, false, false, false]);
     }
 
     #[test]

@@ -117,9 +117,9 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
         if random.chance(1, 12) {
             load.say(format!("begin {key} delete"));
             let deleted = if random.chance(1, 2) {
-                server.stop_and_delete().await
+                server.delete().await
             } else {
-                server.stop(StopReason::Normal).await
+                server.stop(StopReason::Finished).await
             };
             load.done(deleted, |()| format!("done {key} delete"));
         } else {

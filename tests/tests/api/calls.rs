@@ -226,7 +226,7 @@ async fn a_found_client_does_not_create_the_server_again() {
     let runtime = Runtime::in_memory().await.unwrap();
     runtime.start::<Counter>("a", ()).await.unwrap();
     let found = runtime.find::<Counter>("a").await.unwrap();
-    found.stop_and_delete().await.unwrap();
+    found.delete().await.unwrap();
     assert!(matches!(found.increment().await, Err(CallError::NotFound { .. })));
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 0);
 }

@@ -125,7 +125,7 @@ async fn acknowledged_increments_count_through_unloads_crashes_and_stops() {
         assert!(acknowledged > 1000);
         let server = runtime.at::<Counter>(key, ());
         assert_eq!(server.value().await.unwrap(), acknowledged);
-        server.stop(StopReason::Normal).await.unwrap();
+        server.stop(StopReason::Finished).await.unwrap();
     }
 }
 

@@ -556,7 +556,7 @@ async fn resources_outlive_panics_but_not_activations() {
         match end {
             "kill" => diary.kill().await.unwrap(),
             "stop" => diary.stop(StopReason::Other(end.into())).await.unwrap(),
-            "delete" => diary.stop_and_delete().await.unwrap(),
+            "delete" => diary.delete().await.unwrap(),
             _ => tokio::time::sleep(4000 * SECOND).await,
         }
         assert!(kept("large").await.is_none(), "{end}");

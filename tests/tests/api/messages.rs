@@ -456,11 +456,11 @@ async fn a_recreated_server_has_no_messages_of_the_deleted_one() {
     let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
     let ledger = runtime.start::<Ledger>("a", ()).await.unwrap();
     ledger.book(1).await.unwrap();
-    ledger.stop_and_delete().await.unwrap();
+    ledger.delete().await.unwrap();
     assert_eq!(record::<Ledger>(&storage.states, "a"), None);
     // The delete, the new activation and its messages may share commits.
     storage.on_commit(Fault::Slow(Duration::from_millis(5)));
-    let calls = tokio::join!(ledger.book(2), ledger.stop_and_delete(), ledger.book(3));
+    let calls = tokio::join!(ledger.book(2), ledger.delete(), ledger.book(3));
     assert_eq!((calls.0.unwrap(), calls.2.unwrap()), (2, 3));
     assert_eq!(ledger.book(4).await.unwrap(), 7);
     ledger.kill().await.unwrap();

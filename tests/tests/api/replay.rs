@@ -49,7 +49,7 @@ async fn bytes_that_are_not_a_message_are_an_error_and_stay_unchanged() {
         runtime.shutdown(Duration::from_secs(1)).await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), before);
         // Repairing the server costs its state.
-        open(&storage).await.at::<Ledger>("a", ()).stop_and_delete().await.unwrap();
+        open(&storage).await.at::<Ledger>("a", ()).delete().await.unwrap();
         assert_eq!(record::<Ledger>(&storage, "a"), None);
     }
 }

@@ -212,7 +212,7 @@ async fn a_server_that_is_only_stored_exists_and_is_not_activated_by_a_creation(
     let error = create(&runtime).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
     assert_eq!(runtime.count::<Shop>().await.unwrap().live, 0);
-    runtime.find::<Shop>("a").await.unwrap().stop_and_delete().await.unwrap();
+    runtime.find::<Shop>("a").await.unwrap().delete().await.unwrap();
     create(&runtime).await.unwrap();
 }
 

@@ -87,7 +87,7 @@ async fn a_stream_begins_with_the_current_state_and_has_each_committed_one() {
     score.stop("maintenance").await.unwrap();
     score.add(4).await.unwrap();
     assert_eq!(points(&mut changes, 1).await, [10], "it outlives activations");
-    score.stop_and_delete().await.unwrap();
+    score.delete().await.unwrap();
     assert_eq!(changes.next().await.unwrap().unwrap(), Change::Deleted);
     score.add(5).await.unwrap();
     assert_eq!(points(&mut changes, 2).await, [0, 5], "a new server, and its first change");

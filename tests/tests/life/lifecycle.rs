@@ -14,11 +14,11 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_normal_stop_deletes_and_the_same_client_creates_a_fresh_server() {
+async fn a_finished_server_is_deleted_and_the_same_client_creates_a_fresh_server() {
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());
     server.increment().await.unwrap();
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 0);
     assert_eq!(server.value().await.unwrap(), 0);
 }
@@ -32,7 +32,7 @@ async fn a_stop_with_another_reason_keeps_the_state() {
     }
     server.stop("a custom reason").await.unwrap();
     assert_eq!(server.value().await.unwrap(), 4);
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0);
 }
 
@@ -48,13 +48,13 @@ async fn a_server_that_stops_itself_keeps_its_last_change() {
 /// Covers every row of the table of restart policies.
 #[tokio::test]
 async fn each_restart_policy_keeps_and_deletes_as_documented() {
-    // Columns: restart policy, kept at a normal stop, kept at another stop, kept at a crash.
+    // Columns: restart policy, kept when finished, kept at another stop, kept at a crash.
     let rows = [
         (Restart::Temporary, false, false, false),
         (Restart::Transient, false, true, true),
         (Restart::Permanent, true, true, true),
     ];
-    for (policy, normal, other, crash) in rows {
+    for (policy, finished, other, crash) in rows {
         let storage = FaultyStorage::default();
         let open = || {
             Runtime::builder()
@@ -65,13 +65,13 @@ async fn each_restart_policy_keeps_and_deletes_as_documented() {
         let server = runtime.at::<Counter>("a", ());
         let expect = u64::from;
         let fresh = async || {
-            server.stop_and_delete().await.unwrap();
+            server.delete().await.unwrap();
             server.increment().await.unwrap();
         };
 
         fresh().await;
-        server.stop(StopReason::Normal).await.unwrap();
-        assert_eq!(server.value().await.unwrap(), expect(normal), "{policy:?}, normal stop");
+        server.stop(StopReason::Finished).await.unwrap();
+        assert_eq!(server.value().await.unwrap(), expect(finished), "{policy:?}, finished");
 
         fresh().await;
         server.stop("other").await.unwrap();
@@ -124,7 +124,7 @@ async fn a_stop_of_an_unloaded_server_follows_its_restart_policy() {
     server.kill().await.unwrap();
     server.stop("other").await.unwrap();
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 1);
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     assert_eq!(runtime.count::<Counter>().await.unwrap().stored, 0);
 }
 
@@ -516,10 +516,10 @@ async fn terminate_runs_once_at_each_orderly_end_and_not_at_a_crash_or_kill() {
     server.seed().await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
     server.seed().await.unwrap();
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     server.seed().await.unwrap();
     runtime.shutdown(SECOND).await.unwrap();
-    let reasons = ["custom", "idle", "normal", "shutdown"].map(|end| format!("terminate {end}"));
+    let reasons = ["custom", "finished", "idle", "shutdown"].map(|end| format!("terminate {end}"));
     assert_eq!(ends("ends"), reasons);
 }
 

@@ -101,9 +101,9 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
     server.stop("custom").await.unwrap();
     server.value().await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    server.stop_and_delete().await.unwrap();
+    server.delete().await.unwrap();
     server.value().await.unwrap();
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     server.value().await.unwrap();
     runtime.shutdown(SECOND).await.unwrap();
     assert_eq!(
@@ -148,7 +148,7 @@ async fn an_observer_receives_events_of_all_types() {
     runtime.at::<Counter>("a", ()).increment().await.unwrap();
     runtime.at::<Probe>("observed", 1).seed().await.unwrap();
     runtime.at::<Counter>("a", ()).kill().await.unwrap();
-    runtime.at::<Counter>("a", ()).stop_and_delete().await.unwrap();
+    runtime.at::<Counter>("a", ()).delete().await.unwrap();
     let received = ear.received();
     let about = |kind: &str| -> Vec<&str> {
         received.iter().filter_map(|received| received.strip_prefix(kind)).collect()
@@ -180,7 +180,7 @@ async fn an_event_stream_shows_the_events_of_a_server_in_order() {
         server.crash().await.unwrap_err();
     }
     server.reset().await.unwrap();
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     drop(server);
     runtime.shutdown(SECOND).await.unwrap();
     let mut events = Vec::new();
@@ -640,11 +640,8 @@ async fn a_refused_transfer_leaves_the_server_in_place() {
 
     // A target that answers too late is abandoned, and must not accept the server later.
     let busy = there.at::<Counter>("a", ()).with_timeout(100 * SECOND);
-    let (waited, deleted, moved) = tokio::join!(
-        busy.value_after(50 * SECOND),
-        busy.stop_and_delete(),
-        here.transfer(&address, &there)
-    );
+    let (waited, deleted, moved) =
+        tokio::join!(busy.value_after(50 * SECOND), busy.delete(), here.transfer(&address, &there));
     let error = moved.unwrap_err();
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
     waited.unwrap();
@@ -657,7 +654,7 @@ async fn a_refused_transfer_leaves_the_server_in_place() {
     busy.stop("the server is stored anyway").await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::AlreadyExists { .. }), "{error}");
-    busy.stop_and_delete().await.unwrap();
+    busy.delete().await.unwrap();
     there.shutdown(SECOND).await.unwrap();
     let error = here.transfer(&address, &there).await.unwrap_err();
     assert!(matches!(error, CallError::RuntimeStopped { .. }), "{error}");
@@ -730,7 +727,7 @@ async fn the_cost_of_a_read_depends_on_neither_its_state_nor_other_servers() {
 #[tokio::test]
 async fn controls_are_available_in_generic_code() {
     async fn delete<S: Server>(runtime: &Runtime, address: &Address<S>) -> Result<(), CallError> {
-        runtime.client(address).stop_and_delete().await
+        runtime.client(address).delete().await
     }
     let runtime = Runtime::in_memory().await.unwrap();
     let server = runtime.at::<Counter>("a", ());

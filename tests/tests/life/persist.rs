@@ -58,7 +58,7 @@ async fn weaker_levels_save_at_each_orderly_end() {
         let storage = FaultyStorage::default();
         let (_runtime, server) = open(&storage, level).await;
         server.increment().await.unwrap();
-        server.stop(StopReason::Normal).await.unwrap();
+        server.stop(StopReason::Finished).await.unwrap();
         assert_eq!((storage.writes(), stored(&storage)), (0, None), "a delete writes no state");
     }
 }
@@ -349,7 +349,7 @@ async fn a_refused_commit_undoes_no_change_that_was_acknowledged_before() {
                 "write" => strong.add().await.map(drop),
                 "async write" => strong.work(SECOND).await.map(drop),
                 "stop" => server.stop("other").await,
-                "delete" => server.stop_and_delete().await,
+                "delete" => server.delete().await,
                 "transfer" => runtime.transfer(&server.address(), &other).await,
                 _ => server.end().await,
             };

@@ -323,7 +323,7 @@ async fn a_state_that_does_not_decode_is_named_and_stays_unchanged() {
     assert_eq!(server.count().await.unwrap(), 0, "the server works once the record is repaired");
     put(1, 1, b"").await;
     server.kill().await.unwrap();
-    server.stop_and_delete().await.unwrap();
+    server.delete().await.unwrap();
     assert_eq!(server.count().await.unwrap(), 0, "or deleted");
 }
 
@@ -562,7 +562,7 @@ async fn messages_queued_at_a_server_that_fails_are_refused_at_once() {
             error => panic!("{error}"),
         }
     }
-    server.stop_and_delete().await.unwrap();
+    server.delete().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0, "a delete repairs it too");
 }
 

@@ -165,7 +165,7 @@ async fn a_stop_follows_its_clients_restart_policy_for_loaded_and_unloaded_serve
             .unwrap();
         server.increment().await.unwrap();
         tokio::time::sleep(idle * SECOND).await;
-        server.stop(StopReason::Normal).await.unwrap();
+        server.stop(StopReason::Finished).await.unwrap();
         assert_eq!(server.value().await.unwrap(), 1, "idle for {idle} s");
     }
 }

@@ -231,7 +231,7 @@ async fn a_bit_that_flips_in_a_state_is_an_error_of_its_server_and_of_no_other()
         // As the error says, a delete lets the server begin with a new state.
         let runtime = Runtime::open(&path).await.unwrap();
         let server = runtime.at::<Block>(&**victim, ());
-        server.stop_and_delete().await.unwrap();
+        server.delete().await.unwrap();
         assert_eq!(server.grow(100).await.unwrap(), 1);
         runtime.shutdown(MINUTE).await.unwrap();
     }

@@ -171,7 +171,7 @@ async fn go_on(runtime: &Runtime) -> Result<(), CallError> {
             runtime.find::<Twins>(key).await?.grow().await?;
         }
     }
-    runtime.find::<Counter>("deleted").await?.stop_and_delete().await?;
+    runtime.find::<Counter>("deleted").await?.delete().await?;
     let dice = runtime.find::<Dice>("dice").await?;
     for _ in 0..2 {
         dice.roll().await?;
@@ -223,7 +223,7 @@ async fn a_database_of_every_release_is_read() {
                 }
                 for key in KEYS {
                     let counter = runtime.at::<Counter>(key, ());
-                    counter.stop_and_delete().await.unwrap();
+                    counter.delete().await.unwrap();
                     for _ in 0..3 {
                         counter.increment().await.unwrap();
                     }

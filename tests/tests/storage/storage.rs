@@ -160,7 +160,7 @@ async fn a_storage_of_the_users_own_gets_every_load_save_and_delete() {
     assert_eq!(server.increment().await.unwrap(), 1);
     server.kill().await.unwrap();
     assert_eq!(server.value().await.unwrap(), 1);
-    server.stop(StopReason::Normal).await.unwrap();
+    server.stop(StopReason::Finished).await.unwrap();
     assert_eq!(server.value().await.unwrap(), 0);
     runtime.shutdown(SECOND).await.unwrap();
     let calls = storage.calls.lock().unwrap().clone();

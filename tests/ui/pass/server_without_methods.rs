@@ -27,7 +27,7 @@ async fn main() {
     let runtime = Runtime::in_memory().await.unwrap();
     let empty = runtime.start::<inner::Empty>("a", ()).await.unwrap();
     let _: EmptyClient = empty.clone();
-    empty.stop_and_delete().await.unwrap();
+    empty.delete().await.unwrap();
     let named = runtime.start::<Named>("a", "Ada".to_owned()).await.unwrap();
     assert_eq!(format!("{:?}", named.address().init()), "Some(\"Ada\")");
 }

@@ -10,7 +10,7 @@ use crate::{
     config::options::Persist,
     engine::{
         cell::Cell,
-        command::{CallOptions, Command, Content, Job, Stop},
+        command::{CallOptions, Command, Content, Job},
         crash_budget::End,
         erased::{AnyMessage, Batch, Front, Method},
         instance::{Instance, InstanceParts},
@@ -330,13 +330,12 @@ impl Task {
                 },
                 Err(failure) => self.decline(failure, reply).await,
             },
-            Command::Stop(stop) => {
-                let Stop { reason, deletes } = *stop;
+            Command::Stop(reason) => {
                 let instance = self.instance.take();
                 if instance.is_none() {
                     self.adopt_settings(options);
                 }
-                self.stop(instance, &reason, deletes, false, reply).await;
+                self.stop(instance, &reason, false, reply).await;
             }
         }
     }
@@ -645,7 +644,7 @@ impl Task {
     pub(super) async fn proceed(&mut self, left: Remainder) -> Outcome {
         match left {
             Remainder::Stop(instance, reason, reply) => {
-                Box::pin(self.stop(Some(instance), &reason, false, true, reply)).await;
+                Box::pin(self.stop(Some(instance), &reason, true, reply)).await;
                 Outcome::Handled
             }
             Remainder::Fail(failure, reply) => {
@@ -665,7 +664,7 @@ impl Task {
         match failure {
             Failure::Error(_) => self.gate.release_after_commit(reply, Err(error)),
             Failure::Panic { text, is_poison } => {
-                if self.settings().restart.deletes(End::Crash) {
+                if self.settings().restart.deletes(End::Crashed) {
                     self.stage(None);
                     self.cell.drop_resources();
                 }

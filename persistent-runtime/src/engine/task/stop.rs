@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use super::{Failure, HookResult, Task, discard, drive};
 use crate::{
     call::reply::ReplySender,
-    engine::{crash_budget::End, erased::Hook, instance::Instance},
+    engine::{erased::Hook, instance::Instance},
     error::CallError,
     observe::event::Event,
     stop_reason::StopReason,
@@ -22,12 +22,10 @@ impl Task {
         &mut self,
         instance: Option<Box<Instance>>,
         reason: &StopReason,
-        deletes: bool,
         by_handler: bool,
         reply: Option<ReplySender>,
     ) {
-        let end = if *reason == StopReason::Normal { End::NormalStop } else { End::OtherStop };
-        let deletes = deletes || self.settings().restart.deletes(end);
+        let deletes = self.settings().restart.deletes(reason.into());
         let was_live = instance.is_some();
         let mut outcome = Ok(());
         if let Some(mut instance) = instance {

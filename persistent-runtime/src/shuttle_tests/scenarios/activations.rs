@@ -50,7 +50,7 @@ fn a_delete_removes_earlier_changes_and_keeps_later_ones() {
         client.append(entry(0, 1)).await.unwrap();
         let delete = caller({
             let client = client.clone();
-            async move { client.stop_and_delete().await.unwrap() }
+            async move { client.delete().await.unwrap() }
         });
         let reply = client.append(entry(1, 1)).await.unwrap();
         joined(delete).await;

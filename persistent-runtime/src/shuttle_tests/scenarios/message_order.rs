@@ -137,6 +137,6 @@ fn a_timeout_does_not_abort_the_handler() {
             Err(error) => panic!("{error}"),
         }
         assert_eq!(aborted_handlers(), 0, "aborted handlers");
-        fixture.client().stop_and_delete().await.unwrap();
+        fixture.client().delete().await.unwrap();
     });
 }

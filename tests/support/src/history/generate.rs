@@ -71,7 +71,7 @@ fn step(
         52..55 => Act::Touch,
         55..65 => Act::Cast,
         65..73 => Act::Panic { changed: rng.bool(), wait: wait(rng) },
-        73..79 => Act::Stop { normal: rng.bool() },
+        73..79 => Act::Stop { finished: rng.bool() },
         79..82 => Act::Delete,
         82..85 => Act::Kill,
         85..87 => Act::Reset,

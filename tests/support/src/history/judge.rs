@@ -160,9 +160,9 @@ impl Judge<'_> {
         let lane = Some((*client * 1_000 + *generation) as u64);
         let deletes = match step.act {
             Act::Delete => true,
-            Act::Stop { normal } => match self.plan.restart {
+            Act::Stop { finished } => match self.plan.restart {
                 Restart::Temporary => true,
-                Restart::Transient => normal,
+                Restart::Transient => finished,
                 _ => false,
             },
             Act::Panic { .. } => self.plan.restart == Restart::Temporary,

@@ -87,8 +87,8 @@ pub enum Act {
     },
     /// A stop with a reason.
     Stop {
-        /// True if the reason is `StopReason::Normal`.
-        normal: bool,
+        /// True if the reason is `StopReason::Finished`.
+        finished: bool,
     },
     /// A stop that deletes the state.
     Delete,

@@ -299,9 +299,9 @@ impl World {
                 let wait = Duration::from_millis(wait);
                 server.fail_slowly(changed.then_some(id), wait).await.map(|()| None)
             }
-            Act::Stop { normal: true } => server.stop(StopReason::Normal).await.map(|()| None),
-            Act::Stop { normal: false } => server.stop("another").await.map(|()| None),
-            Act::Delete => server.stop_and_delete().await.map(|()| None),
+            Act::Stop { finished: true } => server.stop(StopReason::Finished).await.map(|()| None),
+            Act::Stop { finished: false } => server.stop("another").await.map(|()| None),
+            Act::Delete => server.delete().await.map(|()| None),
             Act::Kill => {
                 server.kill().await.unwrap();
                 Ok(None)

@@ -21,11 +21,11 @@ impl Plan {
             Act::Panic { changed: true, wait: Some(1) },
         ];
         let ends = [
-            Act::Stop { normal: false },
+            Act::Stop { finished: false },
             Act::Write(None),
             Act::Kill,
             Act::Write(None),
-            Act::Stop { normal: true },
+            Act::Stop { finished: true },
             Act::Write(None),
             Act::Delete,
             Act::Write(None),
