@@ -602,6 +602,10 @@ pub struct ShutdownError {
     pub unsaved: Vec<UnsavedServer>,
     /// The number of servers of which changes could not be saved, listed or not.
     pub unsaved_count: usize,
+    /// True if the storage could not be closed in time, e.g. because the disk hangs. It goes on
+    /// with that, and the database is locked until then. Nothing is lost by it: what was committed
+    /// is found when the database is opened again.
+    pub is_storage_open: bool,
 }
 
 /// A server of which changes could not be saved, in a [`ShutdownError`].
@@ -618,7 +622,7 @@ impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers =
             |count| if count == 1 { "1 server".to_owned() } else { format!("{count} servers") };
-        let Self { unfinished, unsaved, unsaved_count } = self;
+        let Self { unfinished, unsaved, unsaved_count, is_storage_open } = self;
         if *unfinished > 0 {
             let were = if *unfinished == 1 { "was" } else { "were" };
             write!(
@@ -626,6 +630,9 @@ impl fmt::Display for ShutdownError {
                 "{} {were} still busy at the deadline of the shutdown; ",
                 servers(*unfinished)
             )?;
+        }
+        if *is_storage_open {
+            f.write_str("the storage could not be closed in time and is still locked; ")?;
         }
         match unsaved.first() {
             None => f.write_str("acknowledged changes are stored"),

@@ -46,6 +46,13 @@ impl ServerId {
         &self.key
     }
 
+    /// Changes the key, and returns the identity.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn with_key(&mut self, key: &Arc<str>) -> &Self {
+        self.key.clone_from(key);
+        self
+    }
+
     /// Returns the key in the allocation that all clones share.
     pub(crate) fn shared_key(&self) -> &Arc<str> {
         &self.key

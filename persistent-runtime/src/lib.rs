@@ -249,7 +249,7 @@ pub use runtime::{
 pub use stop_reason::StopReason;
 pub use storage::{
     Commit, Completion, MemoryStorage, Record, Storage, StorageError, StorageErrorKind,
-    StorageFuture, Update, encoded::Encoded,
+    StorageEvent, StorageFuture, StorageObserver, StorageWork, Update, encoded::Encoded,
 };
 #[cfg(feature = "sqlite")]
 pub use storage::{SqliteOptions, SqliteStorage};

@@ -1,6 +1,6 @@
 //! The memory of idle servers, measured in a process that does nothing else.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, ops::Bound, sync::Arc, time::Duration};
 
 use persistent_runtime::{Commit, Record, Runtime, ServerId, Storage, StorageFuture};
 
@@ -81,7 +81,7 @@ impl Storage for Discard {
     fn keys<'a>(
         &'a self,
         _: &'a str,
-        _: Option<&'a str>,
+        _: Bound<&'a str>,
         _: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
         Box::pin(async { Ok(Vec::new()) })

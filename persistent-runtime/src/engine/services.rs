@@ -26,7 +26,7 @@ use crate::{
     error::UnsavedServer,
     id::ServerId,
     observe::observer::Observer,
-    storage::{MemoryStorage, Storage},
+    storage::{MemoryStorage, Storage, StorageObserver},
     support::{
         catch::catch_unwind,
         expiry::ExpiryQueue,
@@ -42,6 +42,8 @@ use crate::{
 
 /// The time that commits in flight and the storage have to end after a halt.
 pub(crate) const HALT_GRACE: Duration = Duration::from_secs(10);
+/// The least time that the storage has for closing, in order and then in a hurry.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// The time that servers have to save after the deadline of a shutdown.
 pub(crate) const SAVE_GRACE: Duration = Duration::from_secs(1);
 
@@ -146,6 +148,14 @@ impl Services {
 
     fn build(storage: Arc<dyn Storage>, config: ServicesConfig, services: Weak<Self>) -> Self {
         let ServicesConfig { layers, listeners, observers, checks_replay, busy_wait, .. } = config;
+        if !observers.is_empty() {
+            let observers = observers.clone();
+            storage.observe(StorageObserver::new(move |event| {
+                for observer in &observers {
+                    let _ = catch_unwind(|| observer.on_storage_event(event));
+                }
+            }));
+        }
         let tokio = runtime::Handle::current();
         let expiry = Arc::new(ExpiryQueue::new());
         let expiry_task = tokio.spawn({

@@ -1,6 +1,10 @@
 //! The trait that receives the changes and events of all server types.
 
-use crate::{id::ServerId, observe::event::Event, storage::Record};
+use crate::{
+    id::ServerId,
+    observe::event::Event,
+    storage::{Record, StorageEvent},
+};
 
 /// A receiver of the changes and events of all servers of a runtime, given to
 /// [`Builder::observer`](crate::Builder::observer), which has an example.
@@ -29,5 +33,11 @@ pub trait Observer: Send + Sync + 'static {
     /// Called after an event.
     fn on_event(&self, server: &ServerId, event: &Event) {
         let _ = (server, event);
+    }
+
+    /// Called when work of the storage in the background fails, and when it succeeds again. This
+    /// method is called on a thread of the storage, which writes nothing meanwhile.
+    fn on_storage_event(&self, event: &StorageEvent) {
+        let _ = event;
     }
 }

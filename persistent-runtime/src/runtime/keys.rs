@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     future::poll_fn,
+    ops::Bound,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,7 +15,7 @@ use futures_core::Stream;
 use crate::{engine::services::Services, storage::StorageError};
 
 /// The number of keys per read.
-const PAGE: usize = 256;
+const PAGE: usize = 1024;
 
 /// The keys of all servers of a type, in memory and stored, as a [`Stream`]. Returned by
 /// [`Runtime::keys`](crate::Runtime::keys), which has an example.
@@ -28,7 +29,9 @@ pub struct Keys {
     /// The keys of servers in memory, which may not be stored yet.
     live: BTreeSet<Arc<str>>,
     page: VecDeque<Arc<str>>,
-    after: Option<Arc<str>>,
+    prefix: Arc<str>,
+    /// Where the next page begins.
+    from: Bound<Arc<str>>,
     reading: Option<Pin<Box<dyn Future<Output = Page> + Send>>>,
     ended: bool,
 }
@@ -46,10 +49,51 @@ impl Keys {
             services,
             live,
             page: VecDeque::new(),
-            after: None,
+            prefix: "".into(),
+            from: Bound::Unbounded,
             reading: None,
             ended: false,
         }
+    }
+
+    /// Restricts the stream to keys that begin with `prefix`. Call it before the first key is read.
+    ///
+    /// The cost depends on the number of these keys, and not on that of the others.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Runtime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Player;
+    /// # #[persistent_server] impl Player {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::in_memory().await?;
+    /// for key in ["eu/ada", "eu/bob", "us/cyd"] {
+    ///     runtime.start::<Player>(key, ()).await?;
+    /// }
+    /// let mut players = runtime.keys::<Player>().with_prefix("eu/").starting_at("eu/b");
+    /// assert_eq!(&*players.next().await.unwrap()?, "eu/bob");
+    /// assert!(players.next().await.is_none());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self.live.retain(|key| key.starts_with(prefix));
+        self.starting_at(prefix)
+    }
+
+    /// Leaves out the keys before `key`, in the order of the keys' bytes. Call it before the first
+    /// key is read.
+    #[must_use]
+    pub fn starting_at(mut self, key: &str) -> Self {
+        let is_later = match &self.from {
+            Bound::Included(from) | Bound::Excluded(from) => &**from < key,
+            Bound::Unbounded => true,
+        };
+        if is_later {
+            self.from = Bound::Included(key.into());
+            self.live = self.live.split_off(key);
+        }
+        self
     }
 
     /// Returns the next key, or `None` after the last one.
@@ -65,23 +109,29 @@ impl Keys {
 
     /// Reads the page after the last key.
     fn read(&self) -> Pin<Box<dyn Future<Output = Page> + Send>> {
-        let (kind, services, after) = (self.kind, self.services.clone(), self.after.clone());
+        let (kind, services, from) = (self.kind, self.services.clone(), self.from.clone());
         Box::pin(async move {
-            services.in_tokio(services.storage().keys(kind, after.as_deref(), PAGE)).await
+            let from = from.as_ref().map(|key| &**key);
+            services.in_tokio(services.storage().keys(kind, from, PAGE)).await
         })
     }
 
     /// Merges the keys of servers in memory into a page.
     fn merge(&mut self, stored: Vec<Arc<str>>) {
-        self.ended = stored.len() < PAGE;
-        let mut keys: BTreeSet<_> = stored.into_iter().collect();
+        let count = stored.len();
+        let prefix = &*self.prefix;
+        let with_prefix = stored.into_iter().take_while(|key| key.starts_with(prefix));
+        let mut keys: BTreeSet<_> = with_prefix.collect();
+        self.ended = count < PAGE || keys.len() < count;
         let last = keys.last().cloned().filter(|_| !self.ended);
         let behind = match &last {
             Some(last) => self.live.split_off(last),
             None => BTreeSet::new(),
         };
         keys.append(&mut std::mem::replace(&mut self.live, behind));
-        self.after = last;
+        if let Some(last) = last {
+            self.from = Bound::Excluded(last);
+        }
         self.page = keys.into_iter().collect();
     }
 }

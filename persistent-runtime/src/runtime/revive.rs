@@ -1,6 +1,6 @@
 //! Revival of permanent servers when a runtime opens.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Bound, sync::Arc, time::Duration};
 
 use crate::{
     api::{server::Server, typed::registry},
@@ -31,20 +31,19 @@ pub(crate) fn revive<S: Server>(services: &Arc<Services>) {
 }
 
 async fn revive_all(registry: Arc<Registry>, _guard: ShutdownGuard) {
-    let mut after: Option<Arc<str>> = None;
+    let mut from: Bound<Arc<str>> = Bound::Unbounded;
     loop {
         let storage = registry.services().storage();
-        let keys = async { storage.keys(registry.kind(), after.as_deref(), PAGE).await };
+        let page = from.as_ref().map(|key| &**key);
+        let keys = async { storage.keys(registry.kind(), page, PAGE).await };
         let services = registry.services();
         let Some(keys) = services.until_stop(await_catching(keys)).await else { return };
         let Ok(Ok(keys)) = keys else {
             services.until_stop(time::sleep(RETRY)).await;
             continue;
         };
-        after = keys.last().cloned();
-        if after.is_none() {
-            return;
-        }
+        let Some(last) = keys.last() else { return };
+        from = Bound::Excluded(last.clone());
         let mut starts = JoinSet::new();
         for key in keys {
             let handle = HandleCore::new(registry.cell(&key), CallOptions::default());

@@ -13,16 +13,17 @@ use crate::{
     engine::{
         mailbox::Failed,
         reminders::{Reminder, Reminders},
-        services::{HALT_GRACE, SAVE_GRACE, Services, ServicesConfig, Unsaved},
+        services::{CLOSE_GRACE, HALT_GRACE, SAVE_GRACE, Services, ServicesConfig, Unsaved},
     },
     error::{CallError, OpenError, Outcome, ShutdownError},
     id::{ServerId, key::IntoKey},
     runtime::{builder::Builder, keys::Keys},
     storage::{MemoryStorage, Storage, StorageError},
     support::{
+        alarm,
         block_on::block_on,
         catch::{await_catching, catch_unwind},
-        sync::time,
+        sync::time::{self, Instant},
     },
 };
 
@@ -363,16 +364,18 @@ impl Runtime {
     /// 4. After `deadline`, ends the handlers and hooks that are still waiting and drops the messages
     ///    that are still queued, and saves what these servers had acknowledged. That may take another
     ///    second.
-    /// 5. Closes the storage.
+    /// 5. Closes the storage. Work that can wait until the next opening is left undone after
+    ///    `deadline`, or half a second. After another half a second the shutdown ends, and the storage
+    ///    goes on with closing.
     ///
     /// A handler or hook of this runtime cannot wait for the shutdown, which waits for it: there,
     /// this begins the shutdown and returns `Ok` at once. The same is not recognized in a task that
     /// the handler waits for.
     ///
     /// # Errors
-    /// [`ShutdownError`] if servers were still busy after `deadline`, or if changes could not be
-    /// saved. It names the servers whose changes were not saved. The runtime has ended and the
-    /// storage is closed nevertheless.
+    /// [`ShutdownError`] if servers were still busy after `deadline`, if changes could not be saved,
+    /// or if the storage could not be closed in time. It names the servers whose changes were not
+    /// saved. The runtime has ended nevertheless.
     ///
     /// # Cancel safety
     /// If the future is dropped after its first poll, the shutdown goes on. A second call waits for
@@ -391,7 +394,7 @@ impl Runtime {
             // The tokio runtime of the servers is gone, or nobody drives it.
             Some(Err(_)) | None => {
                 let unfinished = services.active();
-                end(services, (unfinished > 0).then_some(unfinished)).await
+                end(services, (unfinished > 0).then_some(unfinished), Duration::ZERO).await
             }
         }
     }
@@ -412,26 +415,35 @@ impl Runtime {
 }
 
 async fn shut_down(services: Arc<Services>, deadline: Duration) -> Result<(), ShutdownError> {
+    let begin = Instant::now();
     let is_stopped = time::timeout(deadline, services.stop()).await.is_ok();
     let unfinished = (!is_stopped).then(|| services.active());
     if unfinished.is_some() {
         services.cut().await;
     }
-    end(&services, unfinished).await
+    end(&services, unfinished, deadline.saturating_sub(begin.elapsed())).await
 }
 
 /// Ends a runtime. `unfinished` is the number of servers that did not end in time, if that has
-/// passed.
-async fn end(services: &Services, unfinished: Option<usize>) -> Result<(), ShutdownError> {
+/// passed, and `time` is what is left of it.
+async fn end(
+    services: &Services,
+    unfinished: Option<usize>,
+    time: Duration,
+) -> Result<(), ShutdownError> {
     services.report_live();
     services.halt();
     // The shutdown is complete even if the storage panics.
-    let _ = await_catching(async { services.storage().close().await }).await;
+    let close = || await_catching(async { services.storage().close().await });
+    let is_closed = alarm::within(time.max(CLOSE_GRACE), close()).await.is_some()
+        // Now the storage leaves undone what can wait.
+        || alarm::within(CLOSE_GRACE, close()).await.is_some();
     let Unsaved { servers: unsaved, count: unsaved_count } = services.take_unsaved();
-    if unfinished.is_none() && unsaved_count == 0 {
+    if unfinished.is_none() && unsaved_count == 0 && is_closed {
         return Ok(());
     }
-    Err(ShutdownError { unfinished: unfinished.unwrap_or(0), unsaved, unsaved_count })
+    let unfinished = unfinished.unwrap_or(0);
+    Err(ShutdownError { unfinished, unsaved, unsaved_count, is_storage_open: !is_closed })
 }
 
 impl fmt::Debug for Runtime {

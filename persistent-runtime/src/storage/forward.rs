@@ -1,8 +1,8 @@
 //! Storages that pass calls on to another storage.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
-use super::{Commit, Completion, Record, Storage, StorageFuture};
+use super::{Commit, Completion, Record, Storage, StorageFuture, StorageObserver};
 use crate::id::ServerId;
 
 /// Implements the methods of a [`Storage`] that a decorator does not change.
@@ -55,7 +55,10 @@ macro_rules! forward_storage {
     (@count [count $($rest:ident)*] $self:ident $field:tt $all:tt) => {
         $crate::forward_storage!(@close $all $self $field $all);
     };
-    (@close [close $($rest:ident)*] $self:ident $field:tt $all:tt) => {};
+    (@close [close $($rest:ident)*] $self:ident $field:tt $all:tt) => {
+        $crate::forward_storage!(@observe $all $self $field $all);
+    };
+    (@observe [observe $($rest:ident)*] $self:ident $field:tt $all:tt) => {};
     (@$method:ident [$other:ident $($rest:ident)*] $self:ident $field:tt $all:tt) => {
         $crate::forward_storage!(@$method [$($rest)*] $self $field $all);
     };
@@ -91,13 +94,13 @@ macro_rules! forward_storage {
         fn keys<'a>(
             &'a $self,
             kind: &'a ::core::primitive::str,
-            after: ::core::option::Option<&'a ::core::primitive::str>,
+            from: ::core::ops::Bound<&'a ::core::primitive::str>,
             limit: ::core::primitive::usize,
         ) -> $crate::StorageFuture<
             'a,
             ::std::vec::Vec<::std::sync::Arc<::core::primitive::str>>,
         > {
-            $crate::Storage::keys(&$self.$field, kind, after, limit)
+            $crate::Storage::keys(&$self.$field, kind, from, limit)
         }
         $crate::forward_storage!(@due $all $self $field $all);
     };
@@ -134,6 +137,12 @@ macro_rules! forward_storage {
         fn close(&$self) -> $crate::StorageFuture<'_, ()> {
             $crate::Storage::close(&$self.$field)
         }
+        $crate::forward_storage!(@observe $all $self $field $all);
+    };
+    (@observe [] $self:ident $field:tt $all:tt) => {
+        fn observe(&$self, observer: $crate::StorageObserver) {
+            $crate::Storage::observe(&$self.$field, observer);
+        }
     };
 }
 
@@ -162,10 +171,10 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
     fn keys<'a>(
         &'a self,
         kind: &'a str,
-        after: Option<&'a str>,
+        from: Bound<&'a str>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        (**self).keys(kind, after, limit)
+        (**self).keys(kind, from, limit)
     }
 
     fn due<'a>(
@@ -179,6 +188,10 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
 
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         (**self).count(kind)
+    }
+
+    fn observe(&self, observer: StorageObserver) {
+        (**self).observe(observer);
     }
 
     fn close(&self) -> StorageFuture<'_, ()> {

@@ -91,12 +91,14 @@ impl Storage for MemoryStorage {
     fn keys<'a>(
         &'a self,
         kind: &'a str,
-        after: Option<&'a str>,
+        from: Bound<&'a str>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        let from = match after {
-            Some(key) => Bound::Excluded(ServerId::new(kind.to_owned(), key)),
-            None => Bound::Included(ServerId::new(kind.to_owned(), "")),
+        let server = |key: &str| ServerId::new(kind.to_owned(), key);
+        let from = match from {
+            Bound::Included(key) => Bound::Included(server(key)),
+            Bound::Excluded(key) => Bound::Excluded(server(key)),
+            Bound::Unbounded => Bound::Included(server("")),
         };
         let records = self.lock();
         let keys = records

@@ -1,6 +1,6 @@
 //! Where records are kept: the seam between the runtime and a database.
 
-use std::{pin::Pin, sync::Arc};
+use std::{ops::Bound, pin::Pin, sync::Arc};
 
 use crate::id::ServerId;
 
@@ -8,6 +8,7 @@ pub use commit::{Commit, Update};
 pub(crate) use completion::CommitHost;
 pub use completion::Completion;
 pub use error::{StorageError, StorageErrorKind};
+pub use event::{StorageEvent, StorageObserver, StorageWork};
 pub use memory::MemoryStorage;
 pub use record::Record;
 #[cfg(feature = "sqlite")]
@@ -17,6 +18,7 @@ mod commit;
 mod completion;
 pub(crate) mod encoded;
 mod error;
+mod event;
 mod forward;
 mod memory;
 mod record;
@@ -110,11 +112,11 @@ pub trait Storage: Send + Sync + 'static {
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>>;
 
-    /// Returns the first `limit` keys of a kind after `after`, in ascending order of their bytes.
+    /// Returns the first `limit` keys of a kind from `from`, in ascending order of their bytes.
     fn keys<'a>(
         &'a self,
         kind: &'a str,
-        after: Option<&'a str>,
+        from: Bound<&'a str>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>>;
 
@@ -130,11 +132,20 @@ pub trait Storage: Send + Sync + 'static {
     /// Returns how many servers of a kind are stored.
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64>;
 
+    /// Takes a receiver of the events of the storage's work in the background. The runtime calls
+    /// this at most once, when it opens.
+    ///
+    /// The default drops it: for a storage without such work.
+    fn observe(&self, observer: StorageObserver) {
+        drop(observer);
+    }
+
     /// Ends all commits that were submitted, and releases files, locks and connections.
     ///
     /// The call itself closes the storage: every later call of another method answers
     /// [`StorageErrorKind::Closed`]. The future is ready once everything is released; the storage
-    /// goes on with that if the future is dropped. Further calls of `close` wait for the same end
+    /// goes on with that if the future is dropped, without work that can wait until the storage is
+    /// opened again. Further calls of `close` wait for the same end
     /// and answer `Ok`.
     ///
     /// The runtime calls this once from `Runtime::shutdown` or from the drop of the last

@@ -6,11 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     io, mem,
+    pin::pin,
     sync::{Condvar, OnceLock},
     task::{Context, Poll, Waker},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -123,4 +125,17 @@ impl Drop for Alarm {
             drop(removed);
         }
     }
+}
+
+/// Waits for `work`. Returns `None` after `limit` in real time, also while the clock of the tokio
+/// runtime is paused.
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut alarm = Instant::now().checked_add(limit).map(Alarm::new);
+    let mut work = pin!(work);
+    poll_fn(|cx| match (work.as_mut().poll(cx), &mut alarm) {
+        (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+        (Poll::Pending, Some(alarm)) => alarm.poll(cx).map(|()| None),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
 }

@@ -20,7 +20,7 @@
 //! The suite checks what the documentation of [`Storage`] and [`Update`] promises, as far as that
 //! is visible without faults of the disk or the network: those are for tests of the implementation.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use tokio::task::JoinSet;
 
@@ -95,8 +95,8 @@ impl<S: Storage> Subject<S> {
         assert_eq!(count, expected, "{}: count of {kind:?}", self.name);
     }
 
-    async fn keys(&self, kind: &str, after: Option<&str>, limit: usize) -> Vec<String> {
-        let keys = self.storage.keys(kind, after, limit).await;
+    async fn keys(&self, kind: &str, from: Bound<&str>, limit: usize) -> Vec<String> {
+        let keys = self.storage.keys(kind, from, limit).await;
         texts(keys.unwrap_or_else(|error| panic!("{}: keys: {error}", self.name)))
     }
 
@@ -253,7 +253,12 @@ async fn kinds_are_separate<S: Storage>(subject: Subject<S>) {
             let stored = record(format!("{kind} {key}").as_bytes());
             subject.assert_stored(&server, Some(&stored)).await;
         }
-        assert_eq!(subject.keys(&kind, None, 9).await, ["", "a", "kind"], "{}", subject.name);
+        assert_eq!(
+            subject.keys(&kind, Bound::Unbounded, 9).await,
+            ["", "a", "kind"],
+            "{}",
+            subject.name
+        );
         subject.assert_count(&kind, 3).await;
     }
     subject.assert_count("no such kind", 0).await;
@@ -274,15 +279,18 @@ async fn keys_are_listed_in_pages<S: Storage>(subject: Subject<S>) {
     all.sort_unstable();
     subject.assert_count("kind", all.len() as u64).await;
     for limit in [0, 1, 2, 7, all.len(), all.len() + 1] {
-        let page = subject.keys("kind", None, limit).await;
+        let page = subject.keys("kind", Bound::Unbounded, limit).await;
         assert_eq!(page, all[..limit.min(all.len())], "{name}: the first {limit}");
     }
     for after in all.iter().map(String::as_str).chain(["a!", "deleted", "zzz", "\u{10ffff}"]) {
         let expected: Vec<_> = all.iter().filter(|key| &***key > after).cloned().collect();
-        let page = subject.keys("kind", Some(after), 99).await;
+        let page = subject.keys("kind", Bound::Excluded(after), 99).await;
         assert_eq!(page, expected, "{name}: after {after:?}");
-        let page = subject.keys("kind", Some(after), 2).await;
+        let page = subject.keys("kind", Bound::Excluded(after), 2).await;
         assert_eq!(page, expected[..expected.len().min(2)], "{name}: two after {after:?}");
+        let expected: Vec<_> = all.iter().filter(|key| &***key >= after).cloned().collect();
+        let page = subject.keys("kind", Bound::Included(after), 99).await;
+        assert_eq!(page, expected, "{name}: from {after:?}");
     }
     subject.end().await;
 }
@@ -406,7 +414,7 @@ async fn closing_ends_what_was_submitted<S: Storage>(
         late.clone(),
         subject.storage.load(&id("before")).await.map(drop),
         subject.storage.kinds(None, 1).await.map(drop),
-        subject.storage.keys("kind", None, 1).await.map(drop),
+        subject.storage.keys("kind", Bound::Unbounded, 1).await.map(drop),
         subject.storage.due("kind", None, 1).await.map(drop),
         subject.storage.count("kind").await.map(drop),
     ];

@@ -519,7 +519,7 @@ async fn terminate_runs_once_at_each_orderly_end_and_not_at_a_crash_or_kill() {
     server.stop(StopReason::Finished).await.unwrap();
     server.seed().await.unwrap();
     runtime.shutdown(SECOND).await.unwrap();
-    let reasons = ["custom", "finished", "idle", "shutdown"].map(|end| format!("terminate {end}"));
+    let reasons = ["custom", "idle", "finished", "shutdown"].map(|end| format!("terminate {end}"));
     assert_eq!(ends("ends"), reasons);
 }
 

@@ -114,7 +114,7 @@ async fn a_listener_receives_every_change_in_order_and_each_end() {
             "a custom with 6",
             "a idle with 6",
             "None to 0",
-            "a normal with 0",
+            "a finished with 0",
             "None to 0",
             "a shutdown with 0",
         ]

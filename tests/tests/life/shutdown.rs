@@ -2,6 +2,7 @@
 //! the state that is stored.
 
 use std::{
+    ops::Bound,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -721,7 +722,7 @@ impl Storage for Unlisted {
     fn keys<'a>(
         &'a self,
         _: &'a str,
-        _: Option<&'a str>,
+        _: Bound<&'a str>,
         _: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
         let hangs = self.hangs;
@@ -734,4 +735,24 @@ impl Storage for Unlisted {
     }
 
     forward_storage!(self.states, except keys);
+}
+
+/// A storage whose disk hangs when it closes.
+struct NeverClosed(MemoryStorage);
+
+impl Storage for NeverClosed {
+    fn close(&self) -> StorageFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    forward_storage!(self.0, except close);
+}
+
+#[tokio::test]
+async fn a_storage_that_does_not_close_is_reported_after_the_deadline() {
+    let runtime = Runtime::builder().open_with(NeverClosed(MemoryStorage::new())).await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    let error = runtime.shutdown(SECOND / 10).await.unwrap_err();
+    assert_eq!((error.unfinished, error.unsaved_count, error.is_storage_open), (0, 0, true));
+    assert!(error.to_string().contains("could not be closed in time"), "{error}");
 }

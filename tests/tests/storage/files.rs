@@ -664,3 +664,26 @@ fn a_shutdown_from_a_handler_releases_the_file() {
     });
     assert!(done);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_database_can_be_read_by_its_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let path = folder.path("data/own.db");
+    let modes = || {
+        let mode = |(path, _): (PathBuf, bool)| {
+            (path.is_file()).then(|| path.metadata().unwrap().permissions().mode() & 0o777)
+        };
+        folder.files().into_iter().filter_map(mode).collect::<Vec<_>>()
+    };
+    let runtime = Runtime::open(&path).await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    assert_eq!(modes(), [0o600; 4], "the file, its log, the log's index and the lock file");
+    runtime.shutdown(SECOND).await.unwrap();
+    // The permissions of a file that exists are its user's choice.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(visit(&path).await.unwrap(), 2);
+    assert!(modes().contains(&0o640));
+}

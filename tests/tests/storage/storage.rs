@@ -3,7 +3,9 @@
 use std::{
     collections::HashMap,
     error::Error,
-    fs, process,
+    fs,
+    path::Path,
+    process,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -269,4 +271,61 @@ async fn a_database_has_the_durability_that_is_promised() {
         })
         .unwrap();
     assert_eq!(row, ("Counter".into(), "a".into(), 1, 1, b"\x81\xa5value\x01".to_vec()));
+}
+
+/// Returns the content of the database and of its write-ahead log.
+fn content(path: &Path) -> Vec<u8> {
+    let mut content = fs::read(path).unwrap();
+    content.extend(fs::read(format!("{}-wal", path.display())).unwrap_or_default());
+    content
+}
+
+#[tokio::test]
+async fn secure_delete_leaves_no_copy_of_what_was_deleted() {
+    const SECRET: &[u8] = b"a secret of some length";
+    for secure in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.db");
+        let open = || {
+            let options = SqliteOptions::new().secure_delete(secure);
+            SqliteStorage::open_with(&path, options).unwrap()
+        };
+        for round in 0..2 {
+            let storage = open();
+            for key in 0..50 {
+                let server = ServerId::new("Secret", format!("{key}"));
+                let record = Record::new(1, 1, SECRET.repeat(1 + key % 5 * 200));
+                storage.commit(Commit::new(server.clone(), Update::Put(record))).await.unwrap();
+                if round == 1 {
+                    storage.commit(Commit::new(server, Update::Delete)).await.unwrap();
+                }
+            }
+            storage.close().await.unwrap();
+            drop(storage);
+        }
+        let copies = content(&path).windows(SECRET.len()).filter(|bytes| *bytes == SECRET).count();
+        assert_eq!(copies == 0, secure, "{copies} copies");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_over_the_limit_is_refused_alone_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::new().record_limit(1000);
+    let storage = SqliteStorage::open_with(folder.path().join("limit.db"), options).unwrap();
+    let server = ServerId::new("kind", "key");
+    let put = |bytes: usize| {
+        let record = Record::new(1, 1, vec![b'x'; bytes]);
+        storage.commit(Commit::new(server.clone(), Update::Put(record)))
+    };
+    let fits = 1000 - "kind".len() - "key".len();
+    let (small, large, other) = tokio::join!(put(fits), put(fits + 1), put(1));
+    let error = large.unwrap_err();
+    assert_eq!(
+        (small.is_ok(), error.kind(), other.is_ok()),
+        (true, StorageErrorKind::TooLarge, true)
+    );
+    let text = error.to_string();
+    assert!(text.contains("1001 bytes") && text.contains("record_limit"), "{text}");
+    assert_eq!(storage.load(&server).await.unwrap().unwrap().state.len(), 1);
 }

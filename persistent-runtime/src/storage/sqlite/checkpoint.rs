@@ -4,15 +4,17 @@
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, Result};
 
 use super::{
     error,
-    file::{connect_to_write, keep_log},
+    file::{BUSY_TIMEOUT, connect_to_write, keep_log},
     files::{Files, Place},
 };
+use crate::storage::{StorageError, StorageErrorKind};
 
 /// Pages in the log that are worth a checkpoint: 4 MiB.
 const CHECKPOINT_PAGES: u32 = 1024;
@@ -24,6 +26,12 @@ const MAX_PAGES: u32 = 16_384;
 const MAX_PAGES_SMALL: u32 = 1024;
 /// A commit with fewer bytes is small.
 const SMALL_COMMIT: usize = 16 << 10;
+/// Pages at which a log that does not start over is reported: 256 MiB.
+const REPORT_PAGES: u32 = 4 * MAX_PAGES;
+/// The size of a page, approximately.
+const PAGE_BYTES: u64 = 4096;
+/// The least time between two attempts to let a log start over that has reached its limit.
+pub const RESTART_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes written between two inspections of the log.
 const INSPECT_BYTES: usize = 1 << 20;
 /// Bytes that a commit writes besides its updates, approximately.
@@ -32,8 +40,16 @@ const COMMIT_OVERHEAD: usize = 4096;
 /// The writer's handle to the checkpoint thread.
 pub struct Checkpoints {
     begin: SyncSender<()>,
-    ended: Receiver<()>,
+    ended: Receiver<Result<(), StorageError>>,
     is_running: bool,
+    /// The outcome of the last checkpoint, until it is taken.
+    outcome: Option<Result<(), StorageError>>,
+    /// The limit of the log, in pages.
+    limit: u64,
+    /// Why commits are refused, and since when: the log has reached its limit.
+    overflow: Option<(Instant, StorageError)>,
+    /// The error of the last checkpoint, if it failed.
+    failure: Option<StorageError>,
     /// True if a checkpoint may have removed the mark that a copy of the file without its log is
     /// recognized by.
     needs_mark: bool,
@@ -42,7 +58,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub fn new(place: Place) -> error::Result<Self> {
+    pub fn new(place: Place, log_limit: u64) -> error::Result<Self> {
         let connection = connect_to_write(&place.path)?;
         // Opens the log now: later its name could lead to another file.
         run(&connection, "PRAGMA wal_checkpoint(NOOP)")?;
@@ -54,15 +70,45 @@ impl Checkpoints {
                     // A file that was emptied must not be filled in part, and the holes of a log
                     // that was emptied must not replace pages. A checkpoint that fails, e.g. on a
                     // full disk, is repeated with the next.
-                    if place.check_content(|| log_has_pages(&connection)).is_ok() {
-                        let _ = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
-                    }
-                    if end.send(()).is_err() {
+                    let checked = place.check_content(|| log_has_pages(&connection));
+                    let outcome = checked.and_then(|()| {
+                        let moved = run(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
+                        moved.map(drop).map_err(|error| error::Error::from(error).into())
+                    });
+                    if end.send(outcome).is_err() {
                         return;
                     }
                 }
             })?;
-        Ok(Self { begin, ended, is_running: false, needs_mark: true, written: 0, thread })
+        Ok(Self {
+            begin,
+            ended,
+            is_running: false,
+            outcome: None,
+            limit: log_limit / PAGE_BYTES,
+            overflow: None,
+            failure: None,
+            needs_mark: true,
+            written: 0,
+            thread,
+        })
+    }
+
+    /// Returns the outcome of the last checkpoint, once.
+    pub fn take_outcome(&mut self) -> Option<Result<(), StorageError>> {
+        self.is_running();
+        self.outcome.take()
+    }
+
+    /// Returns why commits must be refused: the log has reached its limit and cannot start over.
+    pub fn refusal(&mut self, connection: &Connection) -> Option<StorageError> {
+        let (since, _) = self.overflow.as_ref()?;
+        if since.elapsed() >= RESTART_INTERVAL {
+            self.overflow = None;
+            let limit = u32::try_from(self.limit).unwrap_or(MAX_PAGES);
+            self.inspect(limit.min(MAX_PAGES), connection);
+        }
+        self.overflow.as_ref().map(|(_, error)| error.clone())
     }
 
     /// Begins a checkpoint if one is due after a commit of `written` bytes, and waits for it if
@@ -90,8 +136,18 @@ impl Checkpoints {
     }
 
     fn is_running(&mut self) -> bool {
-        self.is_running = self.is_running && self.ended.try_recv().is_err();
+        if self.is_running
+            && let Ok(outcome) = self.ended.try_recv()
+        {
+            self.end(outcome);
+        }
         self.is_running
+    }
+
+    fn end(&mut self, outcome: Result<(), StorageError>) {
+        self.is_running = false;
+        self.failure = outcome.as_ref().err().cloned();
+        self.outcome = Some(outcome);
     }
 
     fn inspect(&mut self, limit: u32, connection: &Connection) {
@@ -102,6 +158,9 @@ impl Checkpoints {
             self.wait();
             self.begin();
             self.wait();
+            if u64::from(log.pages) >= self.limit.min(REPORT_PAGES.into()) {
+                self.restart(log.pages, connection);
+            }
         } else if log.pages.saturating_sub(log.moved) >= CHECKPOINT_PAGES.min(limit / 2) {
             self.begin();
         }
@@ -115,9 +174,38 @@ impl Checkpoints {
     }
 
     fn wait(&mut self) {
-        if self.is_running {
-            let _ = self.ended.recv();
-            self.is_running = false;
+        if self.is_running
+            && let Ok(outcome) = self.ended.recv()
+        {
+            self.end(outcome);
+        }
+    }
+
+    /// Lets a large log start over with the next commit, or takes note of why it cannot.
+    fn restart(&mut self, pages: u32, connection: &Connection) {
+        let restarted = without_waiting(connection, || {
+            connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0))
+        });
+        if let Ok(false) = restarted {
+            self.outcome = Some(Ok(()));
+            return;
+        }
+        let size = (u64::from(pages) * PAGE_BYTES) >> 20;
+        let error = match &self.failure {
+            Some(error) => error.clone().with_context(format_args!(
+                "the write-ahead log has {size} MiB and cannot be moved into the database file"
+            )),
+            None => StorageError::new(
+                StorageErrorKind::Locked,
+                format!(
+                    "the write-ahead log has {size} MiB and cannot start over while a program \
+                     reads the database in a long transaction; end that transaction"
+                ),
+            ),
+        };
+        self.outcome = Some(Err(error.clone()));
+        if u64::from(pages) >= self.limit {
+            self.overflow = Some((Instant::now(), error));
         }
     }
 
@@ -132,6 +220,14 @@ impl Checkpoints {
             files.unmark();
         }
     }
+}
+
+/// Runs `work` with a connection that does not wait for the locks of others.
+fn without_waiting<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let outcome = work();
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    outcome
 }
 
 /// Returns true if SQLite expects pages in the log.

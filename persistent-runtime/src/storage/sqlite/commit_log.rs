@@ -171,7 +171,7 @@ pub fn replay(number: u64, row: &[u8], memtable: &mut Memtable) -> Result<u64, S
         let before = reader.rest.len();
         let (server, update, spliced) = reader.update(memtable).ok_or_else(damaged)?;
         let weight = weight(before - reader.rest.len(), &update, spliced);
-        let pending = PendingUpdate { number: next, update };
+        let pending = PendingUpdate::new(next, update);
         next = next.checked_add(numbers(&pending.update)).ok_or_else(damaged)?;
         memtable.add(server, pending, weight);
     }
@@ -294,10 +294,10 @@ mod tests {
         assert_eq!(replay(7, &row(), &mut memtable).unwrap(), 7 + 3 + 3 + 2 + 1);
         let update = |kind, key| memtable.get(&ServerId::new(kind, key)).unwrap().clone();
         let put = Update::Put(record(b"the new state"));
-        assert_eq!(update("kind", "a"), PendingUpdate { number: 10, update: put });
+        assert_eq!(update("kind", "a"), PendingUpdate::new(10, put));
         let append = Update::Append(vec![(*b"message").into()]);
-        assert_eq!(update("other", ""), PendingUpdate { number: 13, update: append });
-        assert_eq!(update("other", "c"), PendingUpdate { number: 15, update: Update::Delete });
+        assert_eq!(update("other", ""), PendingUpdate::new(13, append));
+        assert_eq!(update("other", "c"), PendingUpdate::new(15, Update::Delete));
     }
 
     #[test]

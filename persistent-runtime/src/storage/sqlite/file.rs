@@ -16,28 +16,35 @@ const APPLICATION_ID: i32 = 0x5053_5256;
 /// The version of the schema below.
 const FILE_FORMAT: u32 = 1;
 
-/// `servers` and `messages` are clustered by kind and key, so that an activation is one lookup.
-/// `flushed` has one row: the log number below which the commit log is in the other tables.
+/// A row of `servers` can be larger than a page, and comparing such a row would read all of it. So
+/// the look-ups compare entries of indexes, and the state is the last column. `kinds` has the
+/// number of rows of each kind. `flushed` has one row: the log number below which the commit log is
+/// in the other tables.
 const SCHEMA: &str = "
     CREATE TABLE servers (
+        id      INTEGER PRIMARY KEY,
         kind    TEXT NOT NULL,
         key     TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
         version INTEGER NOT NULL,
         format  INTEGER NOT NULL,
-        state   BLOB NOT NULL,
-        reminders BLOB NOT NULL,
         due     INTEGER,
         checksum INTEGER NOT NULL,
-        PRIMARY KEY (kind, key)
-    ) WITHOUT ROWID, STRICT;
+        reminders BLOB NOT NULL,
+        state   BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX servers_key ON servers (kind, key);
     CREATE INDEX servers_due ON servers (kind, due, key) WHERE due IS NOT NULL;
     CREATE TABLE messages (
-        kind    TEXT NOT NULL,
-        key     TEXT NOT NULL,
+        server  INTEGER NOT NULL,
         number  INTEGER NOT NULL,
-        message BLOB NOT NULL,
         checksum INTEGER NOT NULL,
-        PRIMARY KEY (kind, key, number)
+        message BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX messages_number ON messages (server, number);
+    CREATE TABLE kinds (
+        kind    TEXT PRIMARY KEY,
+        servers INTEGER NOT NULL
     ) WITHOUT ROWID, STRICT;
     CREATE TABLE commit_log (
         number  INTEGER PRIMARY KEY,
@@ -48,8 +55,10 @@ const SCHEMA: &str = "
         checksum INTEGER NOT NULL
     ) STRICT;";
 
+/// The size to which the write-ahead log is cut when it starts over.
+const LOG_SIZE_LIMIT: u32 = 64 << 20;
 /// The time for which a connection waits for the lock of another program.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets whether closing the connection leaves the write-ahead log and the database as they are.
 pub fn keep_log(connection: &Connection, keeps: bool) -> Result<()> {
@@ -60,7 +69,7 @@ pub fn keep_log(connection: &Connection, keeps: bool) -> Result<()> {
 /// Opens the writer's connection to a database of this library, or creates the database in an
 /// empty file. The connection keeps a log that has content for now: a database that turns out to be
 /// damaged must not be changed.
-pub fn connect(files: &Files) -> Result<Connection> {
+pub fn connect(files: &Files, secure_delete: bool) -> Result<Connection> {
     let connection = connect_to_write(files.path())?;
     keep_log(&connection, files.has_log())?;
     let number =
@@ -80,6 +89,10 @@ pub fn connect(files: &Files) -> Result<Connection> {
         );
         return Err(StorageError::new(StorageErrorKind::NewerFormat, text).into());
     }
+    if tables == 0 {
+        // Cannot be changed later.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     // A new database leaves its rollback journal behind when it switches to a write-ahead log.
     // Both together must not survive a power cut: the rollback would empty the database, and then
     // the log would be a log without a database.
@@ -97,6 +110,8 @@ pub fn connect(files: &Files) -> Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Checkpoints run on a thread of their own.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_SIZE_LIMIT)?;
+    connection.pragma_update(None, "secure_delete", secure_delete)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     if tables == 0 {
         let sum = Checksum::new().number(0).value().cast_signed();

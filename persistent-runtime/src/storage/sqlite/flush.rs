@@ -6,14 +6,14 @@
 //! step also records the log number up to which the commit log is flushed. Rows below it are not
 //! read again, and are deleted later.
 
-use std::{mem, sync::Arc, thread};
+use std::{collections::BTreeMap, mem, sync::Arc, thread};
 
 use rusqlite::{Connection, Result, params};
 
 use super::{
     checksum::Checksum,
     memtable::{Memtable, Memtables, PendingUpdate},
-    tables::{Tables, checksum, message_checksum},
+    tables::{self, Tables, checksum, message_checksum},
 };
 use crate::{
     id::ServerId,
@@ -31,6 +31,15 @@ pub struct Flush {
     done: usize,
     /// The log number after the last of the memtable.
     end: u64,
+    /// The least id of the next new row; `None` before the first step.
+    next_id: Option<i64>,
+}
+
+/// The size of a step: a number of servers, and the bytes of their updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSize {
+    pub servers: usize,
+    pub bytes: usize,
 }
 
 enum Order {
@@ -43,7 +52,7 @@ impl Flush {
     pub fn new(memtables: &Memtables, end: u64) -> Self {
         let memtable = memtables.freeze();
         let order = Order::of(&memtable);
-        Self { memtable, order, done: 0, end }
+        Self { memtable, order, done: 0, end, next_id: None }
     }
 
     /// Returns how many servers are left.
@@ -56,7 +65,8 @@ impl Flush {
         matches!(&self.order, Order::Sorting(thread) if !thread.is_finished())
     }
 
-    /// Flushes the next `count` servers in one transaction. Returns true after the last.
+    /// Flushes the next servers in one transaction: at most `count`, with about `bytes` at most, and
+    /// at least one. Returns true after the last.
     ///
     /// # Errors
     /// If the transaction failed. It has changed nothing, and the step can be repeated.
@@ -65,25 +75,43 @@ impl Flush {
         connection: &Connection,
         tables: &Tables,
         memtables: &Memtables,
-        count: usize,
+        StepSize { servers: count, bytes }: StepSize,
     ) -> Result<bool> {
         if let Order::Sorting(_) = &self.order {
             self.order.wait(&self.memtable);
         }
         let Order::Sorted(order) = &self.order else { return Ok(false) };
-        let to = self.done.saturating_add(count).min(order.len());
-        let is_last = to == order.len();
-        let servers = &order[self.done..to];
-        transaction(connection, || {
-            for server in servers {
-                // Skipping leaves a row that is older than the recorded log number. No reader sees
-                // it: the newer update is in the active memtable, whose flush replaces the row.
-                if let Some(pending) = self.memtable.get(server)
-                    && !memtables.is_replaced(server)
-                {
-                    apply(connection, tables, server, pending)?;
-                }
+        let (mut to, mut size) = (self.done, 0);
+        let mut updates = Vec::new();
+        while to < order.len() && to - self.done < count && (size < bytes || to == self.done) {
+            let server = &order[to];
+            to += 1;
+            // Skipping leaves a row that is older than the recorded log number. No reader sees it:
+            // the newer update is in the active memtable, whose flush replaces the row.
+            if let Some(pending) = self.memtable.get(server)
+                && !memtables.is_replaced(server)
+            {
+                size += pending.update.bytes();
+                updates.push((server, pending));
             }
+        }
+        let is_last = to == order.len();
+        let mut next_id = match self.next_id {
+            Some(next_id) => next_id,
+            None => first_id(connection)?,
+        };
+        transaction(connection, || {
+            let mut applier =
+                Applier { connection, tables, next_id: &mut next_id, changes: BTreeMap::new() };
+            let with_id =
+                |(server, pending)| Ok((tables::id(connection, server)?, server, pending));
+            let mut rows = updates.into_iter().map(with_id).collect::<Result<Vec<_>>>()?;
+            // The order of the table. New rows come last, in the order of the index.
+            rows.sort_by_key(|(id, ..)| id.unwrap_or(i64::MAX));
+            for (id, server, pending) in rows {
+                applier.apply(id, server, pending)?;
+            }
+            applier.write_counts()?;
             if is_last {
                 let sum = Checksum::new().number(self.end).value();
                 connection
@@ -92,7 +120,7 @@ impl Flush {
             }
             Ok(())
         })?;
-        self.done = to;
+        (self.done, self.next_id) = (to, Some(next_id));
         if is_last {
             memtables.drop_frozen();
         }
@@ -128,6 +156,17 @@ impl Order {
     }
 }
 
+/// Returns the first id for the new rows of a flush. It is larger than every id that was used before:
+/// each server takes at least one log number, and a flush begins at the number at which the previous
+/// one has ended. An interrupted flush leaves rows with larger ids.
+fn first_id(connection: &Connection) -> Result<i64> {
+    connection
+        .prepare_cached(
+            "SELECT max((SELECT number FROM flushed), coalesce((SELECT max(id) FROM servers), 0) + 1)",
+        )?
+        .query_row([], |row| row.get(0))
+}
+
 /// The least cost of deleting a row, in bytes of a larger row.
 pub const MIN_ROW_COST: usize = 2048;
 
@@ -154,6 +193,26 @@ pub fn delete_flushed(connection: &Connection, bytes: usize) -> Result<bool> {
     Ok(deleted > 0)
 }
 
+/// Free pages that the file keeps, for the commit log: 4 MiB.
+const KEPT_PAGES: u32 = 1024;
+/// The file also keeps as many free pages as this part of all its pages.
+const KEPT_PART: u32 = 8;
+
+/// Gives at most `limit` free pages back to the file system. Returns false if the file has no more
+/// than it should keep.
+pub fn reclaim(connection: &Connection, limit: u32) -> Result<bool> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+    let (all, free) = (number("page_count")?, number("freelist_count")?);
+    let surplus = free.saturating_sub(KEPT_PAGES.max(all / KEPT_PART));
+    if surplus == 0 {
+        return Ok(false);
+    }
+    transaction(connection, || {
+        connection.execute_batch(&format!("PRAGMA incremental_vacuum({})", surplus.min(limit)))
+    })?;
+    Ok(true)
+}
+
 /// Runs `work` in a transaction, and rolls back if it fails.
 ///
 /// Every transaction is synced, even if its loss alone would do no harm: a failed sync can lose
@@ -171,73 +230,137 @@ pub fn transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>)
     outcome
 }
 
-/// Applies an update to the tables. Applying it twice has the same effect as once.
-fn apply(
-    connection: &Connection,
-    tables: &Tables,
-    server: &ServerId,
-    PendingUpdate { number, update }: &PendingUpdate,
-) -> Result<()> {
-    let delete_messages = || -> Result<()> {
-        if tables.may_have_messages() {
-            connection
-                .prepare_cached("DELETE FROM messages WHERE kind = ? AND key = ?")?
-                .execute([server.kind(), server.key()])?;
+/// Applies updates to the tables. Applying them twice has the same effect as once.
+struct Applier<'a> {
+    connection: &'a Connection,
+    tables: &'a Tables,
+    /// The least id of the next new row. No id is used twice.
+    next_id: &'a mut i64,
+    /// By how much the number of servers of each kind has changed.
+    changes: BTreeMap<&'a str, i64>,
+}
+
+impl<'a> Applier<'a> {
+    fn apply(
+        &mut self,
+        id: Option<i64>,
+        server: &'a ServerId,
+        pending: &PendingUpdate,
+    ) -> Result<()> {
+        let number = pending.number;
+        match (&pending.update, id) {
+            (Update::Put(record), Some(id)) if !pending.is_recreated => {
+                self.delete_messages(id)?;
+                self.update(id, server, number, record)?;
+                self.append(id, server, number, &record.messages)
+            }
+            (Update::Put(record), id) => {
+                if let Some(id) = id {
+                    self.delete(id, server)?;
+                }
+                let id = self.insert(server, number, record)?;
+                self.append(id, server, number, &record.messages)
+            }
+            (Update::Append(messages), Some(id)) => self.append(id, server, number, messages),
+            (Update::Delete, Some(id)) => self.delete(id, server),
+            (Update::Append(_) | Update::Delete, None) => Ok(()),
         }
+    }
+
+    fn update(&self, id: i64, server: &ServerId, number: u64, record: &Record) -> Result<()> {
+        let state = record.state.bytes();
+        self.connection
+            .prepare_cached(
+                "UPDATE servers SET sequence = ?, version = ?, format = ?, due = ?, checksum = ?,
+                 reminders = ?, state = ? WHERE id = ?",
+            )?
+            .execute(params![
+                number.cast_signed(),
+                record.version,
+                record.format,
+                record.due.map(u64::cast_signed),
+                checksum(server, id, number, record, &state).cast_signed(),
+                &record.reminders[..],
+                &state[..],
+                id
+            ])?;
         Ok(())
-    };
-    let append = |messages: &[Arc<[u8]>]| {
+    }
+
+    /// Inserts a row, and returns its id.
+    fn insert(&mut self, server: &'a ServerId, number: u64, record: &Record) -> Result<i64> {
+        let state = record.state.bytes();
+        let id = *self.next_id;
+        self.connection
+            .prepare_cached("INSERT INTO servers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                id,
+                server.kind(),
+                server.key(),
+                number.cast_signed(),
+                record.version,
+                record.format,
+                record.due.map(u64::cast_signed),
+                checksum(server, id, number, record, &state).cast_signed(),
+                &record.reminders[..],
+                &state[..]
+            ])?;
+        *self.next_id += 1;
+        *self.changes.entry(server.kind()).or_default() += 1;
+        Ok(id)
+    }
+
+    fn delete(&mut self, id: i64, server: &'a ServerId) -> Result<()> {
+        self.delete_messages(id)?;
+        self.connection.prepare_cached("DELETE FROM servers WHERE id = ?")?.execute([id])?;
+        *self.changes.entry(server.kind()).or_default() -= 1;
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        id: i64,
+        server: &ServerId,
+        number: u64,
+        messages: &[Arc<[u8]>],
+    ) -> Result<()> {
         if !messages.is_empty() {
             // Set before a reader can see a message.
-            tables.set_may_have_messages();
+            self.tables.set_may_have_messages();
         }
         for (number, message) in (number + 1..).zip(messages) {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?)")?
+            self.connection
+                .prepare_cached("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)")?
                 .execute(params![
-                    server.kind(),
-                    server.key(),
+                    id,
                     number.cast_signed(),
-                    &message[..],
-                    message_checksum(server, number, message).cast_signed()
+                    message_checksum(server, number, message).cast_signed(),
+                    &message[..]
                 ])?;
         }
         Ok(())
-    };
-    match update {
-        Update::Put(record) => {
-            let Record { version, format, state, reminders, due, messages } = record;
-            let state = state.bytes();
-            delete_messages()?;
-            connection
+    }
+
+    fn delete_messages(&self, id: i64) -> Result<()> {
+        if self.tables.may_have_messages() {
+            let delete = "DELETE FROM messages WHERE server = ?";
+            self.connection.prepare_cached(delete)?.execute([id])?;
+        }
+        Ok(())
+    }
+
+    /// Writes how many servers of each kind there are.
+    fn write_counts(&self) -> Result<()> {
+        for (kind, change) in &self.changes {
+            self.connection
                 .prepare_cached(
-                    "INSERT INTO servers
-                     (kind, key, version, format, state, reminders, due, checksum)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET
-                     version = excluded.version, format = excluded.format,
-                     state = excluded.state, reminders = excluded.reminders,
-                     due = excluded.due, checksum = excluded.checksum",
+                    "INSERT INTO kinds VALUES (?, ?)
+                     ON CONFLICT DO UPDATE SET servers = servers + excluded.servers",
                 )?
-                .execute(params![
-                    server.kind(),
-                    server.key(),
-                    version,
-                    format,
-                    &state[..],
-                    &reminders[..],
-                    due.map(u64::cast_signed),
-                    checksum(server, record, &state).cast_signed()
-                ])?;
-            append(messages)
+                .execute(params![kind, change])?;
+            let empty = "DELETE FROM kinds WHERE kind = ? AND servers = 0";
+            self.connection.prepare_cached(empty)?.execute([kind])?;
         }
-        Update::Append(messages) => append(messages),
-        Update::Delete => {
-            delete_messages()?;
-            connection
-                .prepare_cached("DELETE FROM servers WHERE kind = ? AND key = ?")?
-                .execute([server.kind(), server.key()])?;
-            Ok(())
-        }
+        Ok(())
     }
 }

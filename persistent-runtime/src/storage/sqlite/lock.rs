@@ -92,9 +92,12 @@ fn held_elsewhere(path: &Path, mut file: File) -> StorageError {
     in_use(&holder(path, text.trim()))
 }
 
+/// Opens a file, or creates it for this user only. SQLite creates the log with the same permissions.
 fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return Ok((other?, false)),

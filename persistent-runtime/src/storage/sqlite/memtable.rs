@@ -6,16 +6,21 @@
 //! this order misses nothing.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     mem,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
+use super::listing::{Item, Page};
 use crate::{
     id::ServerId,
     storage::{Update, encoded::Encoded},
 };
+
+/// The number of entries that are visited while the lock is held.
+const VISITS: usize = 1024;
 
 /// The merged updates of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +29,34 @@ pub struct PendingUpdate {
     /// or a higher one if it was appended later.
     pub number: u64,
     pub update: Update,
+    /// True if the record was deleted before it was put again.
+    pub is_recreated: bool,
 }
 
 impl PendingUpdate {
+    pub fn new(number: u64, update: Update) -> Self {
+        Self { number, update, is_recreated: false }
+    }
+
     fn merge(&mut self, next: Self) {
+        self.is_recreated |= next.is_recreated
+            || self.update == Update::Delete && matches!(next.update, Update::Put(_));
         if !matches!(next.update, Update::Append(_)) {
             self.number = next.number;
         }
         self.update.merge(next.update);
+    }
+
+    /// Returns true if the update replaces or deletes the server's row. Messages leave it as it is.
+    fn replaces_row(&self) -> bool {
+        !matches!(self.update, Update::Append(_))
+    }
+
+    fn due(&self) -> Option<u64> {
+        match &self.update {
+            Update::Put(record) => record.due,
+            Update::Append(_) | Update::Delete => None,
+        }
     }
 }
 
@@ -39,8 +64,22 @@ impl PendingUpdate {
 #[derive(Default)]
 pub struct Memtable {
     pending: HashMap<ServerId, PendingUpdate>,
+    due: DueTimes,
+    order: Mutex<Order>,
     weight: usize,
     since: Option<Instant>,
+}
+
+/// The servers with a due time in order, by kind.
+#[derive(Default)]
+struct DueTimes(BTreeMap<String, BTreeSet<(u64, Arc<str>)>>);
+
+/// The servers of a memtable in order. Only listing needs it, so commits leave the work to that.
+#[derive(Default)]
+struct Order {
+    keys: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// The servers that are not in `keys` yet.
+    added: Vec<ServerId>,
 }
 
 impl Memtable {
@@ -48,8 +87,15 @@ impl Memtable {
     pub fn add(&mut self, server: ServerId, pending: PendingUpdate, weight: usize) {
         self.weight += weight;
         match self.pending.entry(server) {
-            Entry::Occupied(mut entry) => entry.get_mut().merge(pending),
+            Entry::Occupied(mut entry) => {
+                let before = entry.get().due();
+                entry.get_mut().merge(pending);
+                self.due.change(entry.key(), before, entry.get().due());
+            }
             Entry::Vacant(entry) => {
+                let order = self.order.get_mut().unwrap_or_else(PoisonError::into_inner);
+                order.added.push(entry.key().clone());
+                self.due.change(entry.key(), None, pending.due());
                 entry.insert(pending);
             }
         }
@@ -90,12 +136,92 @@ impl Memtable {
     }
 }
 
-/// The entries of the memtables for a kind: the row of each server, or `None` if it is deleted.
-pub type Overlay = HashMap<Arc<str>, Option<OverlayRow>>;
+impl Memtable {
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-#[derive(Clone, Copy)]
-pub struct OverlayRow {
-    pub due: Option<u64>,
+    /// Returns true if the row of a server in older memtables and in the tables is obsolete.
+    fn replaces_row(&self, server: &ServerId) -> bool {
+        self.pending.get(server).is_some_and(PendingUpdate::replaces_row)
+    }
+
+    /// Visits the first entries of a kind after `from`, in order, until `visit` returns false.
+    pub fn visit_keys(
+        &self,
+        kind: &str,
+        from: &Bound<Arc<str>>,
+        mut visit: impl FnMut(&Arc<str>) -> bool,
+    ) {
+        let mut order = self.order();
+        order.sort(usize::MAX);
+        if let Some(keys) = order.keys.get(kind) {
+            let from = from.as_ref().map(|key| &**key);
+            let _ = keys.range::<str, _>((from, Bound::Unbounded)).all(&mut visit);
+        }
+    }
+
+    /// Does the same with the servers that have a due time, in the order of that.
+    pub fn visit_due(
+        &self,
+        kind: &str,
+        from: &Bound<(u64, Arc<str>)>,
+        mut visit: impl FnMut(&(u64, Arc<str>)) -> bool,
+    ) {
+        if let Some(due) = self.due.0.get(kind) {
+            let _ = due.range((from.clone(), Bound::Unbounded)).all(&mut visit);
+        }
+    }
+
+    fn next_kind(&self, after: Option<&str>) -> Option<Arc<str>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut order = self.order();
+        order.sort(usize::MAX);
+        let (kind, _) = order.keys.range::<str, _>((after, Bound::Unbounded)).next()?;
+        Some(Arc::from(&**kind))
+    }
+}
+
+impl DueTimes {
+    fn change(&mut self, server: &ServerId, before: Option<u64>, after: Option<u64>) {
+        if before == after {
+            return;
+        }
+        let entry = |due| (due, server.shared_key().clone());
+        if let Some(all) = self.0.get_mut(server.kind()) {
+            if let Some(before) = before {
+                all.remove(&entry(before));
+            }
+            all.extend(after.map(entry));
+        } else if let Some(after) = after {
+            self.0.insert(server.kind().to_owned(), BTreeSet::from([entry(after)]));
+        }
+    }
+}
+
+impl Order {
+    /// Puts at most `limit` of the added servers in order. Returns true if none is left.
+    fn sort(&mut self, limit: usize) -> bool {
+        let from = self.added.len().saturating_sub(limit);
+        for server in self.added.drain(from..) {
+            let key = server.shared_key().clone();
+            match self.keys.get_mut(server.kind()) {
+                Some(keys) => {
+                    keys.insert(key);
+                }
+                None => {
+                    self.keys.insert(server.kind().to_owned(), BTreeSet::from([key]));
+                }
+            }
+        }
+        self.added.is_empty()
+    }
+}
+
+/// The state of the memtables before the tables were read.
+pub struct Reading {
+    frozen: Option<Arc<Memtable>>,
+    dropped: u64,
 }
 
 /// The active and the frozen memtable.
@@ -106,13 +232,26 @@ pub struct Memtables(Mutex<Pair>);
 struct Pair {
     active: Memtable,
     frozen: Option<Arc<Memtable>>,
+    /// Counts the memtables that were dropped.
+    dropped: u64,
+}
+
+impl Pair {
+    fn memtables(&self) -> impl Iterator<Item = &Memtable> {
+        [&self.active].into_iter().chain(self.frozen.as_deref())
+    }
+
+    /// Returns true if the row of a server in the tables is obsolete.
+    fn replaces_row(&self, server: &ServerId) -> bool {
+        self.memtables().any(|memtable| memtable.replaces_row(server))
+    }
 }
 
 impl Memtables {
     /// Begins with the updates that were read from the commit log.
     pub fn new(replayed: Memtable) -> Self {
         let active = Memtable { since: Some(Instant::now()), ..replayed };
-        Self(Mutex::new(Pair { active, frozen: None }))
+        Self(Mutex::new(Pair { active, ..Pair::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Pair> {
@@ -137,10 +276,15 @@ impl Memtables {
     /// Makes committed updates visible to readers.
     pub fn publish(&self, updates: impl Iterator<Item = (ServerId, PendingUpdate)>, weight: usize) {
         let mut pair = self.lock();
-        let active = &mut pair.active;
+        let Pair { active, frozen, .. } = &mut *pair;
         active.since.get_or_insert_with(Instant::now);
         active.weight += weight;
-        for (server, pending) in updates {
+        let is_deleted = |server: &ServerId| {
+            let frozen = frozen.as_deref().and_then(|frozen| frozen.get(server));
+            frozen.is_some_and(|pending| pending.update == Update::Delete)
+        };
+        for (server, mut pending) in updates {
+            pending.is_recreated = is_deleted(&server);
             active.add(server, pending, 0);
         }
     }
@@ -162,9 +306,7 @@ impl Memtables {
 
     /// Returns true if the active memtable makes the frozen update of a server obsolete.
     pub fn is_replaced(&self, server: &ServerId) -> bool {
-        let pair = self.lock();
-        let active = pair.active.get(server);
-        active.is_some_and(|pending| !matches!(pending.update, Update::Append(_)))
+        self.lock().active.replaces_row(server)
     }
 
     /// Returns the weight of the active memtable and the time of its first update, if any.
@@ -184,49 +326,114 @@ impl Memtables {
 
     /// Drops the frozen memtable, which is in the tables now.
     pub fn drop_frozen(&self) {
-        self.lock().frozen = None;
+        let mut pair = self.lock();
+        pair.dropped += 1;
+        pair.frozen = None;
     }
 
-    /// Returns the kinds of the servers that have pending updates.
-    pub fn kinds(&self) -> BTreeSet<String> {
-        let mut kinds = BTreeSet::new();
-        self.visit(|memtable| {
-            for server in memtable.pending.keys() {
-                if !kinds.contains(server.kind()) {
-                    kinds.insert(server.kind().to_owned());
-                }
-            }
-        });
-        kinds
-    }
-
-    /// Returns the rows of a kind that differ from those in the tables.
-    pub fn overlay(&self, kind: &str) -> Overlay {
-        let mut overlay = Overlay::new();
-        self.visit(|memtable| {
-            for (server, pending) in &memtable.pending {
-                let row = match &pending.update {
-                    _ if server.kind() != kind => continue,
-                    Update::Put(record) => Some(OverlayRow { due: record.due }),
-                    Update::Delete => None,
-                    // An append does not change the row.
-                    Update::Append(_) => continue,
-                };
-                overlay.entry(server.shared_key().clone()).or_insert(row);
-            }
-        });
-        overlay
-    }
-
-    /// Visits the active and then the frozen memtable, the latter without the lock.
-    fn visit(&self, mut visit: impl FnMut(&Memtable)) {
-        let frozen = {
-            let pair = self.lock();
-            visit(&pair.active);
-            pair.frozen.clone()
-        };
-        if let Some(frozen) = frozen {
-            visit(&frozen);
+    /// Begins a reading of the tables that is merged with the memtables, and puts these in order.
+    pub fn begin_reading(&self) -> Reading {
+        let frozen = self.lock().frozen.clone();
+        if let Some(frozen) = &frozen {
+            frozen.order().sort(usize::MAX);
         }
+        loop {
+            let pair = self.lock();
+            if pair.active.order().sort(VISITS) {
+                return Reading { frozen: pair.frozen.clone(), dropped: pair.dropped };
+            }
+        }
+    }
+
+    /// Returns the first kind after `after` that has pending updates.
+    pub fn next_kind(&self, after: Option<&str>) -> Option<Arc<str>> {
+        self.lock().memtables().filter_map(|memtable| memtable.next_kind(after)).min()
+    }
+
+    /// Merges `rows` of the tables with the pending updates of the same range. Returns `None` if
+    /// updates may have moved into the tables since the reading began.
+    pub fn merge<T: Item>(
+        &self,
+        reading: &Reading,
+        kind: &str,
+        from: &Bound<T>,
+        rows: Page<T>,
+    ) -> Option<Page<T>> {
+        let pair = self.lock();
+        if pair.dropped != reading.dropped {
+            return None;
+        }
+        let mut server = ServerId::new(kind.to_owned(), "");
+        let (mut items, mut end) = (rows.items, rows.end);
+        items.retain(|item| !pair.replaces_row(server.with_key(item.key())));
+        let mut newer: Option<&Memtable> = None;
+        for memtable in pair.memtables() {
+            let mut visits = 0;
+            T::visit(memtable, kind, from, |item| {
+                if end.as_ref().is_some_and(|end| item > end) {
+                    return false;
+                }
+                let server = server.with_key(item.key());
+                let is_put = || {
+                    let update = memtable.get(server).map(|pending| &pending.update);
+                    matches!(update, Some(Update::Put(_)))
+                };
+                if newer.is_none_or(|newer| !newer.replaces_row(server)) && is_put() {
+                    items.push(item.clone());
+                }
+                visits += 1;
+                if visits == VISITS {
+                    end = Some(item.clone());
+                }
+                visits < VISITS
+            });
+            newer = Some(memtable);
+        }
+        if let Some(end) = &end {
+            items.retain(|item| item <= end);
+        }
+        items.sort_unstable();
+        Some(Page { items, end })
+    }
+
+    /// Returns the next servers of a kind whose row is replaced by a pending update, each with
+    /// whether it exists. Returns `None` if a memtable is gone that the reading needs.
+    pub fn replaced_rows(
+        &self,
+        reading: &Reading,
+        kind: &str,
+        from: &Bound<Arc<str>>,
+    ) -> Option<Page<(Arc<str>, bool)>> {
+        let pair = self.lock();
+        // The reading still has one that was frozen when it began.
+        if pair.dropped - reading.dropped > u64::from(reading.frozen.is_some()) {
+            return None;
+        }
+        let memtables: Vec<&Memtable> = pair.memtables().chain(reading.frozen.as_deref()).collect();
+        let mut server = ServerId::new(kind.to_owned(), "");
+        let (mut keys, mut end) = (BTreeSet::new(), None);
+        for memtable in &memtables {
+            let mut visits = 0;
+            memtable.visit_keys(kind, from, |key| {
+                if end.as_ref().is_some_and(|end| key > end) {
+                    return false;
+                }
+                keys.insert(key.clone());
+                visits += 1;
+                if visits == VISITS {
+                    end = Some(key.clone());
+                }
+                visits < VISITS
+            });
+        }
+        let mut exists = |key: &Arc<str>| {
+            let server = server.with_key(key);
+            let mut updates = memtables.iter().filter_map(|memtable| memtable.get(server));
+            let replacing = updates.find(|pending| pending.replaces_row())?;
+            Some(replacing.update != Update::Delete)
+        };
+        let keys = keys.into_iter().filter(|key| end.as_ref().is_none_or(|end| key <= end));
+        let items = keys.filter_map(|key| Some((key.clone(), exists(&key)?))).collect();
+        Some(Page { items, end: end.map(|end| (end, true)) })
     }
 }

@@ -2,20 +2,23 @@
 
 use std::{
     fmt,
+    ops::Bound,
     path::{self, Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
 };
 
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Commit, Completion, Record, Storage, StorageError, StorageErrorKind, StorageFuture, Update,
+    Commit, Completion, Record, Storage, StorageError, StorageErrorKind, StorageFuture,
+    StorageObserver, Update,
 };
 use crate::{id::ServerId, support::spin::BusyWait};
 use checkpoint::Checkpoints;
 use error::{Error, Result};
 use files::Files;
+use health::Health;
 use memtable::Memtables;
 use paused_clock::{Hold, PausedClock};
 use queue::{Queue, Receiver, Submission};
@@ -30,6 +33,8 @@ mod error;
 mod file;
 mod files;
 mod flush;
+mod health;
+mod listing;
 mod location;
 mod lock;
 mod memtable;
@@ -78,6 +83,8 @@ pub struct SqliteStorage {
     memtables: Arc<Memtables>,
     tables: Arc<Tables>,
     readers: Readers,
+    record_limit: usize,
+    observer: Arc<OnceLock<StorageObserver>>,
     /// `None` outside of tests.
     paused_clock: Option<PausedClock>,
 }
@@ -93,12 +100,15 @@ struct WriterThread {
 #[must_use]
 pub struct SqliteOptions {
     busy_wait: bool,
+    secure_delete: bool,
+    record_limit: usize,
+    log_limit: u64,
 }
 
 impl SqliteOptions {
     /// Creates the default options.
     pub fn new() -> Self {
-        Self { busy_wait: true }
+        Self { busy_wait: true, secure_delete: false, record_limit: 16 << 20, log_limit: 1 << 30 }
     }
 
     /// Sets whether the writer thread spins for up to 50 µs after a small batch before it sleeps.
@@ -106,6 +116,39 @@ impl SqliteOptions {
     /// spins. The default is true.
     pub fn busy_wait(mut self, busy_wait: bool) -> Self {
         self.busy_wait = busy_wait;
+        self
+    }
+
+    /// Sets whether deleted and replaced content is overwritten with zeros in the database file.
+    /// The default is false: it stays in the file until its place is used again.
+    ///
+    /// Content is in the commit log and in the write-ahead log first. There it is gone about a
+    /// second after the writer has nothing else to do, and at the latest when the database is
+    /// closed.
+    pub fn secure_delete(mut self, secure_delete: bool) -> Self {
+        self.secure_delete = secure_delete;
+        self
+    }
+
+    /// Sets the largest size of a record in bytes: the state, its reminders and the journaled
+    /// messages that follow it. A larger commit fails with [`StorageErrorKind::TooLarge`]. The
+    /// default is 16 MiB. The limit of SQLite is a billion bytes.
+    ///
+    /// A commit waits for the records that are written before it, so a large record delays the
+    /// commits of all servers.
+    pub fn record_limit(mut self, bytes: usize) -> Self {
+        self.record_limit = bytes;
+        self
+    }
+
+    /// Sets the size of the write-ahead log at which commits are refused, in bytes, approximately.
+    /// The default is 1 GiB.
+    ///
+    /// The log has at most 64 MiB, unless it cannot start over: because moving it into the database
+    /// file fails, or because a program reads the database in a long transaction. From 256 MiB on,
+    /// an observer receives a [`StorageEvent`](crate::StorageEvent).
+    pub fn log_limit(mut self, bytes: u64) -> Self {
+        self.log_limit = bytes;
         self
     }
 }
@@ -167,12 +210,18 @@ impl SqliteStorage {
     /// Opens the database without starting its writer thread.
     fn prepare(mut files: Files, options: &SqliteOptions) -> Result<(Self, Writer)> {
         let mut connect = || -> Result<_> {
-            let connection = file::connect(&files)?;
+            let connection = file::connect(&files, options.secure_delete)?;
             files.note_log();
             let (replayed, next) = writer::recover(&connection)?;
             let tables = Tables::new(&connection)?;
             file::keep_log(&connection, false)?;
-            Ok((connection, replayed, next, tables, Checkpoints::new(files.place().clone())?))
+            Ok((
+                connection,
+                replayed,
+                next,
+                tables,
+                Checkpoints::new(files.place().clone(), options.log_limit)?,
+            ))
         };
         let (connection, replayed, next, tables, checkpoints) =
             connect().map_err(|error| files.explain(error.into()))?;
@@ -181,17 +230,34 @@ impl SqliteStorage {
         let readers = Readers::new(files.place().clone());
         let path = files.path().to_owned();
         let (tables, queue) = (Arc::new(tables), Queue::new(BusyWait::new(options.busy_wait)));
-        let writer =
-            Writer::new(connection, tables.clone(), memtables.clone(), checkpoints, files, next);
-        let storage =
-            Self { path, queue, writer: None, memtables, tables, readers, paused_clock: None };
+        let observer = Arc::default();
+        let health = Health::new(Arc::clone(&observer));
+        let (tables_, memtables_) = (tables.clone(), memtables.clone());
+        let writer = Writer::new(connection, tables_, memtables_, checkpoints, health, files, next);
+        let record_limit = options.record_limit.min(ROW_LIMIT);
+        let storage = Self {
+            path,
+            queue,
+            writer: None,
+            memtables,
+            tables,
+            readers,
+            record_limit,
+            observer,
+            paused_clock: None,
+        };
         Ok((storage, writer))
     }
 
     fn enqueue(&self, commit: Commit, completion: Completion) {
         let server = &commit.server;
-        if server.kind().len() + server.key().len() + commit.update.bytes() > ROW_LIMIT {
-            let text = format!("the record is larger than SQLite's limit of {ROW_LIMIT} bytes");
+        let bytes = server.kind().len() + server.key().len() + commit.update.bytes();
+        if bytes > self.record_limit {
+            let limit = self.record_limit;
+            let text = format!(
+                "the commit has {bytes} bytes, and the limit is {limit}; divide the state among \
+                 several servers, or raise `SqliteOptions::record_limit`"
+            );
             completion.complete(Err(StorageError::new(StorageErrorKind::TooLarge, text)));
         } else {
             let hold = self.hold_clock();
@@ -256,22 +322,20 @@ impl Storage for SqliteStorage {
         let memtables = self.memtables.clone();
         Box::pin(
             self.readers
-                .run(move |reader| tables::kinds(reader, &memtables, after.as_deref(), limit)),
+                .run(move |reader| listing::kinds(reader, &memtables, after.as_deref(), limit)),
         )
     }
 
     fn keys<'a>(
         &'a self,
         kind: &'a str,
-        after: Option<&'a str>,
+        from: Bound<&'a str>,
         limit: usize,
     ) -> StorageFuture<'a, Vec<Arc<str>>> {
-        let (kind, after) = (kind.to_owned(), after.map(str::to_owned));
+        let (kind, from) = (kind.to_owned(), from.map(Arc::from));
         let memtables = self.memtables.clone();
-        Box::pin(self.readers.run(move |reader| {
-            let overlay = memtables.overlay(&kind);
-            tables::keys(reader, &overlay, &kind, after.as_deref(), limit)
-        }))
+        let list = move |reader: &_| listing::list(reader, &memtables, &kind, from, limit);
+        Box::pin(self.readers.run(list))
     }
 
     fn due<'a>(
@@ -281,29 +345,30 @@ impl Storage for SqliteStorage {
         limit: usize,
     ) -> StorageFuture<'a, Vec<(u64, Arc<str>)>> {
         let kind = kind.to_owned();
-        let after = after.map(|(due, key)| (due, key.to_owned()));
+        let from = after
+            .map_or(Bound::Unbounded, |(due, key)| Bound::Excluded((due, Arc::<str>::from(key))));
         let memtables = self.memtables.clone();
-        Box::pin(self.readers.run(move |reader| {
-            let overlay = memtables.overlay(&kind);
-            let after = after.as_ref().map(|(due, key)| (*due, &**key));
-            tables::due(reader, &overlay, &kind, after, limit)
-        }))
+        let list = move |reader: &_| listing::list(reader, &memtables, &kind, from, limit);
+        Box::pin(self.readers.run(list))
     }
 
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         let kind = kind.to_owned();
         let memtables = self.memtables.clone();
-        Box::pin(self.readers.run(move |reader| {
-            let overlay = memtables.overlay(&kind);
-            tables::count(reader, &overlay, &kind)
-        }))
+        Box::pin(self.readers.run(move |reader| listing::count(reader, &memtables, &kind)))
+    }
+
+    fn observe(&self, observer: StorageObserver) {
+        let _ = self.observer.set(observer);
     }
 
     fn close(&self) -> StorageFuture<'_, ()> {
         let hold = self.hold_clock();
         self.begin_close();
         let released = self.writer.as_ref().map(|writer| writer.released.clone());
+        let hurry = Hurry(self.queue.clone());
         Box::pin(async move {
+            let _hurry = hurry;
             if let Some(mut released) = released {
                 // Nothing is ever sent: this ends when the sender is dropped.
                 let _ = released.changed().await;
@@ -311,6 +376,15 @@ impl Storage for SqliteStorage {
             drop(hold);
             Ok(())
         })
+    }
+}
+
+/// Lets the writer hurry once nobody waits for its end.
+struct Hurry(Arc<Queue>);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.hurry();
     }
 }
 

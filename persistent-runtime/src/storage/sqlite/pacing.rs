@@ -13,7 +13,7 @@
 
 use std::{mem, time::Duration};
 
-use super::flush::MIN_ROW_COST;
+use super::flush::{MIN_ROW_COST, StepSize};
 
 /// The weight at which a memtable is full. There are at most two, so twice this limits the memory
 /// and the work of opening a database.
@@ -32,8 +32,13 @@ pub const IDLE_BEFORE_STEP: Duration = Duration::from_millis(1);
 pub const STEP_BUSY: usize = 128;
 /// The number of servers flushed in one step when commits cannot continue before, or no more come.
 const STEP_BLOCKING: usize = 4096;
+/// Bytes of updates that are flushed in one step, if the batch before it was smaller. A commit waits
+/// for one step at most.
+const STEP_BYTES: usize = 2 << 20;
 /// Bytes of flushed rows that are deleted in one step.
 const DELETE_BATCH: usize = 2 << 20;
+/// Free pages that are given back to the file system in one step: 1 MiB.
+const RECLAIM_PAGES: u32 = 256;
 /// When a failed flush is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -50,6 +55,8 @@ pub struct View {
     pub failed_since: Option<Duration>,
     /// True if the commit log may have flushed rows.
     pub has_flushed_rows: bool,
+    /// True if the file may have more free pages than it should keep.
+    pub has_free_pages: bool,
 }
 
 /// The state of a flush.
@@ -75,10 +82,12 @@ pub struct BatchSize {
 pub enum Action {
     /// Freeze the active memtable and begin its flush.
     Freeze,
-    /// Flush this many servers.
-    Flush(usize),
+    /// Flush the next servers.
+    Flush(StepSize),
     /// Delete about this many bytes of flushed rows.
     Delete(usize),
+    /// Give this many free pages back to the file system.
+    Reclaim(u32),
 }
 
 /// Decides the writer's next step.
@@ -110,7 +119,7 @@ impl Pacer {
         }
         match view.flush {
             Some(flush) if flush.is_sorting => Some(IDLE_BEFORE_STEP),
-            None if !view.has_flushed_rows => {
+            None if !view.has_flushed_rows && !view.has_free_pages => {
                 view.age.map(|age| MIN_AGE.saturating_sub(age).max(IDLE_BEFORE_START))
             }
             _ => Some(if self.is_idle { Duration::ZERO } else { IDLE_BEFORE_STEP }),
@@ -131,14 +140,16 @@ impl Pacer {
     /// Returns the step that may prevent a refusal. It is taken also if the last flush has failed
     /// just now: refusing needs a reason that still holds.
     pub fn before_refusal(&mut self, view: &View) -> Option<Action> {
-        view.flush.map(|_| self.flush(STEP_BLOCKING))
+        view.flush.map(|_| self.flush(STEP_BLOCKING, usize::MAX))
     }
 
     /// Returns the step of flushing that is due after a batch.
     pub fn flush_after(&mut self, view: &View, batch: BatchSize) -> Option<Action> {
         let is_full = view.weight >= self.memtable_limit;
+        // Faster than the batches write.
+        let bytes = STEP_BYTES.max(2 * batch.weight);
         match view.flush {
-            Some(_) if is_full => self.retry(view, STEP_BLOCKING),
+            Some(_) if is_full => self.retry(view, STEP_BLOCKING, bytes),
             Some(flush) if flush.is_sorting => None,
             Some(FlushView { left, .. }) => {
                 // The last quarter is a reserve.
@@ -148,7 +159,7 @@ impl Pacer {
                     _ => left,
                 };
                 let is_due = self.flush_debt >= STEP_BUSY.min(left);
-                is_due.then(|| self.retry(view, self.flush_debt)).flatten()
+                is_due.then(|| self.retry(view, self.flush_debt, bytes)).flatten()
             }
             None => {
                 (is_full || view.age.is_some_and(|age| age >= MAX_AGE)).then_some(Action::Freeze)
@@ -171,8 +182,9 @@ impl Pacer {
     pub fn when_idle(&mut self, view: &View) -> Option<Action> {
         match view.flush {
             Some(flush) if flush.is_sorting => None,
-            Some(_) => self.retry(view, STEP_BUSY),
+            Some(_) => self.retry(view, STEP_BUSY, STEP_BYTES),
             None if view.has_flushed_rows => Some(Action::Delete(DELETE_BATCH)),
+            None if view.has_free_pages => Some(Action::Reclaim(RECLAIM_PAGES)),
             None => view.age.is_some_and(|age| age >= MIN_AGE).then_some(Action::Freeze),
         }
     }
@@ -182,21 +194,21 @@ impl Pacer {
     pub fn at_close(&mut self, view: &View) -> Option<Action> {
         match view.flush {
             _ if view.failed_since.is_some() => None,
-            Some(_) => Some(self.flush(STEP_BLOCKING)),
+            Some(_) => Some(self.flush(STEP_BLOCKING, usize::MAX)),
             None if view.age.is_some() => Some(Action::Freeze),
             None => view.has_flushed_rows.then_some(Action::Delete(usize::MAX)),
         }
     }
 
     /// Flushes, unless the last flush has failed a moment ago.
-    fn retry(&mut self, view: &View, servers: usize) -> Option<Action> {
+    fn retry(&mut self, view: &View, servers: usize, bytes: usize) -> Option<Action> {
         let may_flush = view.failed_since.is_none_or(|since| since >= RETRY_AFTER);
-        may_flush.then(|| self.flush(servers))
+        may_flush.then(|| self.flush(servers, bytes))
     }
 
-    fn flush(&mut self, servers: usize) -> Action {
+    fn flush(&mut self, servers: usize, bytes: usize) -> Action {
         self.flush_debt = 0;
-        Action::Flush(servers)
+        Action::Flush(StepSize { servers, bytes })
     }
 }
 
@@ -209,6 +221,11 @@ mod tests {
     const TARGET: usize = 750;
     const BATCH: BatchSize = BatchSize { bytes: 10, weight: 10 };
     const NEVER: Option<Duration> = None;
+    const SMALL_STEP: Action = Action::Flush(StepSize { servers: STEP_BUSY, bytes: STEP_BYTES });
+
+    fn step(servers: usize, bytes: usize) -> Action {
+        Action::Flush(StepSize { servers, bytes })
+    }
 
     fn pacer() -> Pacer {
         let mut pacer = Pacer::new();
@@ -217,7 +234,14 @@ mod tests {
     }
 
     fn empty() -> View {
-        View { weight: 0, age: None, flush: None, failed_since: None, has_flushed_rows: false }
+        View {
+            weight: 0,
+            age: None,
+            flush: None,
+            failed_since: None,
+            has_flushed_rows: false,
+            has_free_pages: false,
+        }
     }
 
     fn aged(age: Duration) -> View {
@@ -236,6 +260,10 @@ mod tests {
         View { failed_since: Some(since), ..view }
     }
 
+    fn with_pages(view: View) -> View {
+        View { has_free_pages: true, ..view }
+    }
+
     fn with_rows(view: View) -> View {
         View { has_flushed_rows: true, ..view }
     }
@@ -250,6 +278,7 @@ mod tests {
             (aged(Duration::from_millis(990)), ms(20), ms(20)),
             (aged(Duration::from_secs(60)), ms(20), ms(20)),
             (with_rows(empty()), ms(0), ms(1)),
+            (with_pages(empty()), ms(0), ms(1)),
             (flushing(5), ms(0), ms(1)),
             (with_rows(flushing(5)), ms(0), ms(1)),
             (sorting(), ms(1), ms(1)),
@@ -273,10 +302,12 @@ mod tests {
             (aged(Duration::from_millis(999)), None),
             (aged(Duration::from_secs(1)), Some(Action::Freeze)),
             (with_rows(aged(Duration::from_secs(9))), Some(Action::Delete(DELETE_BATCH))),
-            (with_rows(flushing(5)), Some(Action::Flush(STEP_BUSY))),
+            (with_rows(flushing(5)), Some(SMALL_STEP)),
             (with_rows(sorting()), None),
+            (with_pages(with_rows(empty())), Some(Action::Delete(DELETE_BATCH))),
+            (with_pages(aged(Duration::from_secs(9))), Some(Action::Reclaim(RECLAIM_PAGES))),
             (failed(flushing(5), Duration::from_millis(999)), None),
-            (failed(flushing(5), Duration::from_secs(1)), Some(Action::Flush(STEP_BUSY))),
+            (failed(flushing(5), Duration::from_secs(1)), Some(SMALL_STEP)),
         ] {
             assert_eq!(pacer().when_idle(&view), action, "{view:?}");
         }
@@ -292,8 +323,8 @@ mod tests {
             (aged(Duration::from_millis(29_999)), None),
             (aged(Duration::from_secs(30)), Some(Action::Freeze)),
             // A flush in progress comes first.
-            (View { weight: LIMIT, ..flushing(5) }, Some(Action::Flush(STEP_BLOCKING))),
-            (View { weight: LIMIT, ..sorting() }, Some(Action::Flush(STEP_BLOCKING))),
+            (View { weight: LIMIT, ..flushing(5) }, Some(step(STEP_BLOCKING, STEP_BYTES))),
+            (View { weight: LIMIT, ..sorting() }, Some(step(STEP_BLOCKING, STEP_BYTES))),
             (View { weight: LIMIT - 1, ..sorting() }, None),
             (failed(View { weight: LIMIT, ..flushing(5) }, Duration::ZERO), None),
         ] {
@@ -313,9 +344,9 @@ mod tests {
                     assert!(grown <= TARGET, "{servers} servers, batches of {weight}");
                     let view = View { weight: grown, ..flushing(left) };
                     match pacer.flush_after(&view, batch) {
-                        Some(Action::Flush(count)) => {
-                            assert!(count >= STEP_BUSY.min(left), "a step is worth its sync");
-                            left = left.saturating_sub(count);
+                        Some(Action::Flush(StepSize { servers, .. })) => {
+                            assert!(servers >= STEP_BUSY.min(left), "a step is worth its sync");
+                            left = left.saturating_sub(servers);
                         }
                         None => {}
                         other => panic!("{other:?}"),
@@ -333,14 +364,14 @@ mod tests {
             for batch in 1..STEP_BUSY {
                 assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None, "{round}, {batch}");
             }
-            let step = Some(Action::Flush(STEP_BUSY));
+            let step = Some(SMALL_STEP);
             assert_eq!(pacer.flush_after(&flushing(9999), BATCH), step, "{round}");
         }
         // A step in a pause pays the debt.
         for _ in 1..STEP_BUSY {
             assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None);
         }
-        assert_eq!(pacer.when_idle(&flushing(9999)), Some(Action::Flush(STEP_BUSY)));
+        assert_eq!(pacer.when_idle(&flushing(9999)), Some(SMALL_STEP));
         assert_eq!(pacer.flush_after(&flushing(9999), BATCH), None);
     }
 
@@ -352,7 +383,7 @@ mod tests {
         for _ in 0..2 * STEP_BUSY {
             assert_eq!(pacer.flush_after(&failing, BATCH), None);
         }
-        let step = Some(Action::Flush(2 * STEP_BUSY + 1));
+        let step = Some(step(2 * STEP_BUSY + 1, STEP_BYTES));
         assert_eq!(pacer.flush_after(&failed(failing, RETRY_AFTER), BATCH), step);
     }
 
@@ -374,15 +405,15 @@ mod tests {
         assert!(!pacer.must_refuse(2 * LIMIT - 1));
         assert!(pacer.must_refuse(2 * LIMIT));
         let failing = failed(flushing(5), Duration::ZERO);
-        assert_eq!(pacer.before_refusal(&failing), Some(Action::Flush(STEP_BLOCKING)));
+        assert_eq!(pacer.before_refusal(&failing), Some(step(STEP_BLOCKING, usize::MAX)));
         assert_eq!(pacer.before_refusal(&empty()), None);
     }
 
     #[test]
     fn closing_flushes_and_deletes_everything_unless_it_fails() {
         for (view, action) in [
-            (with_rows(flushing(5)), Some(Action::Flush(STEP_BLOCKING))),
-            (with_rows(sorting()), Some(Action::Flush(STEP_BLOCKING))),
+            (with_rows(flushing(5)), Some(step(STEP_BLOCKING, usize::MAX))),
+            (with_rows(sorting()), Some(step(STEP_BLOCKING, usize::MAX))),
             (with_rows(aged(Duration::ZERO)), Some(Action::Freeze)),
             (with_rows(empty()), Some(Action::Delete(usize::MAX))),
             (empty(), None),

@@ -40,6 +40,8 @@ pub struct Queue {
     /// Tells a spinning writer, without the lock, that there are commits or that the queue is
     /// closed.
     has_work: AtomicBool,
+    /// Work that can wait is left undone when the writer ends.
+    is_hurried: AtomicBool,
     last_batch_small: AtomicBool,
     busy_wait: BusyWait,
 }
@@ -62,6 +64,7 @@ impl Queue {
             state: Mutex::default(),
             filled: Condvar::new(),
             has_work: AtomicBool::new(false),
+            is_hurried: AtomicBool::new(false),
             last_batch_small: AtomicBool::new(false),
             busy_wait,
         })
@@ -87,6 +90,15 @@ impl Queue {
         self.lock().is_closed = true;
         self.has_work.store(true, Ordering::Relaxed);
         self.filled.notify_one();
+    }
+
+    /// Lets the writer end without work that can wait.
+    pub fn hurry(&self) {
+        self.is_hurried.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_hurried(&self) -> bool {
+        self.is_hurried.load(Ordering::Relaxed)
     }
 
     pub fn is_closed(&self) -> bool {

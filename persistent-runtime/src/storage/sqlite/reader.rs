@@ -3,13 +3,20 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+    task::spawn_blocking,
+};
 
 use super::{closed, error::Error, file::connect_to_read, files::Place};
 use crate::storage::StorageError;
@@ -25,7 +32,8 @@ const MAX_THREADS: usize = 16;
 ///
 /// A lookup that the page cache answers takes less time than a thread switch. So lookups run in
 /// place, on the caller's thread, until one had to wait for the disk: then the next ones run on
-/// blocking threads.
+/// blocking threads. A disk can hang, so at most one lookup at a time runs in place, and none on a
+/// current-thread runtime, where every task would wait for it.
 #[derive(Clone)]
 pub struct Readers(Arc<Shared>);
 
@@ -34,6 +42,8 @@ struct Shared {
     /// The unused connections; `None` if the pool is closed.
     idle: Mutex<Option<Vec<Connection>>>,
     offload_left: AtomicU32,
+    /// True while a lookup runs in place.
+    is_in_place: AtomicBool,
     threads: Semaphore,
 }
 
@@ -43,6 +53,7 @@ impl Readers {
             place,
             idle: Mutex::new(Some(Vec::new())),
             offload_left: AtomicU32::new(0),
+            is_in_place: AtomicBool::new(false),
             threads: Semaphore::new(MAX_THREADS),
         }))
     }
@@ -57,9 +68,12 @@ impl Readers {
         E: Into<Error>,
     {
         let decrement = |left: u32| left.checked_sub(1);
-        if self.0.offload_left.fetch_update(Relaxed, Relaxed, decrement).is_ok() {
+        let is_offloaded = self.0.offload_left.fetch_update(Relaxed, Relaxed, decrement).is_ok()
+            || !has_other_workers();
+        if is_offloaded || self.0.is_in_place.swap(true, Acquire) {
             return self.run(query).await;
         }
+        let _in_place = InPlace(&self.0.is_in_place);
         let begin = Instant::now();
         let result = self.query(query);
         if begin.elapsed() > SLOW_LOOKUP {
@@ -105,5 +119,65 @@ impl Readers {
 
     fn idle(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the next lookup run in place.
+struct InPlace<'a>(&'a AtomicBool);
+
+impl Drop for InPlace<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Release);
+    }
+}
+
+/// Returns true if other workers of the tokio runtime go on while this thread is blocked.
+fn has_other_workers() -> bool {
+    Handle::try_current().is_ok_and(|tokio| {
+        tokio.runtime_flavor() == RuntimeFlavor::MultiThread && tokio.metrics().num_workers() > 1
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::storage::sqlite::{SqliteOptions, SqliteStorage};
+
+    /// A lookup whose disk hangs is stood for by one that waits for the end of the test.
+    #[test]
+    fn a_lookup_that_hangs_keeps_no_other_task_waiting() {
+        for mut tokio in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let tokio = tokio.worker_threads(2).enable_all().build().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("hung.db");
+            let storage = SqliteStorage::open_with(path, SqliteOptions::new()).unwrap();
+            let (end, ended) = mpsc::channel::<()>();
+            let (begin, started) = mpsc::channel();
+            tokio.block_on(async {
+                let readers = storage.readers.clone();
+                let hung = tokio::spawn(async move {
+                    let query = move |_: &Connection| {
+                        begin.send(()).unwrap();
+                        ended.recv().unwrap();
+                        Ok::<_, Error>(1)
+                    };
+                    readers.look_up(query).await.unwrap()
+                });
+                while started.try_recv().is_err() {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..9 {
+                    let readers = storage.readers.clone();
+                    let other = async move { readers.look_up(|_| Ok::<_, Error>(2)).await };
+                    assert_eq!(tokio::spawn(other).await.unwrap().unwrap(), 2);
+                }
+                end.send(()).unwrap();
+                assert_eq!(hung.await.unwrap(), 1);
+            });
+        }
     }
 }

@@ -16,7 +16,8 @@ use super::{
     commit_log::{self, ROW_BYTES, Row, SPLICE_MIN},
     error::Result,
     files::Files,
-    flush::{self, Flush, transaction},
+    flush::{self, Flush, StepSize, transaction},
+    health::Health,
     memtable::{Memtable, Memtables, PendingUpdate},
     pacing::{Action, BatchSize, FlushView, Pacer, View},
     queue::{Queue, Receiver, Recv, Submission},
@@ -24,7 +25,9 @@ use super::{
 };
 use crate::{
     id::ServerId,
-    storage::{Commit, Completion, StorageError, StorageErrorKind, Update, commit::no_record},
+    storage::{
+        Commit, Completion, StorageError, StorageErrorKind, StorageWork, Update, commit::no_record,
+    },
 };
 
 /// The least time between two comparisons of the files with those that were opened. What is
@@ -48,7 +51,10 @@ pub struct Writer {
     last_error: Option<(Instant, StorageError)>,
     /// True if the commit log may have flushed rows.
     has_flushed_rows: bool,
+    /// True if pages were freed since the file was last known to have few of them.
+    has_free_pages: bool,
     buffer: Vec<u8>,
+    health: Health,
     /// When the files were last compared with those that were opened.
     checked: Instant,
     /// Why nothing is stored any more.
@@ -63,6 +69,7 @@ impl Writer {
         tables: Arc<Tables>,
         memtables: Arc<Memtables>,
         checkpoints: Checkpoints,
+        health: Health,
         files: Files,
         next: u64,
     ) -> Self {
@@ -76,7 +83,9 @@ impl Writer {
             flush: None,
             last_error: None,
             has_flushed_rows: true,
+            has_free_pages: true,
             buffer: Vec::new(),
+            health,
             checked: Instant::now(),
             files_changed: None,
             files,
@@ -87,7 +96,7 @@ impl Writer {
     /// that the next runtime opens a database that no other writes to.
     pub fn run(mut self, queue: &Receiver) {
         while self.run_once(&queue.0) {}
-        self.close();
+        self.close(&queue.0);
     }
 
     /// Commits what is queued, or takes a step of other work if nothing is. Returns false when the
@@ -139,7 +148,7 @@ impl Writer {
         let updates = batch.into_iter().map(|Submission { commit, completion, hold }| {
             completions.push(completion);
             holds.extend(hold);
-            let pending = PendingUpdate { number, update: commit.update };
+            let pending = PendingUpdate::new(number, commit.update);
             number += commit_log::numbers(&pending.update);
             (commit.server, pending)
         });
@@ -214,6 +223,9 @@ impl Writer {
         if self.files_changed.is_some() {
             return self.files_changed.clone();
         }
+        if let Some(error) = self.checkpoints.refusal(&self.connection) {
+            return Some(error);
+        }
         if !self.pacer.must_refuse(self.memtables.active().0) {
             return None;
         }
@@ -264,6 +276,7 @@ impl Writer {
         let action = self.pacer.delete_after(self.has_flushed_rows, size);
         self.act(action);
         self.checkpoints.after_commit(&self.connection, size.bytes);
+        self.note_checkpoint();
     }
 
     fn view(&self) -> View {
@@ -275,6 +288,7 @@ impl Writer {
             flush: flush.map(|it| FlushView { left: it.left(), is_sorting: it.is_sorting() }),
             failed_since: self.last_error.as_ref().map(|(since, _)| since.elapsed()),
             has_flushed_rows: self.has_flushed_rows,
+            has_free_pages: self.has_free_pages,
         }
     }
 
@@ -286,8 +300,9 @@ impl Writer {
             // A runtime that has the database open by now would lose what it has stored.
             _ if self.files_changed.is_some() => {}
             Some(Action::Freeze) => self.freeze(),
-            Some(Action::Flush(servers)) => self.flush(servers),
+            Some(Action::Flush(size)) => self.flush(size),
             Some(Action::Delete(bytes)) => self.delete_flushed(bytes),
+            Some(Action::Reclaim(pages)) => self.reclaim(pages),
             None => {}
         }
     }
@@ -297,36 +312,55 @@ impl Writer {
     }
 
     /// Flushes the next servers. A failure fails no commit: the step is repeated later.
-    fn flush(&mut self, servers: usize) {
+    fn flush(&mut self, size: StepSize) {
         let Some(mut flush) = self.flush.take() else { return };
-        let outcome = flush.step(&self.connection, &self.tables, &self.memtables, servers);
+        let outcome = flush.step(&self.connection, &self.tables, &self.memtables, size);
         if outcome.is_ok() {
             self.checkpoints.mark(&self.files);
         }
         match outcome {
             Ok(true) => {
                 self.last_error = None;
+                self.health.note(StorageWork::Flush, Ok(()));
                 self.has_flushed_rows = true;
                 flush.discard();
             }
             outcome => {
                 let failed = outcome.err().map(super::error::Error::from);
                 self.last_error = failed.map(|error| (Instant::now(), error.into()));
+                let failed = self.last_error.as_ref().map_or(Ok(()), |(_, error)| Err(error));
+                self.health.note(StorageWork::Flush, failed);
                 self.flush = Some(flush);
             }
         }
         self.checkpoints.after_flush(&self.connection);
+        self.note_checkpoint();
+    }
+
+    fn note_checkpoint(&mut self) {
+        if let Some(outcome) = self.checkpoints.take_outcome() {
+            self.health.note(StorageWork::Checkpoint, outcome.as_ref().copied());
+        }
     }
 
     fn delete_flushed(&mut self, bytes: usize) {
         // A deletion that fails is repeated after the next flush.
         self.has_flushed_rows = flush::delete_flushed(&self.connection, bytes).unwrap_or(false);
+        self.has_free_pages = true;
     }
 
-    /// Moves everything into the tables, as far as the disk allows it.
-    fn close(mut self) {
+    /// Gives free pages back to the file system. A failure is repeated after the next deletion.
+    fn reclaim(&mut self, pages: u32) {
+        self.has_free_pages = flush::reclaim(&self.connection, pages).unwrap_or(false);
+        self.checkpoints.after_flush(&self.connection);
+    }
+
+    /// Moves everything into the tables, as far as the disk allows it. In a hurry it stays in the
+    /// commit log.
+    fn close(mut self, queue: &Queue) {
         self.last_error = None;
         while self.files_changed.is_none()
+            && !queue.is_hurried()
             && let Some(action) = self.pacer.at_close(&self.view())
         {
             self.act(Some(action));

@@ -1,5 +1,7 @@
 //! Commits, lists, and errors that fail some commits and not others.
 
+use std::ops::Bound;
+
 use super::*;
 
 #[tokio::test]
@@ -49,10 +51,10 @@ async fn lists_and_counts_merge_the_memtables_with_the_tables() {
         assert_eq!(engine.storage.kinds(Some("kind"), 9).await.unwrap(), []);
         let all = ["a", "c", "e", "f", "g"];
         for limit in 0..7 {
-            let keys = engine.storage.keys("kind", None, limit).await.unwrap();
+            let keys = engine.storage.keys("kind", Bound::Unbounded, limit).await.unwrap();
             assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), all[..limit.min(5)]);
         }
-        let keys = engine.storage.keys("kind", Some("b"), 3).await.unwrap();
+        let keys = engine.storage.keys("kind", Bound::Excluded("b"), 3).await.unwrap();
         assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["c", "e", "f"]);
         let all = [(3, "g"), (4, "e"), (5, "a"), (9, "c")];
         for limit in 0..6 {
@@ -63,7 +65,7 @@ async fn lists_and_counts_merge_the_memtables_with_the_tables() {
         let due = engine.storage.due("kind", Some((4, "e")), 1).await.unwrap();
         assert_eq!(due, [(5, "a".into())]);
         if engine.writer.flush.is_some() {
-            engine.writer.flush(1);
+            engine.writer.flush(servers(1));
         } else if engine.writer.memtables.active().1.is_some() {
             engine.writer.freeze();
         } else {
@@ -114,7 +116,7 @@ async fn a_failing_flush_fails_no_commit_until_the_commit_log_is_full() {
     engine.limit_pages(pages);
     engine.finish_flush();
     engine.writer.freeze();
-    engine.writer.flush(usize::MAX);
+    engine.writer.flush(servers(usize::MAX));
     assert!(engine.writer.last_error.is_some(), "no space for the flush");
 
     engine.limit_pages(100_000);

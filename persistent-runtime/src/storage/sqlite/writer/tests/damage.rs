@@ -42,6 +42,7 @@ async fn a_damaged_row_is_an_error_of_its_server_alone() {
     let whole = load("a").await.unwrap();
     assert_eq!(whole.as_deref(), Some("state one two"));
     for (table, column, other, value) in [
+        ("servers", "sequence", "sequence + 1", "sequence - 1"),
         ("servers", "version", "3", "1"),
         ("servers", "format", "0", "1"),
         ("servers", "state", "x'7374617464'", "x'7374617465'"),
@@ -53,9 +54,11 @@ async fn a_damaged_row_is_an_error_of_its_server_alone() {
         ("messages", "checksum", "checksum - 1", "checksum + 1"),
         ("messages", "message", "x''", "CASE number % 3 WHEN 2 THEN 'one' ELSE 'two' END"),
     ] {
+        let a = "(SELECT id FROM servers WHERE key = 'a')";
+        let of = if table == "servers" { "id" } else { "server" };
         let set = |value: &str| {
             let sql = format!(
-                "UPDATE {table} SET {column} = CAST({value} AS {}) WHERE key = 'a'",
+                "UPDATE {table} SET {column} = CAST({value} AS {}) WHERE {of} = {a}",
                 if ["state", "reminders", "message"].contains(&column) {
                     "BLOB"
                 } else {
@@ -110,6 +113,11 @@ fn check_tables(path: &Path, n: &str) {
         text("SELECT group_concat(key || CAST(state AS TEXT)) FROM servers"),
         format!("a{n},b{n}")
     );
-    assert_eq!(text("SELECT group_concat(key || CAST(message AS TEXT)) FROM messages"), "am");
+    assert_eq!(
+        text(
+            "SELECT group_concat(key || CAST(message AS TEXT)) FROM messages JOIN servers ON id = server"
+        ),
+        "am"
+    );
     assert_eq!(text("SELECT CAST(count(*) AS TEXT) FROM commit_log"), "0");
 }

@@ -1,5 +1,7 @@
 //! Flushes: what is where at which time, and what a kill leaves.
 
+use std::{collections::BTreeSet, ops::Bound};
+
 use super::*;
 
 #[tokio::test]
@@ -66,12 +68,12 @@ async fn a_flush_that_is_killed_after_any_step_is_repeated() {
     engine.writer.freeze();
     let mut steps = 0;
     while engine.writer.flush.is_some() {
-        engine.writer.flush(1);
+        engine.writer.flush(servers(1));
         steps += 1;
         let mut second = engine.crashed();
         second.writer.freeze();
         while second.writer.flush.is_some() {
-            second.writer.flush(1);
+            second.writer.flush(servers(1));
             check_after_kill(&second.crashed()).await;
         }
         check_after_kill(&second).await;
@@ -159,7 +161,7 @@ async fn a_large_memtable_is_sorted_by_another_thread_and_flushed() {
         assert!(engine.try_commit(many.collect()).await.into_iter().all(|done| done));
         engine.writer.freeze();
         if waits {
-            engine.writer.flush(MANY);
+            engine.writer.flush(servers(MANY));
         }
         while engine.writer.flush.is_some() {
             assert!(engine.writer.run_once(&queue));
@@ -182,7 +184,7 @@ async fn a_reader_misses_no_update_that_is_flushed_meanwhile() {
                 writer.commit(batch);
             }
             match &writer.flush {
-                Some(_) => writer.flush(2),
+                Some(_) => writer.flush(servers(2)),
                 None => writer.freeze(),
             }
             flushes += u32::from(writer.flush.is_none());
@@ -194,7 +196,11 @@ async fn a_reader_misses_no_update_that_is_flushed_meanwhile() {
             let due = Update::Put(Record { due: Some(round), ..record(&b"state"[..]) });
             storage.commit(Commit::new(id(&key.to_string()), due)).await.unwrap();
         }
-        assert_eq!(storage.keys("kind", None, 9).await.unwrap().len(), 4, "round {round}");
+        assert_eq!(
+            storage.keys("kind", Bound::Unbounded, 9).await.unwrap().len(),
+            4,
+            "round {round}"
+        );
         assert_eq!(storage.count("kind").await.unwrap(), 4, "round {round}");
         let due = storage.due("kind", None, 9).await.unwrap();
         let due: Vec<_> = due.iter().map(|(due, key)| (*due, &**key)).collect();
@@ -204,4 +210,100 @@ async fn a_reader_misses_no_update_that_is_flushed_meanwhile() {
     drop(storage.close());
     assert!(flusher.join().unwrap() > 10, "the test flushed too little");
     drop(folder);
+}
+
+/// The id of a row is the incarnation of its server.
+#[tokio::test]
+async fn a_server_that_is_created_again_has_a_new_id_and_no_id_is_used_twice() {
+    let mut engine = Engine::new();
+    let mut used = BTreeSet::new();
+    let id_of_a = |engine: &Engine| engine.number("SELECT id FROM servers WHERE key = 'a'");
+    for round in 0..8 {
+        engine.commit("a", put("first")).await;
+        engine.commit("z", put("the last row of the table")).await;
+        match round % 4 {
+            // Deleted and created again in one memtable, in two, and with a kill in between.
+            0 => {}
+            1 => engine.writer.freeze(),
+            2 => engine.flush_all(),
+            _ => engine = engine.crashed(),
+        }
+        engine.commit("a", Update::Delete).await;
+        engine.commit("z", Update::Delete).await;
+        if round % 4 == 2 {
+            engine.writer.freeze();
+        }
+        engine.commit("a", put("second")).await;
+        engine.finish_flush();
+        engine.flush_all();
+        assert!(used.insert(id_of_a(&engine)), "round {round}: {used:?}");
+        let id = id_of_a(&engine);
+        engine.commit("a", put("third")).await;
+        engine.commit("b", put("another")).await;
+        engine.flush_all();
+        assert_eq!(id_of_a(&engine), id, "round {round}: a change keeps the id");
+        for key in ["a", "b"] {
+            engine.commit(key, Update::Delete).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn kinds_are_counted_in_the_transaction_that_changes_them() {
+    let mut engine = Engine::new();
+    let (other, count) =
+        (ServerId::new("other", "a"), "SELECT coalesce(sum(servers), 0) FROM kinds");
+    let rows = "SELECT count(*) FROM servers";
+    engine
+        .try_commit(vec![(id("a"), put("1")), (id("b"), put("1")), (other.clone(), put("1"))])
+        .await;
+    engine.flush_all();
+    engine
+        .try_commit(vec![(id("a"), put("2")), (id("c"), put("2")), (other, Update::Delete)])
+        .await;
+    engine.commit("b", Update::Delete).await;
+    engine.writer.freeze();
+    while engine.writer.flush.is_some() {
+        assert_eq!(engine.number(count), engine.number(rows));
+        assert_eq!(engine.storage.count("kind").await.unwrap(), 2);
+        assert_eq!(engine.crashed().storage.count("kind").await.unwrap(), 2);
+        engine.writer.flush(servers(1));
+    }
+    assert_eq!(engine.number("SELECT servers FROM kinds"), 2, "the empty kind has no row");
+}
+
+#[tokio::test]
+async fn a_step_ends_with_its_bytes_and_has_at_least_one_server() {
+    let mut engine = Engine::new();
+    for key in ["a", "b", "c", "d"] {
+        engine.commit(key, put(&"x".repeat(1000))).await;
+    }
+    engine.writer.freeze();
+    let rows = "SELECT count(*) FROM servers";
+    for (bytes, expected) in [(0, 1), (1000, 2), (1001, 4)] {
+        engine.writer.flush(StepSize { servers: 9, bytes });
+        assert_eq!(engine.number(rows), expected);
+    }
+}
+
+#[tokio::test]
+async fn free_pages_return_to_the_file_system_when_the_writer_is_idle() {
+    let mut engine = Engine::new();
+    let state = "x".repeat(100_000);
+    let many: Vec<_> = (0..200).map(|n| (id(&n.to_string()), put(&state))).collect();
+    engine.try_commit(many.clone()).await;
+    engine.flush_all();
+    let full = engine.number("PRAGMA page_count");
+    engine.try_commit(many.into_iter().map(|(id, _)| (id, Update::Delete)).collect()).await;
+    engine.flush_all();
+    engine.writer.delete_flushed(usize::MAX);
+    let mut steps = 0;
+    let queue = engine.storage.queue.clone();
+    while engine.writer.has_free_pages {
+        assert!(engine.writer.run_once(&queue));
+        steps += 1;
+    }
+    let (left, free) = (engine.number("PRAGMA page_count"), engine.number("PRAGMA freelist_count"));
+    assert!(full > 5000 && left < 1100, "{left} of {full} pages, {free} of them free");
+    assert!(steps > 10, "a commit waits for one of {steps} short steps");
 }

@@ -1,6 +1,7 @@
 //! The size of the commit log and of the write-ahead log.
 
 use super::*;
+use crate::storage::sqlite::checkpoint::RESTART_INTERVAL;
 
 /// Only the difference is written, and it is enough to restore the state.
 #[tokio::test]
@@ -136,4 +137,78 @@ async fn the_commit_log_and_the_write_ahead_log_stay_bounded_under_load() {
     assert!(flushes > 20, "{flushes} flushes");
     assert!(log < 5 << 20, "{log} bytes of commit log");
     assert!(wal < 100 << 20, "{wal} bytes of write-ahead log");
+}
+
+/// A program that reads in one long transaction keeps the write-ahead log from starting over.
+#[tokio::test]
+async fn at_its_limit_the_write_ahead_log_refuses_commits_until_it_can_start_over() {
+    let limit = 8 << 20;
+    let mut engine = Engine::with(&SqliteOptions::new().log_limit(limit));
+    let events = engine.events();
+    let events = || std::mem::take(&mut *events.lock().unwrap());
+    engine.run_with("a", put("first")).await;
+    let reader = Connection::open(database(&engine.folder)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM servers").unwrap();
+    let queue = engine.storage.queue.clone();
+    let mut number = 0_u32;
+    let error = loop {
+        number += 1;
+        let state = number.to_le_bytes().repeat(3000);
+        let commit = engine.storage.commit(Commit::new(id("a"), Update::Put(record(state))));
+        assert!(engine.writer.run_once(&queue));
+        if let Err(error) = commit.await {
+            break error;
+        }
+        assert!(engine.wal_size() < 2 * limit, "the log has no limit");
+    };
+    assert_eq!(error.kind(), StorageErrorKind::Locked);
+    assert!(error.to_string().contains("end that transaction"), "{error}");
+    assert!(engine.wal_size() >= limit, "{}", engine.wal_size());
+    assert_eq!(events(), [format!("Checkpoint failed: {error}")]);
+    assert_eq!(engine.try_commit(vec![(id("b"), put("refused"))]).await, [false]);
+
+    drop(reader);
+    tokio::time::sleep(RESTART_INTERVAL).await;
+    engine.run_with("b", put("stored")).await;
+    assert_eq!(events(), ["Checkpoint recovered"]);
+    assert_eq!(text(engine.crashed().load("b").await).unwrap(), "stored");
+    assert_eq!(engine.load("a").await.unwrap().state.len(), 12_000);
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_is_reported_once_and_so_is_its_success() {
+    let mut engine = Engine::new();
+    let events = engine.events();
+    for key in 0..50 {
+        engine.commit(&key.to_string(), Update::Put(record(vec![1; 10_000]))).await;
+    }
+    engine.limit_pages(1);
+    engine.writer.freeze();
+    for _ in 0..3 {
+        engine.writer.flush(servers(usize::MAX));
+    }
+    assert!(engine.writer.last_error.is_some());
+    engine.limit_pages(1_000_000);
+    engine.writer.flush(servers(usize::MAX));
+    let events = std::mem::take(&mut *events.lock().unwrap());
+    let failed = "Flush failed: database or disk is full (SQLite error 13)";
+    assert_eq!(events, [failed, "Flush recovered"]);
+}
+
+/// Whoever drops the future of a close does not wait for a flush.
+#[tokio::test]
+async fn in_a_hurry_a_close_leaves_the_commit_log_for_the_next_opening() {
+    let mut engine = Engine::new();
+    engine.commit("a", put("stored")).await;
+    let Engine { folder, storage, writer } = engine;
+    let queue = storage.queue.clone();
+    let close = storage.close();
+    assert!(!queue.is_hurried());
+    drop(close);
+    assert!(queue.is_hurried());
+    writer.close(&queue);
+    drop(storage);
+    let engine = Engine::open(folder, &SqliteOptions::new());
+    assert_eq!(engine.number("SELECT count(*) FROM servers"), 0);
+    assert_eq!(text(engine.load("a").await).unwrap(), "stored");
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +13,8 @@ use super::*;
 use crate::{
     id::ServerId,
     storage::{
-        Commit, MemoryStorage, Record, SqliteOptions, SqliteStorage, Storage, StorageFuture,
+        Commit, MemoryStorage, Record, SqliteOptions, SqliteStorage, Storage, StorageEvent,
+        StorageFuture, StorageObserver,
         encoded::Encoded,
         sqlite::{
             flush::MIN_ROW_COST,
@@ -37,13 +38,16 @@ struct Engine {
 
 impl Engine {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::open(folder)
+        Self::with(&SqliteOptions::new())
     }
 
-    fn open(folder: TempDir) -> Self {
+    fn with(options: &SqliteOptions) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), options)
+    }
+
+    fn open(folder: TempDir, options: &SqliteOptions) -> Self {
         let files = Files::open(&database(&folder)).unwrap();
-        let (storage, writer) = SqliteStorage::prepare(files, &SqliteOptions::new()).unwrap();
+        let (storage, writer) = SqliteStorage::prepare(files, options).unwrap();
         Self { folder, storage, writer }
     }
 
@@ -54,7 +58,7 @@ impl Engine {
             let file = |folder| PathBuf::from(format!("{}{suffix}", database(folder).display()));
             fs::copy(file(&self.folder), file(&folder)).unwrap();
         }
-        Self::open(folder)
+        Self::open(folder, &SqliteOptions::new())
     }
 
     /// Commits all updates in one batch.
@@ -88,13 +92,26 @@ impl Engine {
 
     fn finish_flush(&mut self) {
         while self.writer.flush.is_some() {
-            self.writer.flush(2);
+            self.writer.flush(servers(2));
             assert!(self.writer.last_error.is_none());
         }
     }
 
     fn number(&self, sql: &str) -> i64 {
         self.writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Records the events of the background work.
+    fn events(&self) -> Arc<Mutex<Vec<String>>> {
+        let events = Arc::<Mutex<Vec<String>>>::default();
+        let record = events.clone();
+        self.storage.observe(StorageObserver::new(move |event| {
+            record.lock().unwrap().push(match event {
+                StorageEvent::Failed { work, error } => format!("{work:?} failed: {error}"),
+                StorageEvent::Recovered { work } => format!("{work:?} recovered"),
+            });
+        }));
+        events
     }
 
     /// Commits as the writer thread does, with the work that is due after the batch.
@@ -122,6 +139,10 @@ fn database(folder: &TempDir) -> PathBuf {
 
 fn id(key: &str) -> ServerId {
     ServerId::new("kind", key)
+}
+
+fn servers(servers: usize) -> StepSize {
+    StepSize { servers, bytes: usize::MAX }
 }
 
 fn bytes(text: &str) -> Arc<[u8]> {

@@ -1,5 +1,7 @@
 //! Random operations compared with a map.
 
+use std::ops::Bound;
+
 use super::*;
 
 /// Compares with a `MemoryStorage` after each operation.
@@ -37,21 +39,25 @@ async fn model(seed: u64) {
             }
             6 if engine.writer.flush.is_none() => engine.writer.freeze(),
             6..9 => {
-                let servers = usize::try_from(random(6)).unwrap();
-                engine.writer.flush(servers + 1);
+                let count = usize::try_from(random(6)).unwrap();
+                engine.writer.flush(servers(count + 1));
             }
             9 => engine.writer.delete_flushed(1),
             10 if random(4) == 0 => engine = engine.crashed(),
             _ => {
                 let kind = KINDS[usize::from(random(4) == 0)];
                 let after = random(12).to_string();
-                let after = (random(2) == 0).then_some(&*after);
+                let from = match random(3) {
+                    0 => Bound::Unbounded,
+                    1 => Bound::Included(&*after),
+                    _ => Bound::Excluded(&*after),
+                };
                 let limit = usize::try_from(random(14)).unwrap();
                 let kinds_after = (random(2) == 0).then_some(KINDS[0]);
                 let storage = &engine.storage;
                 assert_eq!(
-                    storage.keys(kind, after, limit).await.unwrap(),
-                    map.keys(kind, after, limit).await.unwrap(),
+                    storage.keys(kind, from, limit).await.unwrap(),
+                    map.keys(kind, from, limit).await.unwrap(),
                     "{context}"
                 );
                 assert_eq!(
@@ -59,7 +65,7 @@ async fn model(seed: u64) {
                     map.kinds(kinds_after, limit).await.unwrap(),
                     "{context}"
                 );
-                let after = after.map(|key| (random(20), key));
+                let after = (random(2) == 0).then(|| (random(20), &*after));
                 assert_eq!(
                     storage.due(kind, after, limit).await.unwrap(),
                     map.due(kind, after, limit).await.unwrap(),
