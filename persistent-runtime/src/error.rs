@@ -276,7 +276,7 @@ impl CallError {
     /// | outcome | variants |
     /// | --- | --- |
     /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), [`OtherKind`](Self::OtherKind), and [`Storage`](Self::Storage) if the server could not be loaded |
-    /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged) |
+    /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged), and [`Storage`](Self::Storage) if the state is larger than the storage accepts |
     /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and [`Storage`](Self::Storage) if a commit failed |
     ///
     /// It covers the server's own state. What a handler did elsewhere before it failed, e.g. a call

@@ -17,7 +17,9 @@ use crate::{
     call::reply::ReplySender,
     error::{CallError, Outcome},
     id::ServerId,
-    storage::{Commit, CommitHost, Completion, Record, Storage, StorageError, Update},
+    storage::{
+        Commit, CommitHost, Completion, Record, Storage, StorageError, StorageErrorKind, Update,
+    },
     support::catch::catch_unwind,
 };
 
@@ -236,7 +238,12 @@ impl OutputGate {
         for waiter in self.in_flight_waiters.drain(..).chain(self.staged_waiters.drain(..)) {
             if let Waiter::Reply(mut reply) = waiter {
                 let server = self.host.server().clone();
-                let (source, outcome) = (error.clone(), Outcome::Unknown);
+                let outcome = match error.kind() {
+                    // Refused before anything was written.
+                    StorageErrorKind::TooLarge => Outcome::Undone,
+                    _ => Outcome::Unknown,
+                };
+                let source = error.clone();
                 reply.fail(CallError::Storage { server, source, outcome });
                 reply.release();
             }

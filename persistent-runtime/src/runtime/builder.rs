@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+#[cfg(feature = "sqlite")]
+use crate::storage::SqliteOptions;
 use crate::{
     api::{listener::Listener, server::Server, typed},
     config::{
@@ -54,6 +56,8 @@ pub struct Builder {
     check_replay: bool,
     check_states: Option<bool>,
     no_busy_wait: bool,
+    #[cfg(feature = "sqlite")]
+    sqlite: SqliteOptions,
     wait_for_lock: Duration,
     clock: Option<ReadClock>,
     revivals: Vec<Revive>,
@@ -332,6 +336,23 @@ impl Builder {
         self
     }
 
+    /// Sets the options of the database that [`open`](Self::open) opens.
+    ///
+    /// ```
+    /// # use persistent_runtime::{Runtime, SqliteOptions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("secrets.db");
+    /// let options = SqliteOptions::new().secure_delete(true);
+    /// let runtime = Runtime::builder().sqlite(options).open(path).await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(mut self, options: SqliteOptions) -> Self {
+        self.sqlite = options;
+        self
+    }
+
     /// Sets how long [`open`](Self::open) waits while another runtime or program has the database
     /// locked. Zero by default: then `open` fails at once.
     ///
@@ -419,14 +440,17 @@ impl Builder {
         use std::{thread, time::Instant};
 
         use crate::{
-            storage::{SqliteOptions, SqliteStorage, StorageError, StorageErrorKind},
+            storage::{SqliteStorage, StorageError, StorageErrorKind},
             support::sync::task::spawn_blocking,
         };
 
         /// The time between two attempts to lock the database.
         const RETRY_AFTER: Duration = Duration::from_millis(20);
 
-        let options = SqliteOptions::new().busy_wait(!self.no_busy_wait);
+        let mut options = self.sqlite.clone();
+        if self.no_busy_wait {
+            options = options.busy_wait(false);
+        }
         let (begin, limit) = (Instant::now(), self.wait_for_lock);
         let (config, revivals) = self.resolve()?;
         let mut path = path.as_ref().to_owned();

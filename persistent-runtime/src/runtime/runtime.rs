@@ -1,6 +1,6 @@
 //! The runtime: opening, addressing, listing, transferring, and shutting down.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use crate::{
     api::{
@@ -306,6 +306,44 @@ impl Runtime {
     pub fn keys<S: Server>(&self) -> Keys {
         let live = registry::<S>(self.services()).live_keys();
         Keys::new(S::NAME, self.services().clone(), live)
+    }
+
+    /// Writes a backup of everything that is stored into a new file, while the runtime goes on.
+    ///
+    /// The backup is a database of its own, at one point in time: it has every change that was
+    /// committed before the call. To restore it, stop the program, remove the database with its
+    /// `-wal` and `-shm` files, and copy the backup to its place.
+    ///
+    /// The write-ahead log cannot start over before the backup is written, so it grows meanwhile.
+    ///
+    /// ```
+    /// # use persistent_runtime::{persistent_server, Runtime};
+    /// # use std::time::Duration;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Counter(u64);
+    /// # #[persistent_server] impl Counter { pub fn add(&mut self) -> u64 { self.0 += 1; self.0 } }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (path, copy) = (folder.path().join("game.db"), folder.path().join("copy.db"));
+    /// let runtime = Runtime::open(&path).await?;
+    /// runtime.at::<Counter>("a", ()).add().await?;
+    /// runtime.backup(&copy).await?;
+    /// # runtime.shutdown(Duration::from_secs(1)).await?;
+    ///
+    /// let restored = Runtime::open(&copy).await?;
+    /// assert_eq!(restored.at::<Counter>("a", ()).add().await?, 2);
+    /// # restored.shutdown(Duration::from_secs(1)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If a file of this name exists, if it cannot be written, or if the storage has no backups, as
+    /// that in memory. No incomplete backup is left under the name.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the backup goes on.
+    pub async fn backup(&self, path: impl AsRef<Path>) -> Result<(), StorageError> {
+        let services = self.services();
+        services.in_tokio(services.storage().backup(path.as_ref())).await
     }
 
     /// Transfers a server to another runtime of this process.

@@ -13,7 +13,7 @@ pub enum StorageEvent {
     /// Work in the background has failed. It is tried again, and commits go on meanwhile. If it
     /// fails for long, a bound of the storage is reached, and commits are refused with this error.
     ///
-    /// Reported once per error, and again if the text of the error changes.
+    /// Reported once, and again if the kind of the error changes.
     Failed {
         /// The work that failed.
         work: StorageWork,

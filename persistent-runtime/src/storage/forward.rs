@@ -1,6 +1,6 @@
 //! Storages that pass calls on to another storage.
 
-use std::{ops::Bound, sync::Arc};
+use std::{ops::Bound, path::Path, sync::Arc};
 
 use super::{Commit, Completion, Record, Storage, StorageFuture, StorageObserver};
 use crate::id::ServerId;
@@ -56,6 +56,9 @@ macro_rules! forward_storage {
         $crate::forward_storage!(@close $all $self $field $all);
     };
     (@close [close $($rest:ident)*] $self:ident $field:tt $all:tt) => {
+        $crate::forward_storage!(@backup $all $self $field $all);
+    };
+    (@backup [backup $($rest:ident)*] $self:ident $field:tt $all:tt) => {
         $crate::forward_storage!(@observe $all $self $field $all);
     };
     (@observe [observe $($rest:ident)*] $self:ident $field:tt $all:tt) => {};
@@ -137,6 +140,12 @@ macro_rules! forward_storage {
         fn close(&$self) -> $crate::StorageFuture<'_, ()> {
             $crate::Storage::close(&$self.$field)
         }
+        $crate::forward_storage!(@backup $all $self $field $all);
+    };
+    (@backup [] $self:ident $field:tt $all:tt) => {
+        fn backup<'a>(&'a $self, path: &'a ::std::path::Path) -> $crate::StorageFuture<'a, ()> {
+            $crate::Storage::backup(&$self.$field, path)
+        }
         $crate::forward_storage!(@observe $all $self $field $all);
     };
     (@observe [] $self:ident $field:tt $all:tt) => {
@@ -188,6 +197,10 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
 
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64> {
         (**self).count(kind)
+    }
+
+    fn backup<'a>(&'a self, path: &'a Path) -> StorageFuture<'a, ()> {
+        (**self).backup(path)
     }
 
     fn observe(&self, observer: StorageObserver) {

@@ -1,6 +1,6 @@
 //! Where records are kept: the seam between the runtime and a database.
 
-use std::{ops::Bound, pin::Pin, sync::Arc};
+use std::{ops::Bound, path::Path, pin::Pin, sync::Arc};
 
 use crate::id::ServerId;
 
@@ -131,6 +131,15 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Returns how many servers of a kind are stored.
     fn count<'a>(&'a self, kind: &'a str) -> StorageFuture<'a, u64>;
+
+    /// Writes a consistent copy of everything that is stored into a new file, which this storage can
+    /// open. It has at least all commits that had ended before the call. Commits go on meanwhile.
+    ///
+    /// The default answers that there is no backup: a database elsewhere has its own.
+    fn backup<'a>(&'a self, path: &'a Path) -> StorageFuture<'a, ()> {
+        let _ = path;
+        Box::pin(async { Err(StorageError::other("this storage writes no backups")) })
+    }
 
     /// Takes a receiver of the events of the storage's work in the background. The runtime calls
     /// this at most once, when it opens.

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use persistent_runtime::{CallError, Client, Runtime, StopReason};
-use persistent_tests::power::{Block, Random};
+use persistent_runtime::{CallError, Runtime, SqliteOptions, StopReason};
+use persistent_tests::power::{AnyBlock, Random};
 use tokio::task::JoinSet;
 
 /// The number of keys that belong to one caller, and of keys that all callers share.
@@ -38,7 +38,14 @@ async fn main() {
     let [_, path, seed, callers, changes, bytes, end] = &arguments[..] else {
         panic!("six arguments");
     };
-    let runtime = match Runtime::open(path).await {
+    let seed: u64 = seed.parse().expect("a number");
+    // With small limits the load reaches flushes, checkpoints and reclaims.
+    let options = if seed.is_multiple_of(4) {
+        SqliteOptions::new()
+    } else {
+        SqliteOptions::new().small_limits()
+    };
+    let runtime = match Runtime::builder().sqlite(options).open(path).await {
         Ok(runtime) => runtime,
         Err(error) => {
             println!("refused: {error}");
@@ -51,7 +58,6 @@ async fn main() {
         changes: changes.parse().expect("a number"),
         bytes: bytes.parse().expect("a number"),
     });
-    let seed: u64 = seed.parse().expect("a number");
     let mut running = JoinSet::new();
     for caller in 0..callers.parse().expect("a number") {
         let random = Random::new(seed.wrapping_mul(1000).wrapping_add(caller));
@@ -97,8 +103,8 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
     let own = |index: usize| format!("own-{caller}-{index}");
     let mut turns = [0; OWN];
     for (index, turn) in turns.iter_mut().enumerate() {
-        if let Ok(server) = load.runtime.find::<Block>(own(index)).await
-            && let Ok(Ok(found)) = server.look().await
+        if let Ok(server) = AnyBlock::find(&load.runtime, &own(index)).await
+            && let Ok(Ok(found)) = server.look(Duration::from_secs(5)).await
         {
             *turn = found;
         }
@@ -108,19 +114,17 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
         if random.chance(1, 3) {
             let key = format!("shared-{}", random.within(0..SHARED));
             load.say(format!("begin {key} 0"));
-            let grown = load.runtime.at::<Block>(&*key, ()).grow(bytes).await;
+            let grown = AnyBlock::at(&load.runtime, &key).grow(bytes).await;
             load.done(grown, |turn| format!("done {key} {turn}"));
             continue;
         }
         let index = random.within(0..OWN);
-        let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
+        let (key, server) = (own(index), AnyBlock::at(&load.runtime, &own(index)));
         if random.chance(1, 12) {
             load.say(format!("begin {key} delete"));
-            let deleted = if random.chance(1, 2) {
-                server.delete().await
-            } else {
-                server.stop(StopReason::Finished).await
-            };
+            let is_deleted = random.chance(1, 2);
+            let reason = if is_deleted { StopReason::Deleted } else { StopReason::Finished };
+            let deleted = server.end(reason).await;
             load.done(deleted, |()| format!("done {key} delete"));
         } else {
             turns[index] += 1;
@@ -131,7 +135,7 @@ async fn call(load: Arc<Load>, caller: u64, mut random: Random) {
     }
     // After any faults, every server works in the end.
     for (index, turn) in turns.iter_mut().enumerate() {
-        let (key, server) = (own(index), load.runtime.at::<Block>(own(index), ()));
+        let (key, server) = (own(index), AnyBlock::at(&load.runtime, &own(index)));
         for attempt in 1.. {
             *turn += 1;
             load.say(format!("begin {key} {turn}"));

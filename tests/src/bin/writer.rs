@@ -8,7 +8,7 @@
 
 use std::{io::Write, time::Duration};
 
-use persistent_runtime::{Client, Options, Persist, Runtime};
+use persistent_runtime::{Client, Options, Persist, Runtime, SqliteOptions};
 use persistent_tests::Twins;
 use tokio::task::JoinSet;
 
@@ -25,7 +25,9 @@ async fn main() {
         Some(other) => panic!("unknown persist level: {other}"),
     };
     let options = Options::new().persist(level);
-    let runtime = match Runtime::builder().configure::<Twins>(options).open(path).await {
+    // With small limits a kill in the first milliseconds reaches flushes and checkpoints.
+    let builder = Runtime::builder().sqlite(SqliteOptions::new().small_limits());
+    let runtime = match builder.configure::<Twins>(options).open(path).await {
         Ok(runtime) => runtime,
         Err(error) => {
             println!("refused: {error}");

@@ -687,3 +687,69 @@ async fn a_new_database_can_be_read_by_its_user_only() {
     assert_eq!(visit(&path).await.unwrap(), 2);
     assert!(modes().contains(&0o640));
 }
+
+/// Every change that was acknowledged before a backup began is in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_under_load_has_every_change_that_was_committed_before() {
+    let folder = Folder::new();
+    let runtime = Runtime::open(folder.path("busy.db")).await.unwrap();
+    let counters: Vec<_> = (0..8).map(|n| runtime.at::<Counter>(n.to_string(), ())).collect();
+    for counter in &counters {
+        counter.increment().await.unwrap();
+    }
+    let load = async |counter: &CounterClient| loop {
+        counter.increment().await.unwrap();
+    };
+    let backups = async {
+        let mut before = Vec::new();
+        for nth in 0..3 {
+            let mut values = Vec::new();
+            for counter in &counters {
+                values.push(counter.value().await.unwrap());
+            }
+            runtime.backup(folder.path(&format!("copy {nth}.db"))).await.unwrap();
+            before.push(values);
+        }
+        before
+    };
+    let before = tokio::select! {
+        before = backups => before,
+        () = async { tokio::join!(load(&counters[0]), load(&counters[5])); } => unreachable!(),
+    };
+    runtime.shutdown(SECOND).await.unwrap();
+    for (nth, before) in before.iter().enumerate() {
+        let copy = Runtime::open(folder.path(&format!("copy {nth}.db"))).await.unwrap();
+        for (key, before) in before.iter().enumerate() {
+            let value = copy.find::<Counter>(key.to_string()).await.unwrap().value().await.unwrap();
+            assert!(value >= *before, "copy {nth}: {value} after {before}");
+            assert!(value == 1 || [0, 5].contains(&key));
+        }
+        assert_eq!(copy.count::<Counter>().await.unwrap().stored, 8);
+        copy.shutdown(SECOND).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_says_why_and_leaves_nothing() {
+    let folder = Folder::new();
+    let runtime = Runtime::open(folder.path("data/busy.db")).await.unwrap();
+    runtime.at::<Counter>("a", ()).increment().await.unwrap();
+    fs::write(folder.path("taken.db"), "something else").unwrap();
+    let before = folder.files();
+    for (name, words) in [
+        ("taken.db", "a backup replaces none"),
+        ("data/busy.db", "a backup replaces none"),
+        ("no such folder/copy.db", "check the file and its folder"),
+        ("data", "a backup replaces none"),
+    ] {
+        let error = runtime.backup(folder.path(name)).await.unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(name), "{error}");
+        assert_eq!(folder.files(), before, "{name}");
+    }
+    assert_eq!(fs::read(folder.path("taken.db")).unwrap(), b"something else");
+    runtime.shutdown(SECOND).await.unwrap();
+
+    let runtime = Runtime::in_memory().await.unwrap();
+    let error = runtime.backup(folder.path("copy.db")).await.unwrap_err();
+    assert_eq!(error.to_string(), "this storage writes no backups");
+}

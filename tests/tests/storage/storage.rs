@@ -14,11 +14,11 @@ use std::{
 };
 
 use persistent_runtime::{
-    Client, Commit, Completion, MemoryStorage, OpenError, Record, Runtime, ServerId, SqliteOptions,
-    SqliteStorage, StopReason, Storage, StorageErrorKind, StorageFuture, Update, forward_storage,
-    testing::conformance,
+    CallError, Client, Commit, Completion, MemoryStorage, OpenError, Outcome, Record, Runtime,
+    ServerId, SqliteOptions, SqliteStorage, StopReason, Storage, StorageErrorKind, StorageFuture,
+    Update, forward_storage, testing::conformance,
 };
-use persistent_tests::{Counter, FaultyStorage};
+use persistent_tests::{Counter, FaultyStorage, power::Block};
 use rusqlite::Connection;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -328,4 +328,20 @@ async fn a_commit_over_the_limit_is_refused_alone_and_says_what_to_do() {
     let text = error.to_string();
     assert!(text.contains("1001 bytes") && text.contains("record_limit"), "{text}");
     assert_eq!(storage.load(&server).await.unwrap().unwrap().state.len(), 1);
+}
+
+/// Nothing was written, so the caller can go on with something smaller.
+#[tokio::test]
+async fn a_change_over_the_limit_is_undone_and_its_caller_learns_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::new().record_limit(1000);
+    let builder = Runtime::builder().sqlite(options);
+    let runtime = builder.open(folder.path().join("limit.db")).await.unwrap();
+    let block = runtime.at::<Block>("a", ());
+    block.set(1, 100).await.unwrap();
+    let error = block.set(2, 10_000).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Undone, "{error}");
+    assert!(matches!(error, CallError::Storage { .. }), "{error}");
+    assert_eq!(block.grow(100).await.unwrap(), 2);
+    runtime.shutdown(SECOND).await.unwrap();
 }

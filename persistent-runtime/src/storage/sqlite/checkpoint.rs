@@ -13,27 +13,18 @@ use super::{
     error,
     file::{BUSY_TIMEOUT, connect_to_write, keep_log},
     files::{Files, Place},
+    limits::Limits,
 };
 use crate::storage::{StorageError, StorageErrorKind};
 
-/// Pages in the log that are worth a checkpoint: 4 MiB.
-const CHECKPOINT_PAGES: u32 = 1024;
-/// Pages at which the writer waits until all are in the database file, so that the log restarts:
-/// 64 MiB.
-const MAX_PAGES: u32 = 16_384;
-/// The same limit while commits are small: 4 MiB. A small commit costs its sync, and syncing a
-/// file that has not grown takes two thirds of the time.
-const MAX_PAGES_SMALL: u32 = 1024;
 /// A commit with fewer bytes is small.
 const SMALL_COMMIT: usize = 16 << 10;
 /// Pages at which a log that does not start over is reported: 256 MiB.
-const REPORT_PAGES: u32 = 4 * MAX_PAGES;
+const REPORT_PAGES: u32 = 65_536;
 /// The size of a page, approximately.
 const PAGE_BYTES: u64 = 4096;
 /// The least time between two attempts to let a log start over that has reached its limit.
 pub const RESTART_INTERVAL: Duration = Duration::from_millis(100);
-/// Bytes written between two inspections of the log.
-const INSPECT_BYTES: usize = 1 << 20;
 /// Bytes that a commit writes besides its updates, approximately.
 const COMMIT_OVERHEAD: usize = 4096;
 
@@ -44,8 +35,9 @@ pub struct Checkpoints {
     is_running: bool,
     /// The outcome of the last checkpoint, until it is taken.
     outcome: Option<Result<(), StorageError>>,
-    /// The limit of the log, in pages.
-    limit: u64,
+    limits: Limits,
+    /// The number of pages at which commits are refused.
+    refuse_pages: u32,
     /// Why commits are refused, and since when: the log has reached its limit.
     overflow: Option<(Instant, StorageError)>,
     /// The error of the last checkpoint, if it failed.
@@ -58,7 +50,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub fn new(place: Place, log_limit: u64) -> error::Result<Self> {
+    /// `log_limit` is the size of the log at which commits are refused, in bytes.
+    pub fn new(place: Place, limits: Limits, log_limit: u64) -> error::Result<Self> {
         let connection = connect_to_write(&place.path)?;
         // Opens the log now: later its name could lead to another file.
         run(&connection, "PRAGMA wal_checkpoint(NOOP)")?;
@@ -85,7 +78,8 @@ impl Checkpoints {
             ended,
             is_running: false,
             outcome: None,
-            limit: log_limit / PAGE_BYTES,
+            limits,
+            refuse_pages: (log_limit / PAGE_BYTES).try_into().unwrap_or(u32::MAX),
             overflow: None,
             failure: None,
             needs_mark: true,
@@ -105,8 +99,7 @@ impl Checkpoints {
         let (since, _) = self.overflow.as_ref()?;
         if since.elapsed() >= RESTART_INTERVAL {
             self.overflow = None;
-            let limit = u32::try_from(self.limit).unwrap_or(MAX_PAGES);
-            self.inspect(limit.min(MAX_PAGES), connection);
+            self.inspect(self.limits.max_pages.min(self.refuse_pages), connection);
         }
         self.overflow.as_ref().map(|(_, error)| error.clone())
     }
@@ -115,16 +108,17 @@ impl Checkpoints {
     /// the log has become too long. The writer must not write meanwhile.
     pub fn after_commit(&mut self, connection: &Connection, written: usize) {
         self.written += written + COMMIT_OVERHEAD;
-        if self.written >= INSPECT_BYTES {
+        if self.written >= self.limits.inspect_bytes {
             self.written = 0;
-            let limit = if written < SMALL_COMMIT { MAX_PAGES_SMALL } else { MAX_PAGES };
+            let Limits { max_pages, max_pages_small, .. } = self.limits;
+            let limit = if written < SMALL_COMMIT { max_pages_small } else { max_pages };
             self.inspect(limit, connection);
         }
     }
 
     /// Does the same after a step of a flush, whose bytes nobody counts.
     pub fn after_flush(&mut self, connection: &Connection) {
-        self.inspect(MAX_PAGES, connection);
+        self.inspect(self.limits.max_pages, connection);
     }
 
     /// Marks the file after a successful transaction, if a checkpoint has ended before.
@@ -158,10 +152,11 @@ impl Checkpoints {
             self.wait();
             self.begin();
             self.wait();
-            if u64::from(log.pages) >= self.limit.min(REPORT_PAGES.into()) {
+            if log.pages >= self.refuse_pages.min(REPORT_PAGES) {
                 self.restart(log.pages, connection);
             }
-        } else if log.pages.saturating_sub(log.moved) >= CHECKPOINT_PAGES.min(limit / 2) {
+        } else if log.pages.saturating_sub(log.moved) >= self.limits.checkpoint_pages.min(limit / 2)
+        {
             self.begin();
         }
     }
@@ -204,7 +199,7 @@ impl Checkpoints {
             ),
         };
         self.outcome = Some(Err(error.clone()));
-        if u64::from(pages) >= self.limit {
+        if pages >= self.refuse_pages {
             self.overflow = Some((Instant::now(), error));
         }
     }

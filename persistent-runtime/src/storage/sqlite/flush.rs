@@ -6,12 +6,18 @@
 //! step also records the log number up to which the commit log is flushed. Rows below it are not
 //! read again, and are deleted later.
 
-use std::{collections::BTreeMap, mem, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    thread,
+};
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, ErrorCode, Result, ffi, params};
 
 use super::{
     checksum::Checksum,
+    commit_log::{self, Row},
     memtable::{Memtable, Memtables, PendingUpdate},
     tables::{self, Tables, checksum, message_checksum},
 };
@@ -20,6 +26,8 @@ use crate::{
     storage::{Record, Update},
 };
 
+/// With more damaged servers than this, the database is damaged as a whole.
+const MAX_DAMAGED: usize = 1024;
 /// A memtable with more servers is sorted and freed by another thread.
 const MAX_INLINE: usize = 4096;
 
@@ -33,6 +41,8 @@ pub struct Flush {
     end: u64,
     /// The least id of the next new row; `None` before the first step.
     next_id: Option<i64>,
+    /// The servers whose updates cannot be applied, because a page is damaged.
+    damaged: BTreeSet<ServerId>,
 }
 
 /// The size of a step: a number of servers, and the bytes of their updates.
@@ -52,7 +62,7 @@ impl Flush {
     pub fn new(memtables: &Memtables, end: u64) -> Self {
         let memtable = memtables.freeze();
         let order = Order::of(&memtable);
-        Self { memtable, order, done: 0, end, next_id: None }
+        Self { memtable, order, done: 0, end, next_id: None, damaged: BTreeSet::new() }
     }
 
     /// Returns how many servers are left.
@@ -68,6 +78,9 @@ impl Flush {
     /// Flushes the next servers in one transaction: at most `count`, with about `bytes` at most, and
     /// at least one. Returns true after the last.
     ///
+    /// A damaged page costs its servers and no others: their updates go back into the commit log,
+    /// from the number `next` on, and into the active memtable.
+    ///
     /// # Errors
     /// If the transaction failed. It has changed nothing, and the step can be repeated.
     pub fn step(
@@ -75,15 +88,75 @@ impl Flush {
         connection: &Connection,
         tables: &Tables,
         memtables: &Memtables,
-        StepSize { servers: count, bytes }: StepSize,
+        size: StepSize,
+        next: &mut u64,
     ) -> Result<bool> {
         if let Order::Sorting(_) = &self.order {
             self.order.wait(&self.memtable);
         }
         let Order::Sorted(order) = &self.order else { return Ok(false) };
-        let (mut to, mut size) = (self.done, 0);
+        let (to, updates) = self.select(order, memtables, size);
+        let is_last = to == order.len();
+        let mut next_id = match self.next_id {
+            Some(next_id) => next_id,
+            None => first_id(connection)?,
+        };
+        let mut damaged = self.damaged.clone();
+        let put_back = loop {
+            let mut culprit = None;
+            let outcome = transaction(connection, || {
+                let mut applier = Applier {
+                    connection,
+                    tables,
+                    next_id: &mut next_id,
+                    changes: BTreeMap::new(),
+                    culprit: &mut culprit,
+                };
+                applier
+                    .apply_all(updates.iter().filter(|(server, _)| !damaged.contains(server)))?;
+                if !is_last {
+                    return Ok(None);
+                }
+                let sum = Checksum::new().number(self.end).value();
+                connection
+                    .prepare_cached("UPDATE flushed SET number = ?, checksum = ?")?
+                    .execute([self.end.cast_signed(), sum.cast_signed()])?;
+                PutBack::write(connection, memtables, &self.memtable, &damaged, *next)
+            });
+            match (outcome, culprit) {
+                (Ok(put_back), _) => break put_back,
+                // SQLite commits no transaction that has met damage. So it is repeated without the
+                // server.
+                (Err(error), Some(server)) if is_damage(&error) && damaged.len() < MAX_DAMAGED => {
+                    damaged.insert(server);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        };
+        (self.done, self.next_id, self.damaged) = (to, Some(next_id), damaged);
+        if is_last {
+            memtables.drop_frozen();
+            if let Some(put_back) = put_back {
+                *next = put_back.end;
+                memtables.put_back(put_back.updates);
+            }
+        }
+        Ok(is_last)
+    }
+
+    /// Returns the next servers with their updates, and the position after them.
+    fn select<'a>(
+        &'a self,
+        order: &'a [ServerId],
+        memtables: &Memtables,
+        size: StepSize,
+    ) -> (usize, Vec<(&'a ServerId, &'a PendingUpdate)>) {
+        let (mut to, mut bytes) = (self.done, 0);
         let mut updates = Vec::new();
-        while to < order.len() && to - self.done < count && (size < bytes || to == self.done) {
+        while to < order.len()
+            && to - self.done < size.servers
+            && (bytes < size.bytes || to == self.done)
+        {
             let server = &order[to];
             to += 1;
             // Skipping leaves a row that is older than the recorded log number. No reader sees it:
@@ -91,40 +164,16 @@ impl Flush {
             if let Some(pending) = self.memtable.get(server)
                 && !memtables.is_replaced(server)
             {
-                size += pending.update.bytes();
+                bytes += pending.update.bytes();
                 updates.push((server, pending));
             }
         }
-        let is_last = to == order.len();
-        let mut next_id = match self.next_id {
-            Some(next_id) => next_id,
-            None => first_id(connection)?,
-        };
-        transaction(connection, || {
-            let mut applier =
-                Applier { connection, tables, next_id: &mut next_id, changes: BTreeMap::new() };
-            let with_id =
-                |(server, pending)| Ok((tables::id(connection, server)?, server, pending));
-            let mut rows = updates.into_iter().map(with_id).collect::<Result<Vec<_>>>()?;
-            // The order of the table. New rows come last, in the order of the index.
-            rows.sort_by_key(|(id, ..)| id.unwrap_or(i64::MAX));
-            for (id, server, pending) in rows {
-                applier.apply(id, server, pending)?;
-            }
-            applier.write_counts()?;
-            if is_last {
-                let sum = Checksum::new().number(self.end).value();
-                connection
-                    .prepare_cached("UPDATE flushed SET number = ?, checksum = ?")?
-                    .execute([self.end.cast_signed(), sum.cast_signed()])?;
-            }
-            Ok(())
-        })?;
-        (self.done, self.next_id) = (to, Some(next_id));
-        if is_last {
-            memtables.drop_frozen();
-        }
-        Ok(is_last)
+        (to, updates)
+    }
+
+    /// Returns the servers whose rows are damaged.
+    pub fn damaged(&self) -> &BTreeSet<ServerId> {
+        &self.damaged
     }
 
     /// Frees the memory, on another thread if that takes long.
@@ -167,6 +216,56 @@ fn first_id(connection: &Connection) -> Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
+fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+}
+
+/// Updates of damaged servers that went back into the commit log.
+struct PutBack {
+    updates: Vec<(ServerId, PendingUpdate)>,
+    /// The log number after the last of them.
+    end: u64,
+}
+
+impl PutBack {
+    /// Writes the updates into the commit log, those that are replaced in the active memtable
+    /// excepted. Returns `None` if there are none.
+    fn write(
+        connection: &Connection,
+        memtables: &Memtables,
+        frozen: &Memtable,
+        damaged: &BTreeSet<ServerId>,
+        next: u64,
+    ) -> Result<Option<Self>> {
+        let (mut row, mut end, mut updates) = (Row::new(next, Vec::new()), next, Vec::new());
+        for server in damaged {
+            let Some((pending, is_merged)) = memtables.unreplaced(server, frozen) else { continue };
+            if is_merged && matches!(pending.update, Update::Append(_)) {
+                // The later messages would be in the log twice.
+                return Err(rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_CORRUPT),
+                    Some("a page with journaled messages is damaged".to_owned()),
+                ));
+            }
+            if pending.is_recreated {
+                row.push(server, &Update::Delete, None);
+                end += commit_log::numbers(&Update::Delete);
+            }
+            row.push(server, &pending.update, None);
+            let number = end;
+            end += commit_log::numbers(&pending.update);
+            updates.push((server.clone(), PendingUpdate { number, ..pending }));
+        }
+        if updates.is_empty() {
+            return Ok(None);
+        }
+        connection
+            .prepare_cached("INSERT INTO commit_log (number, changes) VALUES (?, ?)")?
+            .execute(params![row.number().cast_signed(), row.seal()])?;
+        Ok(Some(Self { updates, end }))
+    }
+}
+
 /// The least cost of deleting a row, in bytes of a larger row.
 pub const MIN_ROW_COST: usize = 2048;
 
@@ -193,17 +292,15 @@ pub fn delete_flushed(connection: &Connection, bytes: usize) -> Result<bool> {
     Ok(deleted > 0)
 }
 
-/// Free pages that the file keeps, for the commit log: 4 MiB.
-const KEPT_PAGES: u32 = 1024;
-/// The file also keeps as many free pages as this part of all its pages.
+/// The file keeps as many free pages as this part of all its pages.
 const KEPT_PART: u32 = 8;
 
 /// Gives at most `limit` free pages back to the file system. Returns false if the file has no more
-/// than it should keep.
-pub fn reclaim(connection: &Connection, limit: u32) -> Result<bool> {
+/// than it should keep, which is at least `kept`.
+pub fn reclaim(connection: &Connection, limit: u32, kept: u32) -> Result<bool> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
     let (all, free) = (number("page_count")?, number("freelist_count")?);
-    let surplus = free.saturating_sub(KEPT_PAGES.max(all / KEPT_PART));
+    let surplus = free.saturating_sub(kept.max(all / KEPT_PART));
     if surplus == 0 {
         return Ok(false);
     }
@@ -238,9 +335,33 @@ struct Applier<'a> {
     next_id: &'a mut i64,
     /// By how much the number of servers of each kind has changed.
     changes: BTreeMap<&'a str, i64>,
+    /// The server whose update is being applied.
+    culprit: &'a mut Option<ServerId>,
 }
 
 impl<'a> Applier<'a> {
+    fn apply_all<'b>(
+        &mut self,
+        updates: impl Iterator<Item = &'b (&'a ServerId, &'a PendingUpdate)>,
+    ) -> Result<()>
+    where
+        'a: 'b,
+    {
+        let mut rows = Vec::new();
+        for (server, pending) in updates {
+            *self.culprit = Some((*server).clone());
+            rows.push((tables::id(self.connection, server)?, *server, *pending));
+        }
+        // The order of the table. New rows come last, in the order of the index.
+        rows.sort_by_key(|(id, ..)| id.unwrap_or(i64::MAX));
+        for (id, server, pending) in rows {
+            *self.culprit = Some(server.clone());
+            self.apply(id, server, pending)?;
+        }
+        *self.culprit = None;
+        self.write_counts()
+    }
+
     fn apply(
         &mut self,
         id: Option<i64>,

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::storage::{StorageError, StorageEvent, StorageObserver, StorageWork};
+use crate::storage::{StorageError, StorageErrorKind, StorageEvent, StorageObserver, StorageWork};
 
 /// Tells the observer what fails, and what works again.
 pub struct Health {
     observer: Arc<OnceLock<StorageObserver>>,
-    failing: Vec<(StorageWork, String)>,
+    failing: Vec<(StorageWork, StorageErrorKind)>,
 }
 
 impl Health {
@@ -26,14 +26,11 @@ impl Health {
                 }
             }
             (Err(error), known, Some(observer)) => {
-                let text = error.to_string();
-                if known.is_some_and(|at| self.failing[at].1 == text) {
-                    return;
+                match known {
+                    Some(at) if self.failing[at].1 == error.kind() => return,
+                    Some(at) => self.failing[at].1 = error.kind(),
+                    None => self.failing.push((work, error.kind())),
                 }
-                if let Some(at) = known {
-                    self.failing.swap_remove(at);
-                }
-                self.failing.push((work, text));
                 observer.notify(&StorageEvent::Failed { work, error: error.clone() });
             }
             (Ok(()), None, _) | (Err(_), _, None) => {}

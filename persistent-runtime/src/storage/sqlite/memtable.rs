@@ -13,7 +13,10 @@ use std::{
     time::Instant,
 };
 
-use super::listing::{Item, Page};
+use super::{
+    commit_log,
+    listing::{Item, Page},
+};
 use crate::{
     id::ServerId,
     storage::{Update, encoded::Encoded},
@@ -307,6 +310,36 @@ impl Memtables {
     /// Returns true if the active memtable makes the frozen update of a server obsolete.
     pub fn is_replaced(&self, server: &ServerId) -> bool {
         self.lock().active.replaces_row(server)
+    }
+
+    /// Returns the update of a server in `frozen`, merged with what the active memtable adds to it,
+    /// and whether it adds something; `None` if the active memtable replaces it.
+    pub fn unreplaced(
+        &self,
+        server: &ServerId,
+        frozen: &Memtable,
+    ) -> Option<(PendingUpdate, bool)> {
+        let pair = self.lock();
+        let mut pending = frozen.get(server)?.clone();
+        let active = pair.active.get(server);
+        match active {
+            Some(active) if active.replaces_row() => return None,
+            Some(active) => pending.merge(active.clone()),
+            None => {}
+        }
+        Some((pending, active.is_some()))
+    }
+
+    /// Puts updates that could not be flushed into the active memtable. They begin no new flush:
+    /// that would fail, too.
+    pub fn put_back(&self, updates: Vec<(ServerId, PendingUpdate)>) {
+        let active = &mut self.lock().active;
+        for (server, pending) in updates {
+            // What it has of these servers are messages, which are part of the updates.
+            active.pending.remove(&server);
+            let weight = commit_log::weight(pending.update.bytes(), &pending.update, false);
+            active.add(server, pending, weight);
+        }
     }
 
     /// Returns the weight of the active memtable and the time of its first update, if any.

@@ -19,6 +19,7 @@ use checkpoint::Checkpoints;
 use error::{Error, Result};
 use files::Files;
 use health::Health;
+use limits::Limits;
 use memtable::Memtables;
 use paused_clock::{Hold, PausedClock};
 use queue::{Queue, Receiver, Submission};
@@ -26,6 +27,7 @@ use reader::Readers;
 use tables::Tables;
 use writer::Writer;
 
+mod backup;
 mod checkpoint;
 mod checksum;
 mod commit_log;
@@ -34,6 +36,7 @@ mod file;
 mod files;
 mod flush;
 mod health;
+mod limits;
 mod listing;
 mod location;
 mod lock;
@@ -103,12 +106,19 @@ pub struct SqliteOptions {
     secure_delete: bool,
     record_limit: usize,
     log_limit: u64,
+    limits: Limits,
 }
 
 impl SqliteOptions {
     /// Creates the default options.
     pub fn new() -> Self {
-        Self { busy_wait: true, secure_delete: false, record_limit: 16 << 20, log_limit: 1 << 30 }
+        Self {
+            busy_wait: true,
+            secure_delete: false,
+            record_limit: 16 << 20,
+            log_limit: 1 << 30,
+            limits: Limits::DEFAULT,
+        }
     }
 
     /// Sets whether the writer thread spins for up to 50 µs after a small batch before it sleeps.
@@ -149,6 +159,14 @@ impl SqliteOptions {
     /// an observer receives a [`StorageEvent`](crate::StorageEvent).
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.log_limit = bytes;
+        self
+    }
+
+    /// Divides the sizes and times at which the storage flushes, moves its log and gives space back
+    /// by about a thousand. So a short test with little data reaches all of them.
+    #[cfg(feature = "testing")]
+    pub fn small_limits(mut self) -> Self {
+        self.limits = Limits::SMALL;
         self
     }
 }
@@ -220,7 +238,7 @@ impl SqliteStorage {
                 replayed,
                 next,
                 tables,
-                Checkpoints::new(files.place().clone(), options.log_limit)?,
+                Checkpoints::new(files.place().clone(), options.limits, options.log_limit)?,
             ))
         };
         let (connection, replayed, next, tables, checkpoints) =
@@ -233,7 +251,16 @@ impl SqliteStorage {
         let observer = Arc::default();
         let health = Health::new(Arc::clone(&observer));
         let (tables_, memtables_) = (tables.clone(), memtables.clone());
-        let writer = Writer::new(connection, tables_, memtables_, checkpoints, health, files, next);
+        let writer = Writer::new(
+            connection,
+            tables_,
+            memtables_,
+            checkpoints,
+            health,
+            options.limits,
+            files,
+            next,
+        );
         let record_limit = options.record_limit.min(ROW_LIMIT);
         let storage = Self {
             path,
@@ -356,6 +383,15 @@ impl Storage for SqliteStorage {
         let kind = kind.to_owned();
         let memtables = self.memtables.clone();
         Box::pin(self.readers.run(move |reader| listing::count(reader, &memtables, &kind)))
+    }
+
+    fn backup<'a>(&'a self, path: &'a Path) -> StorageFuture<'a, ()> {
+        let to = path.to_owned();
+        Box::pin(async move {
+            let written = self.readers.run(move |reader| backup::write(reader, &to)).await;
+            let context = format_args!("cannot write the backup {}", path.display()).to_string();
+            written.map_err(|error| error.with_context(context))
+        })
     }
 
     fn observe(&self, observer: StorageObserver) {

@@ -13,16 +13,11 @@
 
 use std::{mem, time::Duration};
 
-use super::flush::{MIN_ROW_COST, StepSize};
+use super::{
+    flush::{MIN_ROW_COST, StepSize},
+    limits::Limits,
+};
 
-/// The weight at which a memtable is full. There are at most two, so twice this limits the memory
-/// and the work of opening a database.
-const MEMTABLE_LIMIT: usize = 64 << 20;
-/// The least age of the oldest update at which an idle writer freezes the memtable. The updates of
-/// a hot server merge meanwhile.
-const MIN_AGE: Duration = Duration::from_secs(1);
-/// The age of the oldest update at which the memtable is frozen under load.
-const MAX_AGE: Duration = Duration::from_secs(30);
 /// The time without a commit after which work begins.
 const IDLE_BEFORE_START: Duration = Duration::from_millis(20);
 /// The time without a commit after which work that has begun takes another step. Shorter gaps occur
@@ -35,8 +30,6 @@ const STEP_BLOCKING: usize = 4096;
 /// Bytes of updates that are flushed in one step, if the batch before it was smaller. A commit waits
 /// for one step at most.
 const STEP_BYTES: usize = 2 << 20;
-/// Bytes of flushed rows that are deleted in one step.
-const DELETE_BATCH: usize = 2 << 20;
 /// Free pages that are given back to the file system in one step: 1 MiB.
 const RECLAIM_PAGES: u32 = 256;
 /// When a failed flush is repeated.
@@ -92,7 +85,7 @@ pub enum Action {
 
 /// Decides the writer's next step.
 pub struct Pacer {
-    memtable_limit: usize,
+    limits: Limits,
     /// The number of servers that the batches since the last step should have flushed.
     flush_debt: usize,
     /// The number of bytes that the batches since the last deletion should have deleted.
@@ -102,13 +95,13 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    pub fn new() -> Self {
-        Self { memtable_limit: MEMTABLE_LIMIT, flush_debt: 0, delete_debt: 0, is_idle: true }
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, flush_debt: 0, delete_debt: 0, is_idle: true }
     }
 
     #[cfg(test)]
     pub fn set_memtable_limit(&mut self, limit: usize) {
-        self.memtable_limit = limit;
+        self.limits.memtable = limit;
     }
 
     /// Returns how long to wait for commits before [`when_idle`](Self::when_idle); `None` is
@@ -120,7 +113,7 @@ impl Pacer {
         match view.flush {
             Some(flush) if flush.is_sorting => Some(IDLE_BEFORE_STEP),
             None if !view.has_flushed_rows && !view.has_free_pages => {
-                view.age.map(|age| MIN_AGE.saturating_sub(age).max(IDLE_BEFORE_START))
+                view.age.map(|age| self.limits.min_age.saturating_sub(age).max(IDLE_BEFORE_START))
             }
             _ => Some(if self.is_idle { Duration::ZERO } else { IDLE_BEFORE_STEP }),
         }
@@ -134,7 +127,7 @@ impl Pacer {
     /// Returns true if the memtables are so large that commits must be refused unless
     /// [`before_refusal`](Self::before_refusal) makes room.
     pub fn must_refuse(&self, weight: usize) -> bool {
-        weight >= 2 * self.memtable_limit
+        weight >= 2 * self.limits.memtable
     }
 
     /// Returns the step that may prevent a refusal. It is taken also if the last flush has failed
@@ -145,7 +138,7 @@ impl Pacer {
 
     /// Returns the step of flushing that is due after a batch.
     pub fn flush_after(&mut self, view: &View, batch: BatchSize) -> Option<Action> {
-        let is_full = view.weight >= self.memtable_limit;
+        let is_full = view.weight >= self.limits.memtable;
         // Faster than the batches write.
         let bytes = STEP_BYTES.max(2 * batch.weight);
         match view.flush {
@@ -153,7 +146,7 @@ impl Pacer {
             Some(flush) if flush.is_sorting => None,
             Some(FlushView { left, .. }) => {
                 // The last quarter is a reserve.
-                let room = (self.memtable_limit * 3 / 4).saturating_sub(view.weight);
+                let room = (self.limits.memtable * 3 / 4).saturating_sub(view.weight);
                 self.flush_debt += match batch.weight {
                     weight if weight < room => left * weight / room + 1,
                     _ => left,
@@ -161,9 +154,8 @@ impl Pacer {
                 let is_due = self.flush_debt >= STEP_BUSY.min(left);
                 is_due.then(|| self.retry(view, self.flush_debt, bytes)).flatten()
             }
-            None => {
-                (is_full || view.age.is_some_and(|age| age >= MAX_AGE)).then_some(Action::Freeze)
-            }
+            None => (is_full || view.age.is_some_and(|age| age >= self.limits.max_age))
+                .then_some(Action::Freeze),
         }
     }
 
@@ -174,7 +166,7 @@ impl Pacer {
         }
         // Twice as fast as the batches write.
         self.delete_debt += 2 * (batch.bytes + MIN_ROW_COST);
-        let is_due = self.delete_debt >= DELETE_BATCH;
+        let is_due = self.delete_debt >= self.limits.delete_batch;
         is_due.then(|| Action::Delete(mem::take(&mut self.delete_debt)))
     }
 
@@ -183,9 +175,11 @@ impl Pacer {
         match view.flush {
             Some(flush) if flush.is_sorting => None,
             Some(_) => self.retry(view, STEP_BUSY, STEP_BYTES),
-            None if view.has_flushed_rows => Some(Action::Delete(DELETE_BATCH)),
+            None if view.has_flushed_rows => Some(Action::Delete(self.limits.delete_batch)),
             None if view.has_free_pages => Some(Action::Reclaim(RECLAIM_PAGES)),
-            None => view.age.is_some_and(|age| age >= MIN_AGE).then_some(Action::Freeze),
+            None => {
+                view.age.is_some_and(|age| age >= self.limits.min_age).then_some(Action::Freeze)
+            }
         }
     }
 
@@ -196,7 +190,8 @@ impl Pacer {
             _ if view.failed_since.is_some() => None,
             Some(_) => Some(self.flush(STEP_BLOCKING, usize::MAX)),
             None if view.age.is_some() => Some(Action::Freeze),
-            None => view.has_flushed_rows.then_some(Action::Delete(usize::MAX)),
+            None if view.has_flushed_rows => Some(Action::Delete(usize::MAX)),
+            None => view.has_free_pages.then_some(Action::Reclaim(RECLAIM_PAGES)),
         }
     }
 
@@ -228,7 +223,7 @@ mod tests {
     }
 
     fn pacer() -> Pacer {
-        let mut pacer = Pacer::new();
+        let mut pacer = Pacer::new(Limits::DEFAULT);
         pacer.set_memtable_limit(LIMIT);
         pacer
     }
@@ -301,10 +296,13 @@ mod tests {
             (empty(), None),
             (aged(Duration::from_millis(999)), None),
             (aged(Duration::from_secs(1)), Some(Action::Freeze)),
-            (with_rows(aged(Duration::from_secs(9))), Some(Action::Delete(DELETE_BATCH))),
+            (
+                with_rows(aged(Duration::from_secs(9))),
+                Some(Action::Delete(Limits::DEFAULT.delete_batch)),
+            ),
             (with_rows(flushing(5)), Some(SMALL_STEP)),
             (with_rows(sorting()), None),
-            (with_pages(with_rows(empty())), Some(Action::Delete(DELETE_BATCH))),
+            (with_pages(with_rows(empty())), Some(Action::Delete(Limits::DEFAULT.delete_batch))),
             (with_pages(aged(Duration::from_secs(9))), Some(Action::Reclaim(RECLAIM_PAGES))),
             (failed(flushing(5), Duration::from_millis(999)), None),
             (failed(flushing(5), Duration::from_secs(1)), Some(SMALL_STEP)),
@@ -390,12 +388,15 @@ mod tests {
     #[test]
     fn flushed_rows_are_deleted_twice_as_fast_as_batches_write() {
         let mut pacer = pacer();
-        let bytes = DELETE_BATCH / 8 - MIN_ROW_COST;
+        let bytes = Limits::DEFAULT.delete_batch / 8 - MIN_ROW_COST;
         let batch = BatchSize { bytes, weight: 0 };
         assert_eq!(pacer.delete_after(false, batch), None);
         for _ in 0..2 {
             let actions: Vec<_> = (0..4).map(|_| pacer.delete_after(true, batch)).collect();
-            assert_eq!(actions, [None, None, None, Some(Action::Delete(DELETE_BATCH))]);
+            assert_eq!(
+                actions,
+                [None, None, None, Some(Action::Delete(Limits::DEFAULT.delete_batch))]
+            );
         }
     }
 

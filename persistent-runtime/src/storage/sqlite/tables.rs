@@ -83,21 +83,21 @@ fn row(connection: &Connection, server: &ServerId) -> Result<Option<Row>> {
              WHERE kind = ? AND key = ?",
         )?
         .query_row([server.kind(), server.key()], |row| {
+            let (id, sequence) = (row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned());
+            let state = row.get_ref(7)?.as_blob()?;
             let record = Record {
                 version: row.get(2)?,
                 format: row.get(3)?,
                 due: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
                 reminders: row.get_ref(6)?.as_blob()?.into(),
-                state: row.get_ref(7)?.as_blob()?.into(),
+                state: state.into(),
                 messages: Vec::new(),
             };
-            Ok((Row { id: row.get(0)?, record }, row.get::<_, i64>(1)?, row.get(5)?))
+            let verified = verify(row.get(5)?, checksum(server, id, sequence, &record, state));
+            Ok(verified.map(|()| Row { id, record }))
         })
         .optional()?;
-    let Some((row, sequence, sum)) = row else { return Ok(None) };
-    let state = row.record.state.bytes();
-    verify(sum, checksum(server, row.id, sequence.cast_unsigned(), &row.record, &state))?;
-    Ok(Some(row))
+    row.transpose()
 }
 
 /// Returns the id of the row of a server.

@@ -2,7 +2,7 @@
 //! between the batches.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use super::{
     files::Files,
     flush::{self, Flush, StepSize, transaction},
     health::Health,
+    limits::Limits,
     memtable::{Memtable, Memtables, PendingUpdate},
     pacing::{Action, BatchSize, FlushView, Pacer, View},
     queue::{Queue, Receiver, Recv, Submission},
@@ -44,6 +45,7 @@ pub struct Writer {
     memtables: Arc<Memtables>,
     checkpoints: Checkpoints,
     pacer: Pacer,
+    kept_pages: u32,
     /// The log number of the next update.
     next: u64,
     flush: Option<Flush>,
@@ -70,6 +72,7 @@ impl Writer {
         memtables: Arc<Memtables>,
         checkpoints: Checkpoints,
         health: Health,
+        limits: Limits,
         files: Files,
         next: u64,
     ) -> Self {
@@ -78,7 +81,8 @@ impl Writer {
             tables,
             memtables,
             checkpoints,
-            pacer: Pacer::new(),
+            pacer: Pacer::new(limits),
+            kept_pages: limits.kept_pages,
             next,
             flush: None,
             last_error: None,
@@ -314,22 +318,25 @@ impl Writer {
     /// Flushes the next servers. A failure fails no commit: the step is repeated later.
     fn flush(&mut self, size: StepSize) {
         let Some(mut flush) = self.flush.take() else { return };
-        let outcome = flush.step(&self.connection, &self.tables, &self.memtables, size);
+        let (tables, memtables) = (&self.tables, &self.memtables);
+        let outcome = flush.step(&self.connection, tables, memtables, size, &mut self.next);
         if outcome.is_ok() {
             self.checkpoints.mark(&self.files);
         }
         match outcome {
             Ok(true) => {
                 self.last_error = None;
-                self.health.note(StorageWork::Flush, Ok(()));
+                let damage = damage(flush.damaged());
+                self.health.note(StorageWork::Flush, damage.as_ref().map_or(Ok(()), Err));
                 self.has_flushed_rows = true;
                 flush.discard();
             }
             outcome => {
                 let failed = outcome.err().map(super::error::Error::from);
                 self.last_error = failed.map(|error| (Instant::now(), error.into()));
-                let failed = self.last_error.as_ref().map_or(Ok(()), |(_, error)| Err(error));
-                self.health.note(StorageWork::Flush, failed);
+                if let Some((_, error)) = &self.last_error {
+                    self.health.note(StorageWork::Flush, Err(error));
+                }
                 self.flush = Some(flush);
             }
         }
@@ -351,7 +358,8 @@ impl Writer {
 
     /// Gives free pages back to the file system. A failure is repeated after the next deletion.
     fn reclaim(&mut self, pages: u32) {
-        self.has_free_pages = flush::reclaim(&self.connection, pages).unwrap_or(false);
+        self.has_free_pages =
+            flush::reclaim(&self.connection, pages, self.kept_pages).unwrap_or(false);
         self.checkpoints.after_flush(&self.connection);
     }
 
@@ -367,6 +375,20 @@ impl Writer {
         }
         self.checkpoints.close(&self.connection, &self.files);
     }
+}
+
+/// Returns the error of rows that cannot be written.
+fn damage(servers: &BTreeSet<ServerId>) -> Option<StorageError> {
+    let first = servers.first()?;
+    let others = match servers.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    let text = format!(
+        "a page of the database is damaged that {first}{others} need; their changes stay in the \
+         commit log; restore a backup"
+    );
+    Some(StorageError::new(StorageErrorKind::Corrupt, text))
 }
 
 /// Takes as many commits as fit into one transaction, or `None` if there are none left.

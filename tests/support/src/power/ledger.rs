@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use persistent_runtime::{CallError, Client, Runtime};
+use persistent_runtime::{CallError, Runtime};
 
-use super::{Block, BlockClient};
+use super::AnyBlock;
 
 /// A state of one server's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,12 +124,12 @@ impl Ledger {
 
 /// Returns what is stored under `key`.
 async fn look(runtime: &Runtime, key: &str) -> Result<Outcome, String> {
-    let server: BlockClient = match runtime.find::<Block>(key).await {
+    let server = match AnyBlock::find(runtime, key).await {
         Ok(server) => server,
         Err(CallError::NotFound { .. }) => return Ok(Outcome::Absent),
         Err(error) => return Err(error.to_string()),
     };
-    match server.with_timeout(Duration::from_secs(30)).look().await {
+    match server.look(Duration::from_secs(30)).await {
         Ok(turn) => turn.map(Outcome::Turn),
         Err(error) => Err(error.to_string()),
     }

@@ -7,7 +7,10 @@ mod ledger;
 mod random;
 mod shim;
 
-pub use block::{Block, BlockClient, BlockMessage};
+pub use block::{
+    AnyBlock, Block, BlockClient, BlockMessage, JournaledBlock, JournaledBlockClient,
+    JournaledBlockMessage,
+};
 pub use cuts::{Cuts, Load};
 pub use disk::{Disk, Event, read_log};
 pub use ledger::{Ledger, Outcome};

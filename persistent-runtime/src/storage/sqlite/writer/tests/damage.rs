@@ -1,5 +1,10 @@
 //! Damaged rows, and the form of a closed database.
 
+use std::{
+    io::{Seek, SeekFrom, Write},
+    ops::Bound,
+};
+
 use super::*;
 
 #[tokio::test]
@@ -120,4 +125,84 @@ fn check_tables(path: &Path, n: &str) {
         "am"
     );
     assert_eq!(text("SELECT CAST(count(*) AS TEXT) FROM commit_log"), "0");
+}
+
+/// A page of zeros costs the servers whose rows it had. The commits and the flushes of all others
+/// go on, and the commit log does not grow.
+#[tokio::test]
+async fn a_damaged_page_costs_its_servers_and_no_others() {
+    const COUNT: usize = 2000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let all = |state: &str| -> Vec<(ServerId, Update)> {
+        (0..COUNT).map(|n| (id(&format!("{n:05}")), put(&state.repeat(40)))).collect()
+    };
+    let mut engine = Engine::open(folder, &SqliteOptions::new());
+    assert!(engine.try_commit(all("first")).await.into_iter().all(|done| done));
+    let Engine { folder, storage, writer } = engine;
+    let queue = storage.queue.clone();
+    writer.close(&queue);
+    drop(storage);
+    let page = "SELECT pageno FROM dbstat WHERE name = 'servers' AND pagetype = 'leaf'
+                ORDER BY path LIMIT 1 OFFSET 20";
+    let page: u64 = Connection::open(&path)
+        .unwrap()
+        .query_row(page, [], |row| row.get::<_, i64>(0))
+        .unwrap()
+        .cast_unsigned();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start((page - 1) * 4096)).unwrap();
+    file.write_all(&[0; 4096]).unwrap();
+    drop(file);
+
+    let mut engine = Engine::open(folder, &SqliteOptions::new());
+    let events = engine.events();
+    let mut unreadable = Vec::new();
+    for (server, _) in all("") {
+        if let Err(error) = engine.storage.load(&server).await {
+            assert_eq!(error.kind(), StorageErrorKind::Corrupt, "{error}");
+            unreadable.push(server);
+        }
+    }
+    assert!((1..100).contains(&unreadable.len()), "{} rows of a page", unreadable.len());
+
+    let mut log = Vec::new();
+    for round in ["second", "third", "fourth"] {
+        engine.try_commit(all(round)).await;
+        engine.writer.freeze();
+        // Newer than what is frozen.
+        engine.try_commit(vec![(unreadable[0].clone(), put("the newest"))]).await;
+        engine.finish_flush();
+        engine.writer.delete_flushed(usize::MAX);
+        log.push(engine.number("SELECT sum(length(changes)) FROM commit_log"));
+        for engine in [&engine, &engine.crashed()] {
+            for (server, update) in all(round) {
+                let Update::Put(expected) = update else { unreachable!() };
+                let found = engine.storage.load(&server).await.unwrap();
+                if server == unreadable[0] {
+                    assert_eq!(text(found).unwrap(), "the newest", "{round}");
+                } else {
+                    assert!(found == Some(expected), "{round}: {server}");
+                }
+            }
+            assert_eq!(
+                engine.storage.keys("kind", Bound::Unbounded, 9999).await.unwrap().len(),
+                COUNT
+            );
+        }
+    }
+    assert!(log[2] < 64 << 10 && log[2] <= log[0] + 1000, "{log:?} bytes");
+    let events = std::mem::take(&mut *events.lock().unwrap());
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].contains("Flush failed: a page of the database is damaged"), "{events:?}");
+
+    // They are deleted, as the error of a damaged state advises, and begin anew.
+    for server in &unreadable {
+        engine.try_commit(vec![(server.clone(), Update::Delete)]).await;
+        assert_eq!(engine.try_commit(vec![(server.clone(), put("new"))]).await, [true]);
+    }
+    engine.flush_all();
+    for server in &unreadable {
+        assert_eq!(text(engine.storage.load(server).await.unwrap()).unwrap(), "new");
+    }
 }

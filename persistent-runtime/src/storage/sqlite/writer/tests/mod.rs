@@ -93,7 +93,7 @@ impl Engine {
     fn finish_flush(&mut self) {
         while self.writer.flush.is_some() {
             self.writer.flush(servers(2));
-            assert!(self.writer.last_error.is_none());
+            assert!(self.writer.last_error.is_none(), "{:?}", self.writer.last_error);
         }
     }
 
