@@ -35,7 +35,7 @@ pub struct Checkpoints {
     is_running: bool,
     /// The outcome of the last checkpoint, until it is taken.
     outcome: Option<Result<(), StorageError>>,
-    limits: Limits,
+    pub limits: Limits,
     /// The number of pages at which commits are refused.
     refuse_pages: u32,
     /// Why commits are refused, and since when: the log has reached its limit.

@@ -18,7 +18,6 @@ use super::{
     files::Files,
     flush::{self, Flush, StepSize, transaction},
     health::Health,
-    limits::Limits,
     memtable::{Memtable, Memtables, PendingUpdate},
     pacing::{Action, BatchSize, FlushView, Pacer, View},
     queue::{Queue, Receiver, Recv, Submission},
@@ -72,10 +71,10 @@ impl Writer {
         memtables: Arc<Memtables>,
         checkpoints: Checkpoints,
         health: Health,
-        limits: Limits,
         files: Files,
         next: u64,
     ) -> Self {
+        let limits = checkpoints.limits;
         Self {
             connection,
             tables,
