@@ -119,3 +119,9 @@ pub fn random(nth: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+/// Returns a number below `of` that differs for each `nth` below `of`. Neighbours are far apart.
+/// The factor is a prime, of which no number of servers is a multiple.
+pub fn scattered(nth: u64, of: u64) -> u64 {
+    nth * 15_485_863 % of
+}

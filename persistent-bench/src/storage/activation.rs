@@ -11,7 +11,7 @@ use persistent_runtime::Runtime;
 use super::{raw::Raw, scale::Scale, servers::Meter};
 use crate::{
     Fallible,
-    load::{Limit, Load, two_workers},
+    load::{Limit, Load, scattered, two_workers},
     report::Report,
     samples::{Contender, interleave},
 };
@@ -24,8 +24,7 @@ pub fn run(scale: Scale, path: &Path, raw: &Raw, report: &mut Report) -> Fallibl
     let opened = begin.elapsed();
     let rounds = u64::try_from(scale.rounds)?;
     let calls = (scale.servers / rounds / 4).min(20_000);
-    // The factor is prime to every power of ten, so that the keys of all calls differ.
-    let key = move |nth: u64| nth * 15_485_863 % scale.servers;
+    let key = move |nth| scattered(nth, scale.servers);
     let mut used = 0;
     let mut this = |callers| {
         let (before, runtime) = (used, runtime.clone());

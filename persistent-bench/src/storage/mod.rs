@@ -1,4 +1,12 @@
 //! The storage part: the cost of durability, beside plain rusqlite.
+//!
+//! What the names in the report stand for, beyond the names that the tables explain:
+//!
+//! | name | figure |
+//! | --- | --- |
+//! | `lookup_BYTES_vs_select` | the p50 of the first call to a stored server with a state of that size, to that of `SELECT` on an ideal table and decoding |
+//! | `large_lookup_vs_select` | the largest of these ratios |
+//! | `list_vs_select` | the time of `Runtime::keys` to that of a `SELECT` of the keys |
 
 use crate::{
     Fallible,
@@ -12,9 +20,12 @@ mod durable;
 mod files;
 mod kill;
 mod large_states;
+mod listing;
+mod lookups;
 mod raw;
 mod scale;
 mod servers;
+mod stored;
 mod sustained;
 
 /// Prints the tables and adds the ratios and figures to the report.
@@ -28,6 +39,9 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
     let raw = sustained::run(scale, &this, &folder.path().join("raw.db"), report)?;
     kill::run(scale, &this, report)?;
     activation::run(scale, &this, &raw, report)?;
+    drop(folder);
+    lookups::run(scale, report)?;
+    listing::run(scale, report)?;
     for (name, goal) in [
         ("durable_1_vs_raw", Goal::AtMost(1.3)),
         ("durable_1024_vs_raw", Goal::AtLeast(0.7)),
@@ -39,6 +53,8 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
         ("sustained_vs_upsert", Goal::AtLeast(3.0)),
         ("cold_vs_select", Goal::AtMost(2.0)),
         ("open_after_kill_s", Goal::AtMost(1.0)),
+        ("large_lookup_vs_select", Goal::AtMost(1.5)),
+        ("list_vs_select", Goal::AtMost(2.0)),
     ] {
         report.goal(name, goal);
     }

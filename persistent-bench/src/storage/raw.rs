@@ -1,13 +1,17 @@
 //! The same rows, written by plain rusqlite.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
+use persistent_runtime::Record;
 use rusqlite::{Connection, Result, params};
 use serde::Serialize;
 
 use crate::Fallible;
 
 const KIND: &str = "Meter";
+
+const UPSERT: &str = "INSERT INTO states (kind, key, version, format, state) VALUES (?, ?, 1, 1, ?)
+    ON CONFLICT DO UPDATE SET state = excluded.state";
 
 /// The encoded state of a server. Its last eight bytes are a number.
 #[derive(Clone)]
@@ -16,6 +20,11 @@ pub struct State(Vec<u8>);
 impl State {
     pub fn new(state: &impl Serialize) -> Fallible<Self> {
         Ok(Self(rmp_serde::to_vec_named(state)?))
+    }
+
+    /// Returns the state of a record.
+    pub fn of(record: &Record) -> Self {
+        Self(record.state.bytes().into_owned())
     }
 
     pub fn len(&self) -> usize {
@@ -53,9 +62,17 @@ impl Raw {
             kind TEXT NOT NULL, key TEXT NOT NULL,
             version INTEGER NOT NULL, format INTEGER NOT NULL, state BLOB NOT NULL,
             PRIMARY KEY (kind, key)) WITHOUT ROWID, STRICT";
-        let put = "INSERT INTO states (kind, key, version, format, state) VALUES (?, ?, 1, 1, ?)
-            ON CONFLICT DO UPDATE SET state = excluded.state";
-        Self::open(path, schema, put)
+        Self::open(path, schema, UPSERT)
+    }
+
+    /// Creates a table with one row per key, or opens it. An index finds the row: no search reads
+    /// the states of other rows.
+    pub fn indexed(path: &Path) -> Result<Self> {
+        let schema = "CREATE TABLE IF NOT EXISTS states (
+            id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL,
+            version INTEGER NOT NULL, format INTEGER NOT NULL, state BLOB NOT NULL,
+            UNIQUE (kind, key)) STRICT";
+        Self::open(path, schema, UPSERT)
     }
 
     fn open(path: &Path, schema: &str, put: &'static str) -> Result<Self> {
@@ -74,6 +91,22 @@ impl Raw {
             put.execute(params![KIND, key.to_string(), state.change()])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Moves the write-ahead log into the database file.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    /// Passes each key to `read`, in ascending order.
+    pub fn keys(&self, mut read: impl FnMut(Arc<str>)) -> Result<()> {
+        let select = "SELECT key FROM states WHERE kind = ? ORDER BY key";
+        let mut select = self.connection.prepare_cached(select)?;
+        let mut rows = select.query([KIND])?;
+        while let Some(row) = rows.next()? {
+            read(row.get(0)?);
+        }
         Ok(())
     }
 

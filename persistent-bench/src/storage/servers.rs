@@ -15,7 +15,7 @@ pub struct Meter {
 impl Default for Meter {
     fn default() -> Self {
         // All counts from here on are encoded in the same number of bytes.
-        Self { text: "m".repeat(77), count: 1 << 40 }
+        Self { text: "m".repeat(100 - OTHER_BYTES), count: 1 << 40 }
     }
 }
 
@@ -28,6 +28,11 @@ impl Meter {
 
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Gives the state another size. Up to 3 bytes more than `bytes` are encoded.
+    pub fn resize(&mut self, bytes: usize) {
+        self.text = "m".repeat(bytes.saturating_sub(OTHER_BYTES));
     }
 }
 
@@ -131,6 +136,8 @@ impl Ledger {
     }
 }
 
+/// The encoded size of a meter without the letters of its text.
+const OTHER_BYTES: usize = 23;
 /// The encoded sizes of an entry and an item.
 const ENTRY_BYTES: u64 = 40;
 const ITEM_BYTES: u64 = 115;
