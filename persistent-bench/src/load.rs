@@ -19,6 +19,8 @@ pub struct Load {
     pub p50: f64,
     /// The 99th percentile of the latency in microseconds.
     pub p99: f64,
+    /// The longest latency in microseconds.
+    pub max: f64,
 }
 
 /// When callers stop: at the first limit that is reached.
@@ -39,13 +41,15 @@ impl Limit {
 }
 
 impl Load {
-    fn new(mut latencies: Vec<u32>, calls: u64, elapsed: Duration) -> Self {
-        latencies.sort_unstable();
+    /// Summarizes latencies in microseconds, of which there is at least one.
+    pub fn new(mut latencies: Vec<f32>, calls: u64, elapsed: Duration) -> Self {
+        latencies.sort_unstable_by(f32::total_cmp);
         let percentile = |percent: usize| {
             let nth = (latencies.len() * percent / 100).min(latencies.len() - 1);
-            f64::from(latencies[nth]) / 1e3
+            f64::from(latencies[nth])
         };
-        Self { rate: per_second(calls, elapsed), p50: percentile(50), p99: percentile(99) }
+        let [p50, p99, max] = [50, 99, 100].map(percentile);
+        Self { rate: per_second(calls, elapsed), p50, p99, max }
     }
 
     /// Measures one caller without a runtime. Each call counts as `weight` calls.
@@ -55,7 +59,7 @@ impl Load {
         while calls < limit.calls && begin.elapsed() < limit.time {
             let sent = Instant::now();
             call(calls);
-            latencies.push(nanoseconds_since(sent));
+            latencies.push(microseconds(sent.elapsed()));
             calls += 1;
         }
         Self::new(latencies, calls * weight, begin.elapsed())
@@ -81,7 +85,7 @@ impl Load {
                     }
                     let sent = Instant::now();
                     call(caller, nth).await;
-                    latencies.push(nanoseconds_since(sent));
+                    latencies.push(microseconds(sent.elapsed()));
                 }
                 latencies
             });
@@ -107,9 +111,9 @@ pub fn per_second(count: u64, elapsed: Duration) -> f64 {
     float(count) / elapsed.as_secs_f64()
 }
 
-/// Saturates after 4 seconds. A run holds many latencies, so they are stored in 4 bytes.
-fn nanoseconds_since(sent: Instant) -> u32 {
-    u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX)
+/// Returns a latency for [`Load::new`]. A run holds many of them, so they are stored in 4 bytes.
+pub fn microseconds(latency: Duration) -> f32 {
+    latency.as_secs_f32() * 1e6
 }
 
 /// Returns a pseudorandom number that depends on `nth` alone (`SplitMix64`).

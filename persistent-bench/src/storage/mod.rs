@@ -7,6 +7,12 @@
 //! | `lookup_BYTES_vs_select` | the p50 of the first call to a stored server with a state of that size, to that of `SELECT` on an ideal table and decoding |
 //! | `large_lookup_vs_select` | the largest of these ratios |
 //! | `list_vs_select` | the time of `Runtime::keys` to that of a `SELECT` of the keys |
+//! | `reminders_per_s` | reminders handled per second while more are due, beside 64 callers of other servers |
+//! | `reminders_of_1000_per_s` | reminders handled per second of 1000 that are due per second, beside 1024 callers |
+//! | `reminder_late_p50_ms`, `reminder_late_p99_ms` | how late these reminders were |
+//! | `bystander_delay_ms` | the longest durable call of one server while another stores 100 MB once, minus the longest without that |
+//! | `bystander_p99_vs_alone` | the p99 of these calls to the p99 without the large state |
+//! | `bystander_max_vs_sqlite` | the longest of these calls to the longest commit of plain SQLite beside the same large row |
 
 use crate::{
     Fallible,
@@ -16,6 +22,7 @@ pub use kill::{LOAD, load_until_killed};
 use scale::{FULL, QUICK};
 
 mod activation;
+mod bystander;
 mod durable;
 mod files;
 mod kill;
@@ -23,6 +30,7 @@ mod large_states;
 mod listing;
 mod lookups;
 mod raw;
+mod reminders;
 mod scale;
 mod servers;
 mod stored;
@@ -42,6 +50,8 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
     drop(folder);
     lookups::run(scale, report)?;
     listing::run(scale, report)?;
+    reminders::run(scale, report);
+    bystander::run(scale, report)?;
     for (name, goal) in [
         ("durable_1_vs_raw", Goal::AtMost(1.3)),
         ("durable_1024_vs_raw", Goal::AtLeast(0.7)),
@@ -55,6 +65,9 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
         ("open_after_kill_s", Goal::AtMost(1.0)),
         ("large_lookup_vs_select", Goal::AtMost(1.5)),
         ("list_vs_select", Goal::AtMost(2.0)),
+        ("reminders_per_s", Goal::AtLeast(10_000.0)),
+        ("reminder_late_p99_ms", Goal::AtMost(250.0)),
+        ("bystander_delay_ms", Goal::AtMost(50.0)),
     ] {
         report.goal(name, goal);
     }

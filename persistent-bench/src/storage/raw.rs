@@ -1,6 +1,6 @@
 //! The same rows, written by plain rusqlite.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use persistent_runtime::Record;
 use rusqlite::{Connection, Result, params};
@@ -77,6 +77,7 @@ impl Raw {
 
     fn open(path: &Path, schema: &str, put: &'static str) -> Result<Self> {
         let connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_mins(1))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(schema)?;

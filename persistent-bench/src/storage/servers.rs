@@ -1,9 +1,16 @@
 //! The servers of the storage part.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
 
-use persistent_runtime::persistent_server;
+use persistent_runtime::{Context, persistent_server};
 use serde::{Deserialize, Serialize};
+
+use crate::load::microseconds;
 
 /// A state that is encoded as 100 bytes.
 #[derive(Clone, Serialize, Deserialize)]
@@ -133,6 +140,46 @@ impl Ledger {
         if let Ok(nth) = usize::try_from(nth % count) {
             self.0[nth].balance += 1;
         }
+    }
+}
+
+/// A server that sets its reminder again whenever its message is handled. Times that it has missed
+/// become one, so that a late server does not handle several messages in a row.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Alarm {
+    period: Duration,
+}
+
+#[persistent_server(idle_timeout = "1h", call_timeout = "60s")]
+impl Alarm {
+    pub fn set(&mut self, first: SystemTime, period: Duration, context: &Context<Self>) {
+        self.period = period;
+        context.remind("ring", first, AlarmMessage::Ring { due: first });
+    }
+
+    #[info]
+    fn ring(&mut self, due: SystemTime, context: &Context<Self>) {
+        let late = due.elapsed().unwrap_or_default();
+        if let Some(lateness) = context.extension::<Lateness>() {
+            lateness.note(late);
+        }
+        let missed = late.as_nanos() / self.period.as_nanos();
+        let next = due + self.period * (u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+        context.remind("ring", next, AlarmMessage::Ring { due: next });
+    }
+}
+
+/// How late each reminder was since the last [`take`](Self::take), in microseconds.
+#[derive(Clone, Default)]
+pub struct Lateness(Arc<Mutex<Vec<f32>>>);
+
+impl Lateness {
+    fn note(&self, late: Duration) {
+        self.0.lock().expect("no panic under the lock").push(microseconds(late));
+    }
+
+    pub fn take(&self) -> Vec<f32> {
+        mem::take(&mut self.0.lock().expect("no panic under the lock"))
     }
 }
 
