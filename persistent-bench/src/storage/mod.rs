@@ -13,6 +13,8 @@
 //! | `bystander_delay_ms` | the longest durable call of one server while another stores 100 MB once, minus the longest without that |
 //! | `bystander_p99_vs_alone` | the p99 of these calls to the p99 without the large state |
 //! | `bystander_max_vs_sqlite` | the longest of these calls to the longest commit of plain SQLite beside the same large row |
+//! | `size_vs_sqlite` | the file of servers with states of 1000 bytes to the same rows in an ideal table |
+//! | `reclaim_open`, `reclaim_closed` | the files after all servers were deleted, to the files before: after a pause, and after closing |
 
 use crate::{
     Fallible,
@@ -30,6 +32,7 @@ mod large_states;
 mod listing;
 mod lookups;
 mod raw;
+mod reclaim;
 mod reminders;
 mod scale;
 mod servers;
@@ -52,6 +55,7 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
     listing::run(scale, report)?;
     reminders::run(scale, report);
     bystander::run(scale, report)?;
+    reclaim::run(scale, report)?;
     for (name, goal) in [
         ("durable_1_vs_raw", Goal::AtMost(1.3)),
         ("durable_1024_vs_raw", Goal::AtLeast(0.7)),

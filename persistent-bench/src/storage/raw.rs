@@ -6,6 +6,7 @@ use persistent_runtime::Record;
 use rusqlite::{Connection, Result, params};
 use serde::Serialize;
 
+use super::files::megabytes;
 use crate::Fallible;
 
 const KIND: &str = "Meter";
@@ -93,6 +94,24 @@ impl Raw {
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
+    }
+
+    /// Deletes the rows of the keys, in one transaction.
+    pub fn delete(&self, keys: impl IntoIterator<Item = u64>) -> Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let delete = "DELETE FROM states WHERE kind = ? AND key = ?";
+        let mut delete = self.connection.prepare_cached(delete)?;
+        for key in keys {
+            delete.execute(params![KIND, key.to_string()])?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Returns the size of the database file in megabytes, with an empty write-ahead log.
+    pub fn megabytes(&self) -> Result<f64> {
+        self.checkpoint()?;
+        Ok(megabytes(Path::new(self.connection.path().unwrap_or_default()), ""))
     }
 
     /// Moves the write-ahead log into the database file.
