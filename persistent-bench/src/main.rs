@@ -5,6 +5,7 @@
 //! - `calls`: the cost of messages in memory, beside tokio's primitives and three actor
 //!   libraries;
 //! - `storage`: the cost of durability, beside plain rusqlite;
+//! - `many`: ten million stored servers, beside plain rusqlite. Runs only when named.
 //! - `compile`: the cost of a server type in rustc, beside actors of kameo. Runs only when
 //!   named.
 
@@ -22,11 +23,13 @@ mod storage;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: persistent-bench [calls | storage | compile] [--quick] [--types N]
-                        [--json FILE] [--plot FOLDER] [--redraw FILE]...
+const USAGE: &str = "usage: persistent-bench [calls | storage | many | compile] [--quick]
+                        [--servers N] [--types N] [--json FILE] [--plot FOLDER]
+                        [--redraw FILE]...
 
 Runs `calls` and `storage` unless one part is named.
   --quick        measures for a shorter time and with fewer servers
+  --servers N    the number of servers of `many` (default: 10000000; quick: 50000)
   --types N      the number of server types of `compile` (default: 50; quick: 10)
   --json FILE    writes all ratios and plotted figures
   --plot FOLDER  writes performance.svg and sustained.svg
@@ -36,6 +39,7 @@ Runs `calls` and `storage` unless one part is named.
 struct Args {
     part: Option<String>,
     quick: bool,
+    servers: Option<u64>,
     types: Option<u32>,
     json: Option<PathBuf>,
     plot: Option<PathBuf>,
@@ -48,8 +52,9 @@ fn main() -> Fallible<()> {
     let mut parsed = Args::default();
     while let Ok(arg) = next() {
         match arg.as_str() {
-            "calls" | "storage" | "compile" => parsed.part = Some(arg),
+            "calls" | "storage" | "many" | "compile" => parsed.part = Some(arg),
             "--quick" => parsed.quick = true,
+            "--servers" => parsed.servers = Some(next()?.parse()?),
             "--types" => parsed.types = Some(next()?.parse()?),
             "--json" => parsed.json = Some(next()?.into()),
             "--plot" => parsed.plot = Some(next()?.into()),
@@ -79,6 +84,9 @@ fn run(args: &Args) -> Fallible<()> {
         }
         if matches!(part, None | Some("storage")) {
             storage::run(args.quick, &mut report)?;
+        }
+        if part == Some("many") {
+            storage::many(args.quick, args.servers, &mut report)?;
         }
         if part == Some("compile") {
             compile::run(args.types.unwrap_or(if args.quick { 10 } else { 50 }), &mut report)?;

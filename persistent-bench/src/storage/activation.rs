@@ -13,17 +13,30 @@ use crate::{
     Fallible,
     load::{Limit, Load, scattered, two_workers},
     report::Report,
-    samples::{Contender, interleave},
+    samples::{Contender, Samples, interleave},
 };
 
-/// Prints the table and adds its ratios to the report. No server is activated twice.
+/// Prints the table and adds its ratios to the report.
 pub fn run(scale: Scale, path: &Path, raw: &Raw, report: &mut Report) -> Fallible<()> {
     let tokio = two_workers()?;
     let begin = Instant::now();
     let runtime = tokio.block_on(Runtime::open(path))?;
-    let opened = begin.elapsed();
-    let rounds = u64::try_from(scale.rounds)?;
-    let calls = (scale.servers / rounds / 4).min(20_000);
+    println!("\nthe database of {} servers was opened in {:.1?}", scale.servers, begin.elapsed());
+    let samples = measure(scale, &tokio, &runtime, raw);
+    report.set("cold_vs_select", samples.ratio("one by one", "select", |load| load.p50));
+    report.set("cold_64_vs_select", samples.ratio("64 at once", "select", |load| 1.0 / load.rate));
+    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(2)))?)
+}
+
+/// Measures and prints activations one by one and 64 at once, beside `SELECT`. No server is
+/// activated twice.
+pub fn measure(
+    scale: Scale,
+    tokio: &tokio::runtime::Runtime,
+    runtime: &Runtime,
+    raw: &Raw,
+) -> Samples<Load> {
+    let calls = (scale.servers / scale.rounds as u64 / 4).min(20_000);
     let key = move |nth| scattered(nth, scale.servers);
     let mut used = 0;
     let mut this = |callers| {
@@ -53,10 +66,7 @@ pub fn run(scale: Scale, path: &Path, raw: &Raw, report: &mut Report) -> Fallibl
             Contender::new("select", &mut select),
         ],
     );
-    println!(
-        "\nactivations among {} stored servers; the database was opened in {opened:.1?}",
-        scale.servers
-    );
+    println!("\nactivations among {} stored servers", scale.servers);
     println!("{:>14}{:>12}{:>10}{:>10}", "", "calls/s", "p50 us", "p99 us");
     for name in ["one by one", "64 at once", "select"] {
         println!(
@@ -66,7 +76,5 @@ pub fn run(scale: Scale, path: &Path, raw: &Raw, report: &mut Report) -> Fallibl
             samples.median(name, |load| load.p99),
         );
     }
-    report.set("cold_vs_select", samples.ratio("one by one", "select", |load| load.p50));
-    report.set("cold_64_vs_select", samples.ratio("64 at once", "select", |load| 1.0 / load.rate));
-    Ok(tokio.block_on(runtime.shutdown(Duration::from_mins(2)))?)
+    samples
 }

@@ -15,13 +15,25 @@
 //! | `bystander_max_vs_sqlite` | the longest of these calls to the longest commit of plain SQLite beside the same large row |
 //! | `size_vs_sqlite` | the file of servers with states of 1000 bytes to the same rows in an ideal table |
 //! | `reclaim_open`, `reclaim_closed` | the files after all servers were deleted, to the files before: after a pause, and after closing |
+//!
+//! The part `many` reports:
+//!
+//! | name | figure |
+//! | --- | --- |
+//! | `many_create_per_s`, `many_create_vs_sqlite` | servers created per second by commits without calls, and the ratio to rows inserted per second |
+//! | `many_open_s` | the time to open the database |
+//! | `many_list_per_s`, `many_list_vs_select` | keys listed per second, and the ratio of the time to that of `SELECT` |
+//! | `many_cold_p50_us`, `many_cold_p99_us`, `many_cold_vs_select` | the first calls to stored servers, one by one, and the ratio of the p50 to that of `SELECT` and decoding |
+//! | `many_delete_per_s`, `many_delete_vs_sqlite` | servers deleted per second by commits, and the ratio to rows deleted per second |
+//! | `many_all_mb`, `many_all_mb_vs_sqlite` | the closed file with all servers, and the ratio to plain SQLite |
+//! | `many_half_mb`, `many_half_mb_vs_sqlite` | the same after half of them were deleted |
 
 use crate::{
     Fallible,
     report::{Goal, Report},
 };
 pub use kill::{LOAD, load_until_killed};
-use scale::{FULL, QUICK};
+use scale::{FULL, QUICK, Scale};
 
 mod activation;
 mod bystander;
@@ -31,6 +43,7 @@ mod kill;
 mod large_states;
 mod listing;
 mod lookups;
+mod many;
 mod raw;
 mod reclaim;
 mod reminders;
@@ -38,6 +51,9 @@ mod scale;
 mod servers;
 mod stored;
 mod sustained;
+
+/// The number of servers of the part `many`, unless it is chosen.
+const MANY: u64 = 10_000_000;
 
 /// Prints the tables and adds the ratios and figures to the report.
 pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
@@ -76,4 +92,12 @@ pub fn run(quick: bool, report: &mut Report) -> Fallible<()> {
         report.goal(name, goal);
     }
     Ok(())
+}
+
+/// Measures `servers` stored servers, by default ten million. Prints the tables and adds the
+/// figures to the report.
+pub fn many(quick: bool, servers: Option<u64>, report: &mut Report) -> Fallible<()> {
+    let scale = if quick { QUICK } else { FULL };
+    let servers = servers.unwrap_or(if quick { scale.servers } else { MANY });
+    many::run(Scale { servers, ..scale }, report)
 }
