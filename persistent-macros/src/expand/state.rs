@@ -101,17 +101,19 @@ pub(super) fn check(names: &Names) -> TokenStream {
         (quote!(#runtime::__private::check), quote!(#runtime::__private::check_decodes));
     let (encode, decode) =
         (quote!(#runtime::__private::encode), quote!(#runtime::__private::decode));
+    // Not with the span of the type, which another macro may have passed.
+    let bytes = quote!(bytes);
     let body = match (&server.save, &server.restore) {
         (Override::Default, Override::Default) => {
             let span = user_span(self_ty);
-            quote_spanned!(span=> #check(bytes, #decode::<#self_ty>, #encode::<#self_ty>))
+            quote_spanned!(span=> #check(#bytes, #decode::<#self_ty>, #encode::<#self_ty>))
         }
         (Override::Function(save), Override::Function(restore)) => {
             let (_, ty) = restore.stored();
             if borrows(output(save.sig)) {
-                quote_spanned!(ty.span()=> #check_decodes(bytes, #decode::<#ty>))
+                quote_spanned!(ty.span()=> #check_decodes(#bytes, #decode::<#ty>))
             } else {
-                quote_spanned!(ty.span()=> #check(bytes, #decode::<#ty>, #encode::<#ty>))
+                quote_spanned!(ty.span()=> #check(#bytes, #decode::<#ty>, #encode::<#ty>))
             }
         }
         _ => quote!(::core::unimplemented!()),

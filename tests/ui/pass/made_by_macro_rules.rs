@@ -98,6 +98,14 @@ store! {
         pub fn clear(&mut self) {
             self.values.clear();
         }
+        #[save]
+        fn save(&self) -> Vec<String> {
+            self.values.clone()
+        }
+        #[restore]
+        fn restore(values: Vec<String>) -> Self {
+            Self { values }
+        }
     } {
         pub fn push(&mut self, word: String) -> usize {
             self.values.push(word);
