@@ -4,7 +4,10 @@
 use std::mem::{discriminant, take};
 
 use quote::ToTokens;
-use syn::{FnArg, GenericParam, Ident, Pat, PatType, ReturnType, Safety, Signature, Type};
+use syn::{
+    Attribute, FnArg, GenericParam, Ident, LitStr, Pat, PatType, ReturnType, Safety, Signature,
+    Type, ext::IdentExt,
+};
 
 use crate::{
     errors::Errors,
@@ -35,6 +38,7 @@ pub(crate) fn check<'a>(mut server: Server<'a>, errors: &mut Errors) -> Option<S
         })
     });
     check_distinct_messages(&mut server.methods, errors);
+    check_distinct_aliases(&server.methods, errors);
     server.init = checked(server.init, check_init, errors);
     server.save = checked(server.save, check_save, errors);
     server.restore = checked(server.restore, check_restore, errors);
@@ -165,6 +169,48 @@ fn check_distinct_messages(methods: &mut Vec<Method>, errors: &mut Errors) {
         }
         methods.push(method);
     }
+}
+
+/// Reports an earlier name that a second method or argument has, too: a stored message with that name
+/// would be read as either.
+fn check_distinct_aliases(methods: &[Method], errors: &mut Errors) {
+    for (number, method) in methods.iter().enumerate() {
+        for alias in aliases(method.call.stored, false) {
+            let name = alias.value();
+            let also = |other: &LitStr| other.value() == name;
+            let other = methods.iter().enumerate().find(|(at, other)| {
+                let is_read = other.variant == name
+                    || (*at < number && aliases(other.call.stored, false).iter().any(also));
+                let is_either = other.call.is_conditional() && method.call.is_conditional();
+                *at != number && is_read && !is_either
+            });
+            if let Some((_, other)) = other {
+                let text =
+                    format!("`{}` already reads the message of this name", other.call.sig.ident);
+                errors.at(&alias, text);
+            }
+        }
+        check_distinct_arguments(&method.call, errors);
+    }
+}
+
+fn check_distinct_arguments(call: &Call, errors: &mut Errors) {
+    let mut names: Vec<_> = call.fields().map(|(ident, _)| ident.unraw().to_string()).collect();
+    for parameter in &call.parameters {
+        let Parameter::Field(ident, _, attrs) = parameter else { continue };
+        for alias in aliases(attrs, true) {
+            let name = alias.value();
+            if names.contains(&name) && ident.unraw() != name {
+                errors.at(&alias, "another argument already has this name");
+            }
+            names.push(name);
+        }
+    }
+}
+
+/// Returns the earlier names. Invalid attributes have been reported.
+fn aliases(attrs: &[Attribute], of_argument: bool) -> Vec<LitStr> {
+    Stored::of(attrs, of_argument).map_or(Vec::new(), |stored| stored.aliases)
 }
 
 fn check_init(call: &Call, errors: &mut Errors) {

@@ -505,3 +505,29 @@ fn only_serde_attributes_that_help_to_read_old_messages_are_allowed() {
         assert_eq!(errors_of(TokenStream::new(), &block).len(), 1, "{block}");
     }
 }
+
+/// Regression: a stored message with such a name was read as the first of the two.
+#[test]
+fn an_earlier_name_belongs_to_one_method_or_argument() {
+    for block in [
+        quote!(impl Offer { #[serde(alias = "Expire")] pub fn lapse(&self) {} pub fn expire(&self) {} }),
+        quote!(impl Offer { pub fn expire(&self) {} #[serde(alias = "Expire")] pub fn lapse(&self) {} }),
+        quote!(impl Offer {
+            #[serde(alias = "Expire")] pub fn lapse(&self) {}
+            #[serde(alias = "Expire")] pub fn end(&self) {}
+        }),
+        quote!(impl Offer { pub fn lapse(&self, #[serde(alias = "b")] a: u8, b: u8) {} }),
+        quote!(impl Offer {
+            pub fn lapse(&self, #[serde(alias = "c")] a: u8, #[serde(alias = "c")] b: u8) {}
+        }),
+    ] {
+        let errors = errors_of(TokenStream::new(), &block);
+        assert_eq!(errors.len(), 1, "{block}");
+        assert!(errors[0].contains("already"), "{errors:?}");
+    }
+    let either = quote!(impl Offer {
+        #[cfg(a)] #[serde(alias = "Expire")] pub fn lapse(&self) {}
+        #[cfg(not(a))] pub fn expire(&self) {}
+    });
+    assert_eq!(errors_of(TokenStream::new(), &either), [""; 0]);
+}
