@@ -207,6 +207,10 @@ impl<'de> Decoder<'de> {
             },
             _ => false,
         };
+        // The encoder writes names. A number was stored by another type.
+        if let [0x00..=0x7f | 0xcc..=0xd3 | 0xe0.., ..] = self.rest {
+            return Err(Error::mismatch(self.token()?, expected));
+        }
         self.descend(has_content.into())?;
         Ok(Variant::new(self, has_content))
     }
@@ -346,8 +350,14 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         deserialize_i16() |this, visitor| this.number(visitor),
         deserialize_i32() |this, visitor| this.number(visitor),
         deserialize_i64() |this, visitor| this.number(visitor),
-        deserialize_f32() |this, visitor| this.number(visitor),
-        deserialize_f64() |this, visitor| this.number(visitor),
+        deserialize_f32() |this, visitor| match this.check_float(f32::MANTISSA_DIGITS, &visitor) {
+            None => this.number(visitor),
+            Some(error) => Err(error),
+        },
+        deserialize_f64() |this, visitor| match this.check_float(f64::MANTISSA_DIGITS, &visitor) {
+            None => this.number(visitor),
+            Some(error) => Err(error),
+        },
         deserialize_any() |this, visitor| this.any(visitor),
         deserialize_char() |this, visitor| this.any(visitor),
         deserialize_str() |this, visitor| this.any(visitor),
@@ -368,9 +378,8 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Ok(number) => visitor.visit_i128(number),
             Err(error) => Err(error),
         },
-        // A negative number wraps, as it does in `rmp_serde`.
-        deserialize_u128() |this, visitor| match this.number_128(&visitor) {
-            Ok(number) => visitor.visit_u128(number.cast_unsigned()),
+        deserialize_u128() |this, visitor| match this.unsigned_128(&visitor) {
+            Ok(number) => visitor.visit_u128(number),
             Err(error) => Err(error),
         },
         deserialize_option() |this, visitor| match this.is_some(&visitor) {

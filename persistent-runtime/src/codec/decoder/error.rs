@@ -20,9 +20,19 @@ pub(super) enum Reason {
         present: u32,
         taken: u32,
     },
+    /// The type takes fewer elements than there are bytes.
+    Bytes {
+        present: u32,
+        taken: u32,
+    },
     /// The map of an enum does not have one entry.
     Variants {
         entries: u32,
+    },
+    /// A number that the type can only hold changed.
+    Inexact {
+        number: String,
+        expected: String,
     },
     /// A text is not UTF-8.
     Text(str::Utf8Error),
@@ -73,6 +83,13 @@ impl Error {
         }
     }
 
+    /// Returns the error of a number that does not fit the type.
+    #[cold]
+    pub(super) fn inexact(number: impl fmt::Display, expected: &dyn Expected) -> Self {
+        let (number, expected) = (number.to_string(), expected.to_string());
+        Self::new(Reason::Inexact { number, expected })
+    }
+
     pub(super) fn is_too_deep(&self) -> bool {
         matches!(*self.0, Reason::TooDeep)
     }
@@ -92,8 +109,14 @@ impl fmt::Display for Error {
             Reason::Length { present, taken } => {
                 write!(f, "invalid length {present}, expected {taken}")
             }
+            Reason::Bytes { present, taken } => {
+                write!(f, "invalid length {present} of bytes, expected {taken}")
+            }
             Reason::Variants { entries } => {
                 write!(f, "invalid length {entries}, expected a map with one entry for an enum")
+            }
+            Reason::Inexact { number, expected } => {
+                write!(f, "invalid value: {number} is not exactly any {expected}")
             }
             Reason::Text(error) => write!(f, "invalid text: {error}"),
             Reason::TooDeep => TooDeep.fmt(f),

@@ -117,8 +117,7 @@ impl<'a, 'de> Items<'a, 'de> {
         None
     }
 
-    /// Returns an error if the visitor left elements. It may leave some of bytes, as with
-    /// `rmp_serde`.
+    /// Returns an error if the visitor left elements.
     #[inline]
     fn excess(&mut self) -> Option<Error> {
         if self.left == 0 { None } else { self.left_over() }
@@ -126,11 +125,13 @@ impl<'a, 'de> Items<'a, 'de> {
 
     #[cold]
     fn left_over(&mut self) -> Option<Error> {
-        if let Kind::Bytes | Kind::Extension(_) = self.kind {
-            return None;
-        }
         let (present, taken) = (self.length, self.length - self.left);
-        Some(self.closed(Error::new(Reason::Length { present, taken })))
+        let reason = match self.kind {
+            Kind::Extension(_) => return None,
+            Kind::Bytes => Reason::Bytes { present, taken },
+            Kind::List | Kind::Map => Reason::Length { present, taken },
+        };
+        Some(self.closed(Error::new(reason)))
     }
 
     /// Adds the variant to the path of an error of its content.

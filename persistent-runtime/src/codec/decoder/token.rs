@@ -223,6 +223,39 @@ impl<'de> Decoder<'de> {
         token.integer().ok_or_else(|| Error::mismatch(token, expected))
     }
 
+    /// Reads an unsigned integer of up to 128 bits. 16 bytes do not show a sign.
+    pub(super) fn unsigned_128(&mut self, expected: &dyn Expected) -> Result<u128, Error> {
+        let is_number = self.pending.is_some() || !matches!(self.rest, [0xc4, ..]);
+        let number = self.number_128(expected)?;
+        if is_number && number < 0 {
+            return Err(Error::inexact(number, expected));
+        }
+        Ok(number.cast_unsigned())
+    }
+
+    /// Returns an error if the next value is a number that a float of `digits` binary digits cannot
+    /// hold. The visitor of a float would round it.
+    pub(super) fn check_float(&self, digits: u32, expected: &dyn Expected) -> Option<Error> {
+        match (self.rest, self.pending) {
+            ([0xca, ..], _) | (_, Some(_)) => None,
+            ([0xcb, ..], _) if digits == f64::MANTISSA_DIGITS => None,
+            (rest, _) => match Decoder::new(rest).token() {
+                Ok(Token::F64(number)) if !is_single(number) => {
+                    Some(Error::inexact(number, expected))
+                }
+                Ok(token) => {
+                    let number = token.integer()?;
+                    let unsigned = number.unsigned_abs();
+                    let needed = u128::BITS
+                        - unsigned.leading_zeros()
+                        - unsigned.trailing_zeros() % u128::BITS;
+                    (needed > digits).then(|| Error::inexact(number, expected))
+                }
+                Err(_) => None,
+            },
+        }
+    }
+
     /// Reads the name of a field or variant, or its index.
     pub(super) fn name(&mut self, expected: &dyn Expected) -> Result<Name<'de>, Error> {
         if self.pending.is_none()
@@ -255,4 +288,11 @@ impl<'de> Decoder<'de> {
             | Token::Parts(..)) => return Err(Error::mismatch(token, expected)),
         })
     }
+}
+
+/// Returns true if an `f32` can hold the number.
+fn is_single(number: f64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "it is compared with the number")]
+    let single = number as f32;
+    f64::from(single).to_bits() == number.to_bits() || number.is_nan()
 }

@@ -212,13 +212,25 @@ fn compare_but<T: DeserializeOwned + Debug>(
             Outcome::Accepted
         }
         Err(error) => {
-            if !may_reject(bytes) {
+            if !may_reject(bytes) && !is_stricter(&error) {
                 assert_eq!(theirs, None, "{name}: {error}: {bytes:x?}");
                 check_path::<T>(bytes, &error, deep);
             }
             Outcome::Rejected
         }
     }
+}
+
+/// Returns true for an error about a value that `rmp_serde` reads as another one: rounded, wrapped, as
+/// the index of a variant, or without its last bytes.
+fn is_stricter(error: &DecodeError) -> bool {
+    let error = error.to_string();
+    let is_index = error.contains("invalid type: integer")
+        && [", expected enum ", ", expected variant of enum "]
+            .iter()
+            .any(|part| error.contains(part));
+    is_index
+        || ["is not exactly any", " of bytes, expected "].iter().any(|part| error.contains(part))
 }
 
 fn check_path<T: DeserializeOwned>(bytes: &[u8], error: &DecodeError, deep: bool) {
@@ -359,13 +371,12 @@ fn enums_decode_as_with_rmp_serde() {
     ]);
 }
 
-/// Each variant by its name and by its index.
+/// A number is a value of another type, and no index of a variant.
 #[test]
-fn a_variant_may_be_an_index() {
-    for bytes in
-        [&b"\x00"[..], b"\xa4Unit", b"\x81\x00\xc0", b"\x81\x02\x92\x01\x02", b"\x81\x07\xc0"]
-    {
-        assert_eq!(compare::<Shape>(bytes), Outcome::Accepted);
+fn a_variant_is_a_name() {
+    assert_eq!(compare::<Shape>(b"\xa4Unit"), Outcome::Accepted);
+    for bytes in [&b"\x00"[..], b"\x81\x00\xc0", b"\x81\x02\x92\x01\x02", b"\x81\x07\xc0"] {
+        assert_eq!(compare::<Shape>(bytes), Outcome::Rejected);
     }
     for bytes in [&b"\x01"[..], b"\x08", b"\x81\x00\x01", b"\x82\x00\xc0\x00\xc0", b"\x80", b"\xde"]
     {
