@@ -28,6 +28,10 @@ pub(crate) fn replay(
     )?;
     // A migration may find that the message has no meaning any more.
     let Some(mut message) = message else { return Ok(()) };
+    if let Some(method) = server.method(&*message).filter(|method| method.is_async) {
+        let reason = format!("`{}` is `async` by now and cannot run again", method.name);
+        return Err(ReplayError::Diverged { reason });
+    }
     server.context().set_inputs(RecordedInputs::replay(inputs));
     let outcome = server.handle(&mut *message, ReplySlot::to_sender(&mut None));
     server.context().finish_replay(outcome)
