@@ -683,7 +683,8 @@ impl Work {
 }
 
 /// Decodes the message of a reminder. A message of an earlier version for which there is no
-/// migration is read as one of this version: versions are raised for states, too.
+/// migration is read as one of the next version that this program reads: versions are raised for
+/// states, too.
 fn read_reminder(
     instance: &Instance,
     reminder: &StoredReminder,
@@ -696,8 +697,11 @@ fn read_reminder(
             decoded => decoded,
         }
     };
-    match decode(reminder.version()) {
-        Err(DecodeError::Version { stored, current }) if stored < current => decode(current),
-        decoded => decoded,
+    let mut version = reminder.version();
+    loop {
+        match decode(version) {
+            Err(DecodeError::Version { stored, current }) if stored < current => version += 1,
+            decoded => return decoded,
+        }
     }
 }
