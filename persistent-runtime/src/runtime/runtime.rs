@@ -406,9 +406,10 @@ impl Runtime {
     ///    `deadline`, or half a second. After another half a second the shutdown ends, and the storage
     ///    goes on with closing.
     ///
-    /// A handler or hook of this runtime cannot wait for the shutdown, which waits for it: there,
-    /// this begins the shutdown and returns `Ok` at once. The same is not recognized in a task that
-    /// the handler waits for.
+    /// A handler or hook of this runtime cannot wait for the shutdown, which waits for it: in one that
+    /// is `async`, this begins the shutdown and returns `Ok` at once. The same is not recognized in a
+    /// task that the handler waits for, and not in a handler that is not `async`: one that blocks on
+    /// the shutdown blocks its thread, on a current-thread tokio runtime for ever. Make it `async`.
     ///
     /// # Errors
     /// [`ShutdownError`] if servers were still busy after `deadline`, if changes could not be saved,

@@ -56,6 +56,40 @@ impl Storage for Jumpy {
     forward_storage!(self.states, except load, due, close);
 }
 
+/// A state of 16 KiB by value.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    cells: [[[u16; 32]; 32]; 8],
+}
+
+#[persistent_server]
+impl Chunk {
+    #[init]
+    fn new() -> Self {
+        Self { cells: [[[0; 32]; 32]; 8] }
+    }
+
+    pub fn add(&mut self) -> u16 {
+        self.cells[1][0][0] += 1;
+        self.cells[1][0][0]
+    }
+}
+
+/// A stack overflow ends the process. The thread of a test and a worker of tokio have 2 MiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_large_state_by_value_fits_the_stack_of_a_thread() {
+    let calls = tokio::spawn(async {
+        let runtime = Runtime::in_memory().await.unwrap();
+        let chunk = runtime.at::<Chunk>("a", ());
+        assert_eq!(chunk.add().await.unwrap(), 1);
+        chunk.kill().await.unwrap();
+        assert_eq!(chunk.add().await.unwrap(), 2);
+        chunk.stop("the test").await.unwrap();
+        assert_eq!(chunk.add().await.unwrap(), 3);
+    });
+    calls.await.unwrap();
+}
+
 /// Regression: the panic ended the task that loads the state, and later calls waited for
 /// that task.
 #[tokio::test(start_paused = true)]

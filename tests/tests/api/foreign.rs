@@ -22,6 +22,8 @@ use persistent_tests::{Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
 use tokio::task::yield_now;
 
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// Panics when it is dropped, with a payload that does the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Bomb(bool);
@@ -789,4 +791,48 @@ async fn a_full_queue_is_handled_in_several_polls() {
 fn a_runtime_without_timers_is_refused_at_once() {
     let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let _ = bare.block_on(Runtime::in_memory());
+}
+
+/// A server whose calls have a late deadline.
+#[derive(Default, Serialize, Deserialize)]
+struct Napper;
+
+#[persistent_server(call_timeout = "1h")]
+impl Napper {
+    pub async fn nap(&self) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A caller that counts the references to it.
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Drives a call from this thread, in the context of `home` or outside of it.
+#[test]
+fn the_timer_of_a_deadline_does_not_keep_the_waker_of_a_caller_that_has_its_reply() {
+    let home = multi_thread();
+    let runtime = home.block_on(Runtime::in_memory()).unwrap();
+    let napper = runtime.at::<Napper>("a", ());
+    for inside in [true, false] {
+        let _context = inside.then(|| home.enter());
+        let caller = Arc::new(Unpark(thread::current()));
+        let waker = Waker::from(caller.clone());
+        let mut call = Box::pin(napper.nap());
+        while call.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending() {
+            thread::park();
+        }
+        drop((call, waker));
+        // The thread that woke this one may still hold its reference.
+        let begin = std::time::Instant::now();
+        while Arc::strong_count(&caller) > 1 {
+            assert!(begin.elapsed() < MINUTE, "the deadline keeps the waker");
+            thread::yield_now();
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Panics, storage errors and undecodable states: the state that is kept, and the errors
 //! that callers get.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use persistent_runtime::{
     Backoff, CallError, Client, Commit, FailedServer, MemoryStorage, Options, Persist, Record,
@@ -151,6 +151,44 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     server.touch().await.unwrap();
     server.stop("other").await.unwrap();
     assert_eq!((storage.writes(), storage.deletes()), (2, 0));
+}
+
+/// Has a form in random order: each loaded map encodes its entries in another one.
+#[derive(Default, Serialize, Deserialize)]
+struct Bag {
+    items: HashMap<u32, u32>,
+}
+
+#[persistent_server]
+impl Bag {
+    pub fn put(&mut self, item: u32) {
+        self.items.insert(item, item);
+    }
+
+    pub fn touch(&mut self) {}
+}
+
+/// The first message after an activation finds the map in another order than the stored one.
+#[tokio::test]
+async fn a_map_in_random_order_is_written_at_most_once_per_activation() {
+    let storage = FaultyStorage::default();
+    let runtime = Runtime::builder().open_with(storage.clone()).await.unwrap();
+    let bag = runtime.at::<Bag>("a", ());
+    for item in 0..20 {
+        bag.put(item).await.unwrap();
+    }
+    let writes = storage.writes();
+    for _ in 0..20 {
+        bag.kill().await.unwrap();
+        bag.touch().await.unwrap();
+        bag.touch().await.unwrap();
+    }
+    assert!(storage.writes() <= writes + 20, "{} writes", storage.writes() - writes);
+    let writes = storage.writes();
+    for _ in 0..20 {
+        bag.touch().await.unwrap();
+    }
+    assert_eq!(storage.writes(), writes);
 }
 
 #[tokio::test]
