@@ -618,3 +618,43 @@ fn messages_have_the_form_that_serdes_derive_would_give_them() {
         }
     }
 }
+
+/// A server with methods that Clippy complains about. Clippy checks that the generated client and
+/// messages do not repeat what is allowed here.
+#[derive(Default, Serialize, Deserialize)]
+struct Order(usize);
+
+#[persistent_server]
+impl Order {
+    #[expect(clippy::too_many_arguments)]
+    pub fn add(
+        &mut self,
+        one: u8,
+        two: u8,
+        three: u8,
+        four: u8,
+        five: u8,
+        six: u8,
+        seven: u8,
+        eight: u8,
+    ) -> usize {
+        self.0 += [one, two, three, four, five, six, seven, eight].len();
+        self.0
+    }
+
+    #[expect(clippy::type_complexity)]
+    pub fn count(
+        &self,
+        rows: Vec<(String, Option<Result<(u8, u16), (String, Vec<u8>)>>)>,
+    ) -> usize {
+        self.0 + rows.len()
+    }
+}
+
+#[tokio::test]
+async fn a_method_may_have_many_arguments_of_long_types() {
+    let runtime = Runtime::in_memory().await.unwrap();
+    let order = runtime.at::<Order>("a", ());
+    assert_eq!(order.add(1, 2, 3, 4, 5, 6, 7, 8).await.unwrap(), 8);
+    assert_eq!(order.count(vec![("row".to_owned(), None)]).await.unwrap(), 9);
+}
