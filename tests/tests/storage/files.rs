@@ -363,16 +363,17 @@ async fn a_file_that_is_removed_replaced_or_emptied_while_open_ends_commits() {
     }
 
     let rounds = [
-        round("", "removed"),
-        round("", "replaced"),
-        round("", "emptied"),
-        round("-wal", "removed"),
-        round("-wal", "replaced"),
-        round("-wal", "emptied"),
-        round(".lock", "removed"),
-        round(".lock", "replaced"),
+        ("", "removed"),
+        ("", "replaced"),
+        ("", "emptied"),
+        ("-wal", "removed"),
+        ("-wal", "replaced"),
+        ("-wal", "emptied"),
+        (".lock", "removed"),
+        (".lock", "replaced"),
     ];
-    futures::future::join_all(rounds.map(tokio::spawn)).await.into_iter().for_each(Result::unwrap);
+    let rounds = rounds.map(|(suffix, event)| tokio::spawn(round(suffix, event)));
+    futures::future::join_all(rounds).await.into_iter().for_each(Result::unwrap);
 }
 
 #[tokio::test]

@@ -251,16 +251,7 @@ impl SqliteStorage {
         let observer = Arc::default();
         let health = Health::new(Arc::clone(&observer));
         let (tables_, memtables_) = (tables.clone(), memtables.clone());
-        let writer = Writer::new(
-            connection,
-            tables_,
-            memtables_,
-            checkpoints,
-            health,
-            options.limits,
-            files,
-            next,
-        );
+        let writer = Writer::new(connection, tables_, memtables_, checkpoints, health, files, next);
         let record_limit = options.record_limit.min(ROW_LIMIT);
         let storage = Self {
             path,

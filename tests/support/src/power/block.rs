@@ -96,7 +96,7 @@ impl Block {
         if turn.is_multiple_of(3) {
             reminders.cancelled = self.reminded.take();
             self.reminded = (!turn.is_multiple_of(2)).then(|| turn.to_string());
-            reminders.set = self.reminded.clone();
+            reminders.set.clone_from(&self.reminded);
         }
         self.last = turn;
         reminders
