@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Ident, Lit, LitInt, LitStr, Path, Result, Token, Type, Visibility,
+    Ident, Lit, LitBool, LitInt, LitStr, Path, Result, Token, Type, Visibility,
     ext::IdentExt,
     parenthesized,
     parse::{Parse, ParseStream, Parser},
@@ -19,7 +19,7 @@ const BACKOFF_JITTER: f64 = 0.0;
 const SNAPSHOT_EVERY: u32 = 1000;
 
 /// The name of each option, and its form as error messages show it.
-const OPTIONS: [(&str, &str); 16] = [
+const OPTIONS: [(&str, &str); 17] = [
     ("name", "`name = \"Player\"` or `name = T::NAME`"),
     ("version", "`version = 2`"),
     ("key", "`key = UserId`"),
@@ -33,6 +33,7 @@ const OPTIONS: [(&str, &str); 16] = [
     ("call_timeout", "`call_timeout = \"5s\"`"),
     ("persist", "`persist = every_message`, `persist = every(\"500ms\")` or `persist = on_stop`"),
     ("reminder_attempts", "`reminder_attempts = 10`"),
+    ("await_commits", "`await_commits = true` or `await_commits = false`"),
     (
         "journal",
         "`journal = state`, `journal = messages` or `journal = messages(snapshot_every = 1000)`",
@@ -64,6 +65,7 @@ pub(crate) struct Options {
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) persist: Option<Persist>,
     pub(crate) reminder_attempts: Option<u32>,
+    pub(crate) await_commits: Option<bool>,
     pub(crate) journal: Journal,
     /// The visibility of the generated types.
     pub(crate) vis: Option<Visibility>,
@@ -172,6 +174,7 @@ impl Options {
             }
             "persist" => self.persist = persist(input, errors)?,
             "reminder_attempts" => self.reminder_attempts = at_least_one(&value(input)?, errors),
+            "await_commits" => self.await_commits = Some(value::<LitBool>(input)?.value),
             "journal" => self.journal = journal(input, errors)?,
             "vis" => {
                 input.parse::<Token![=]>()?;

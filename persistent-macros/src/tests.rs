@@ -300,7 +300,7 @@ fn all_options_can_be_set_and_none_is_required() {
             name = "p", version = 7, oldest = 3, key = Pair<u8, (u8, u8)>, restart = permanent, max_restarts(0, within = "1m",),
             retry_after = "1h",
             backoff(factor = 3, min = "1ms", max = "1s"), idle_timeout = "1h 30m", mailbox = 1,
-            call_timeout = "1ms", persist = every("1s"), vis = pub(super), crate = crate::runtime,
+            call_timeout = "1ms", persist = every("1s"), await_commits = true, vis = pub(super), crate = crate::runtime,
         },
         &mut errors,
     );
@@ -308,6 +308,7 @@ fn all_options_can_be_set_and_none_is_required() {
     assert_eq!(options.runtime.to_token_stream().to_string(), "crate :: runtime");
     assert_eq!(options.vis.to_token_stream().to_string(), "pub (super)");
     assert_eq!((options.version, options.oldest), (Some(7), Some(3)));
+    assert_eq!(options.await_commits, Some(true));
     assert_eq!(options.key.to_token_stream().to_string(), "Pair < u8 , (u8 , u8) >");
     let options = Options::parse(TokenStream::new(), &mut errors);
     assert_eq!(errors.messages(), [""; 0]);

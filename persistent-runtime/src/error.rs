@@ -134,8 +134,9 @@ pub enum CallError {
         server: ServerId,
         /// The error of the storage.
         source: StorageError,
-        /// [`NotRun`](Outcome::NotRun) if the server could not be loaded, and
-        /// [`Unknown`](Outcome::Unknown) if a commit failed.
+        /// [`NotRun`](Outcome::NotRun) if the server could not be loaded, or if a commit failed that
+        /// the handler [had to await](crate::Options::await_commits) before it started.
+        /// [`Unknown`](Outcome::Unknown) if any other commit failed.
         outcome: Outcome,
     },
     /// The stored state does not decode as the server's type. The stored bytes are not changed.
@@ -275,9 +276,9 @@ impl CallError {
     ///
     /// | outcome | variants |
     /// | --- | --- |
-    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), [`OtherKind`](Self::OtherKind), and [`Storage`](Self::Storage) if the server could not be loaded |
+    /// | [`NotRun`](Outcome::NotRun) | [`NotFound`](Self::NotFound), [`RestartLimit`](Self::RestartLimit), [`Init`](Self::Init), [`Decode`](Self::Decode), [`Replay`](Self::Replay), [`AlreadyExists`](Self::AlreadyExists), [`Info`](Self::Info), [`NameTaken`](Self::NameTaken), [`OtherKind`](Self::OtherKind), and [`Storage`](Self::Storage) if the server could not be loaded or its earlier changes not be committed |
     /// | [`Undone`](Outcome::Undone) | [`Crashed`](Self::Crashed), [`Encode`](Self::Encode), [`Diverged`](Self::Diverged), and [`Storage`](Self::Storage) if the state is larger than the storage accepts |
-    /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and [`Storage`](Self::Storage) if a commit failed |
+    /// | [`Unknown`](Outcome::Unknown) | [`Timeout`](Self::Timeout), [`Killed`](Self::Killed), [`NoReply`](Self::NoReply), [`RuntimeStopped`](Self::RuntimeStopped), and any other [`Storage`](Self::Storage) |
     ///
     /// It covers the server's own state. What a handler did elsewhere before it failed, e.g. a call
     /// of another server, is not undone.
@@ -305,8 +306,8 @@ impl CallError {
     /// Returns true if the same message can be sent again without being applied twice, and may
     /// succeed without any change to the program, its configuration or the stored data.
     ///
-    /// True for [`Init`](Self::Init), for [`Storage`](Self::Storage) if the server could not be
-    /// loaded, and for a [`Crashed`](Self::Crashed) that is not `poison`; each retry that crashes
+    /// True for [`Init`](Self::Init), for [`Storage`](Self::Storage) if the handler was not
+    /// called, and for a [`Crashed`](Self::Crashed) that is not `poison`; each retry that crashes
     /// counts towards the restart limit. The cause of the other errors that
     /// [changed nothing](Self::outcome) is permanent.
     ///
@@ -354,7 +355,7 @@ impl fmt::Display for CallError {
                 write!(f, "cannot create {server}, and nothing was stored: {reason}")
             }
             Self::Storage { server, source, outcome: Outcome::NotRun } => {
-                write!(f, "cannot load {server}, and the message was not handled: {source}")
+                write!(f, "storage failed for {server}, and the message was not handled: {source}")
             }
             Self::Storage { server, source, .. } => write!(
                 f,

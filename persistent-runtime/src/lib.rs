@@ -94,6 +94,9 @@
 //! | `every("500ms")` | within 500 ms | the changes of the last 500 ms |
 //! | `on_stop` | at an orderly end | all changes since the last commit |
 //!
+//! A call that an `async` handler makes to another server does not wait for the commits of earlier
+//! changes, unless [`Options::await_commits`] is set.
+//!
 //! After a panic the next message runs on the last state that was saved. Under `every_message` that
 //! is the state that the last handler returned.
 //!

@@ -350,7 +350,8 @@ fn option(random: &mut Random) -> (String, serde_json::Value) {
     let number = |random: &mut Random| -> serde_json::Value {
         serde_json::from_str(numbers[random.within(0..numbers.len())]).unwrap()
     };
-    let value = match random.within(0..9) {
+    let value = match random.within(0..10) {
+        9 => ("await_commits", random.chance(1, 2).into()),
         8 => ("retry_after", time(random)),
         0 => ("idle_timeout", time(random)),
         1 => ("call_timeout", time(random)),

@@ -15,7 +15,7 @@ mod other {
     #[derive(Default, Serialize, Deserialize)]
     struct Team;
 
-    #[persistent_server(backoff(max = "10s"), call_timeout("5s"), crate = "persistent_runtime")]
+    #[persistent_server(backoff(max = "10s"), call_timeout("5s"), crate = "persistent_runtime", await_commits = 1)]
     impl Team {}
 }
 

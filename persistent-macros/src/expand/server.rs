@@ -269,6 +269,9 @@ fn options(options: &Options, runtime: &TokenStream) -> TokenStream {
         let attempts = Literal::u32_unsuffixed(attempts);
         calls.push(quote!(reminder_attempts(#attempts)));
     }
+    if let Some(awaits) = options.await_commits {
+        calls.push(quote!(await_commits(#awaits)));
+    }
     quote!(#runtime::Options::new() #(.#calls)*)
 }
 

@@ -10,6 +10,7 @@
     mailbox = 16,
     call_timeout = "1s 500ms",
     persist = every("500ms"),
+    await_commits = true,
     vis = pub(crate),
     crate = crate::runtime
 )]

@@ -167,6 +167,7 @@ impl crate::runtime::Server for sports::Team {
             .mailbox(16)
             .call_timeout(::core::time::Duration::new(1, 500000000))
             .persist(crate::runtime::Persist::Every(::core::time::Duration::new(0, 500000000)))
+            .await_commits(true)
     }
     type Init = (String, u8);
     async fn init(

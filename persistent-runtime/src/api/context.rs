@@ -249,6 +249,21 @@ impl<S: Server> Context<S> {
     /// Several continuations are handled in the order of their calls. They are discarded if the
     /// server stops or crashes first.
     ///
+    /// # Commits
+    /// A continuation does not wait for the commit of the message that asked for it, so it may run
+    /// on a change that is not stored yet. If that commit fails:
+    ///
+    /// - a continuation that has run, or is in progress, is undone together with the change;
+    /// - one that has not started is discarded.
+    ///
+    /// With the option [`await_commits`](crate::Options::await_commits) a continuation whose method
+    /// is `async` starts only once the change is committed, under each persist level. So a handler
+    /// can change the state and continue with a call that tells others of the change.
+    ///
+    /// Continuations are in memory. If the process dies behind the commit, the change is stored and
+    /// its continuation is lost. A [reminder](Self::remind) that is due at once is stored with the
+    /// change instead.
+    ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Context, Runtime};
     /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Import { lines: Vec<String>, done: usize }
@@ -418,7 +433,8 @@ impl<S: Server> Context<S> {
     /// its result.
     ///
     /// The server handles other messages meanwhile. The work begins at once, before the changes of
-    /// the message in progress are stored, and it is dropped with the activation: also if this
+    /// the message in progress are stored (also under
+    /// [`await_commits`](crate::Options::await_commits)), and it is dropped with the activation: also if this
     /// message panics. It does not keep an idle server in memory. Work that must not be forgotten
     /// needs a [reminder](Self::remind) that begins it again.
     ///

@@ -58,18 +58,18 @@ fn options(name: &str, value: &str) -> Result<Options, String> {
     Ok(options)
 }
 
-/// The deserializer of a variable's value: text, a number, or `key=value,key=value`.
+/// The deserializer of a variable's value: text, a number, `true` or `false`, or `key=value,key=value`.
 #[derive(Clone, Copy)]
 struct Text<'a>(&'a str);
 
 impl<'a> Text<'a> {
-    fn number<'de, V: Visitor<'de>, N: std::str::FromStr>(
+    fn parse<'de, V: Visitor<'de>, T: std::str::FromStr>(
         self,
         visitor: V,
-        visit: impl FnOnce(V, N) -> Result<V::Value, Error>,
+        visit: impl FnOnce(V, T) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
         match self.0.parse() {
-            Ok(number) => visit(visitor, number),
+            Ok(value) => visit(visitor, value),
             Err(_) => Err(Error::invalid_value(Unexpected::Str(self.0), &visitor)),
         }
     }
@@ -104,16 +104,20 @@ impl<'de> Deserializer<'de> for Text<'_> {
         visitor.visit_newtype_struct(self)
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.parse(visitor, V::visit_bool)
+    }
+
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.number(visitor, V::visit_u32)
+        self.parse(visitor, V::visit_u32)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.number(visitor, V::visit_u64)
+        self.parse(visitor, V::visit_u64)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.number(visitor, V::visit_f64)
+        self.parse(visitor, V::visit_f64)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -140,7 +144,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u128 f32 char str string bytes byte_buf
+        i8 i16 i32 i64 i128 u8 u16 u128 f32 char str string bytes byte_buf
         unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct OptionFields {
     pub(super) persist: Option<Persist>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reminder_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) await_commits: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +92,7 @@ mod tests {
             "call_timeout": "1s 1ns",
             "persist": { "every": "1s" },
             "reminder_attempts": 2,
+            "await_commits": true,
         });
         assert_eq!(written, expected);
         assert_eq!(serde_json::from_value::<Options>(written).unwrap(), all());
@@ -126,6 +129,7 @@ mod tests {
             (r#"{ "persist": "sometimes" }"#, "persist", "`on_stop`"),
             (r#"{ "max_restarts": { "count": 3 } }"#, "max_restarts", "`within`"),
             (r#"{ "max_restarts": { "counts": 3 } }"#, "max_restarts.counts", "`count`"),
+            (r#"{ "await_commits": "yes" }"#, "await_commits", "a boolean"),
             (r#"{ "backoff": { "min": "1s", "jitter": "a" } }"#, "backoff.jitter", "f64"),
         ] {
             let error = read(json).unwrap_err();

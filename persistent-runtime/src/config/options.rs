@@ -206,6 +206,7 @@ pub enum Journal {
 /// | `call_timeout` | a duration |
 /// | `persist` | `"every_message"`, `"on_stop"`, or a map of `every` |
 /// | `reminder_attempts` | a number |
+/// | `await_commits` | `true`, `false` |
 ///
 /// Durations are text: `"500ms"`, `"60s"`, `"1m 30s"`. A missing option is unset. Unknown options
 /// and values of a wrong type are errors that name the key.
@@ -307,6 +308,33 @@ impl Options {
         self
     }
 
+    /// Sets whether an `async` handler starts only once all earlier changes of its server are
+    /// committed. Default: false.
+    ///
+    /// Without this option the next handler starts while the commit of an earlier message is still
+    /// in progress, or, under a weaker persist level, long before it. Replies wait for the commits
+    /// that they depend on, but a call that a handler makes to another server, or to anything else
+    /// outside, does not. If the commit then fails or the process dies, the callee has acted on a
+    /// change that never happened.
+    ///
+    /// With this option the server first commits what earlier messages changed, under each persist
+    /// level, and only then starts the handler. If the commit fails, the handler does not run. Its
+    /// caller receives [`CallError::Storage`](crate::CallError::Storage) with the outcome
+    /// [`NotRun`](crate::Outcome::NotRun), and a cast is dropped. A reminder stays stored and is
+    /// handled later.
+    ///
+    /// Not held back are:
+    ///
+    /// - the changes that the handler itself makes before it calls. Make them in one handler, and
+    ///   the call in another that the first one [continues with](crate::Context::continue_with);
+    /// - handlers that are not `async`: they cannot await a call. What they spawn or
+    ///   [`pipe`](crate::Context::pipe) starts at once;
+    /// - hooks, e.g. `#[started]`.
+    pub fn await_commits(mut self, awaits: bool) -> Self {
+        self.0.await_commits = Some(awaits);
+        self
+    }
+
     /// Returns these options, with `base`'s in place of unset ones.
     pub(crate) fn or(self, base: &Self) -> Self {
         let (Self(own), Self(base)) = (self, base);
@@ -320,6 +348,7 @@ impl Options {
             call_timeout: own.call_timeout.or(base.call_timeout),
             persist: own.persist.or(base.persist),
             reminder_attempts: own.reminder_attempts.or(base.reminder_attempts),
+            await_commits: own.await_commits.or(base.await_commits),
         })
     }
 }
@@ -342,6 +371,7 @@ pub(super) mod tests {
             .call_timeout(Duration::from_nanos(1_000_000_001))
             .persist(Persist::Every(SECOND))
             .reminder_attempts(2)
+            .await_commits(true)
     }
 
     #[test]

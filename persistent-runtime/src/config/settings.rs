@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) persist: Persist,
     /// The number of panics after which a reminder is given up.
     pub(crate) reminder_attempts: u32,
+    /// True if an `async` handler starts only once all earlier changes are committed.
+    pub(crate) await_commits: bool,
 }
 
 impl Options {
@@ -50,6 +52,7 @@ impl Options {
             call_timeout,
             persist: own.persist.unwrap_or_default(),
             reminder_attempts: own.reminder_attempts.unwrap_or(10),
+            await_commits: own.await_commits.unwrap_or_default(),
         }
     }
 

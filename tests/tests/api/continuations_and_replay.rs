@@ -1,12 +1,16 @@
-//! Effects of `#[restore]` and `#[started]` functions, before the first message.
+//! Continuations, and the effects of `#[restore]` and `#[started]` functions before the first message.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use persistent_runtime::{
-    Client, Context, MemoryStorage, Observer, Record, Runtime, ServerId, persistent_server,
+    CallError, Client, Context, MemoryStorage, Observer, Record, Runtime, ServerId,
+    persistent_server,
 };
 use persistent_tests::{Fault, FaultyStorage};
 use serde::{Deserialize, Serialize};
@@ -238,5 +242,67 @@ async fn a_commit_that_fails_between_continuations_is_not_acknowledged() {
         let read = runtime.at::<Short>("read", ()).steps().await;
         assert_eq!(read.is_ok(), is_stored("read"));
         assert_eq!(read.is_ok(), matches!(fault, Fault::None));
+    }
+}
+
+/// Continues twice, and counts the continuations that have run outside of its state.
+#[derive(Default, Serialize, Deserialize)]
+struct Walk(u64);
+
+#[persistent_server]
+impl Walk {
+    pub fn begin(&mut self, waits: bool, context: &Context<Self>) {
+        self.0 += 1;
+        context.continue_with(if waits { WalkMessage::Stroll } else { WalkMessage::Step });
+        context.continue_with(WalkMessage::Step);
+    }
+
+    #[info]
+    fn step(&mut self, context: &Context<Self>) {
+        self.0 += 1;
+        context.extension::<Arc<AtomicUsize>>().unwrap().fetch_add(1, SeqCst);
+    }
+
+    #[info]
+    async fn stroll(&mut self, context: &Context<Self>) {
+        self.step(context);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.step(context);
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A continuation does not wait for the commit of the message that asked for it. If that commit
+/// fails, the changes of the continuations that have run are undone, and the others are discarded.
+#[tokio::test(start_paused = true)]
+async fn a_continuation_shares_the_fate_of_the_commit_that_it_overtakes() {
+    // Of the continuations, both sync ones run before the commit fails. The async one is in
+    // progress then, and the one behind it never runs.
+    for (waits, early, late) in [(false, 2, 2), (true, 1, 2)] {
+        let storage = FaultyStorage::default();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let builder = Runtime::builder().extension(ran.clone());
+        let runtime = builder.open_with(storage.clone()).await.unwrap();
+        let walk = runtime.start::<Walk>("a", ()).await.unwrap();
+        storage.on_next_commit(Fault::RefuseLate(Duration::from_secs(1)));
+        let look = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            ran.load(SeqCst)
+        };
+        let (begun, seen) = tokio::join!(walk.begin(waits), look);
+        assert!(matches!(begun, Err(CallError::Storage { .. })), "{waits}: {begun:?}");
+        assert_eq!(seen, early, "{waits}: continuations wait for no commit");
+        assert_eq!(walk.steps().await.unwrap(), 0, "{waits}: undone");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!((walk.steps().await.unwrap(), ran.load(SeqCst)), (0, late), "{waits}");
+        // Without a failure, all of them run and are stored.
+        walk.begin(waits).await.unwrap();
+        let steps = walk.steps().await.unwrap();
+        walk.kill().await.unwrap();
+        let expected = if waits { 4 } else { 3 };
+        assert_eq!((steps, walk.steps().await.unwrap()), (expected, expected), "{waits}");
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the life of a server: activation, crash, unload, stop and transfer.
 
+mod await_commits;
 mod changes;
 mod lifecycle;
 mod listeners_and_transfer;

@@ -178,8 +178,8 @@ impl Task {
         let storage = self.cell.registry().services().storage().clone();
         match self.drive(async { storage.load(&id).await }).await {
             HookResult::Done(Ok(record)) => Ok(record),
-            HookResult::Done(Err(source)) => Err(self.load_failure(source)),
-            HookResult::Panicked(panic) => Err(self.load_failure(StorageError::other(panic))),
+            HookResult::Done(Err(source)) => Err(self.not_run(source)),
+            HookResult::Panicked(panic) => Err(self.not_run(StorageError::other(panic))),
             HookResult::Killed => Err(self.kill_failure()),
         }
     }

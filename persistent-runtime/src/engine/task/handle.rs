@@ -1,6 +1,6 @@
 //! From a message to its outcome.
 
-use super::{Failure, HookResult, Step, Task, discard, drive_until};
+use super::{Failure, HookResult, Step, Task, discard, drain, drive_until};
 use crate::{
     call::{
         output_gate::OutputGate,
@@ -453,7 +453,7 @@ impl Task {
 
     /// Handles the earliest reminder if it is due. Returns true if another one may be.
     async fn remind_next(&mut self, options: &CallOptions) -> Result<bool, Failure> {
-        let mut instance = self.ready(options).await?;
+        let instance = self.ready(options).await?;
         let now = self.cell.registry().services().clock().now();
         let effects = &instance.server.context().effects;
         let due = effects.with_reminders(|reminders| reminders.due_by(now).cloned());
@@ -461,13 +461,17 @@ impl Task {
             self.instance = Some(instance);
             return Ok(false);
         };
+        let work = read_reminder(&instance, &reminder)
+            .map(|message| message.and_then(|message| Work::message(&instance, message)));
         // The commit of the message must not put what was acknowledged before at risk.
-        if let Err(failure) = self.save_owed(&mut instance, Some(Persist::EveryMessage)) {
-            self.instance = Some(instance);
-            return Err(Failure::Error(self.error(&failure)));
-        }
-        let message = match read_reminder(&instance, &reminder) {
-            Ok(message) => message,
+        let is_async = matches!(&work, Ok(Some(work)) if work.is_async());
+        let prepared = self.prepare(instance, Some(Persist::EveryMessage), is_async).await;
+        // A failure to encode the state is no crash of the message.
+        let prepared = prepared.map_err(|failure| Failure::Error(self.error(&failure)));
+        let mut instance = prepared?;
+        let now = self.cell.registry().services().clock().now();
+        let work = match work {
+            Ok(work) => work,
             Err(error) => {
                 self.instance = Some(instance);
                 // It may be that the next program can decode it.
@@ -479,14 +483,14 @@ impl Task {
             reminders.finish(&reminder, now);
             true
         });
-        let Some(work) = message.and_then(|message| Work::message(&instance, message)) else {
+        let Some(work) = work else {
             // Its migration omits the message.
             instance.parts.is_unsaved = true;
             let _ = self.save_or_keep(&mut instance).await;
             self.instance = Some(instance);
             return Ok(true);
         };
-        match self.work(instance, work, None, None).await {
+        match self.run_prepared(instance, work, None, None).await {
             Outcome::Handled => Ok(self.instance.is_some()),
             Outcome::Crashed(panic) => {
                 let limit = self.settings().reminder_attempts;
@@ -497,18 +501,81 @@ impl Task {
         }
     }
 
-    /// Runs one message or job.
+    /// Handles one message or job.
     async fn work(
+        &mut self,
+        instance: Box<Instance>,
+        work: Work,
+        persist: Option<Persist>,
+        reply: Option<ReplySender>,
+    ) -> Outcome {
+        match self.prepare(instance, persist, work.is_async()).await {
+            Ok(instance) => self.run_prepared(instance, work, persist, reply).await,
+            Err(failure) => {
+                let error = self.error(&failure);
+                self.gate.release_after_commit(reply, Err(error.clone()));
+                Outcome::Lost(error)
+            }
+        }
+    }
+
+    /// Stages or commits what has to be stored before a message runs. A failure leaves the instance
+    /// where it was if it has acknowledged changes, and drops it otherwise.
+    ///
+    /// Under `await_commits` every earlier change is committed before an `async` handler starts: what
+    /// such a handler does elsewhere cannot be undone.
+    async fn prepare(
+        &mut self,
+        mut instance: Box<Instance>,
+        persist: Option<Persist>,
+        is_async: bool,
+    ) -> Result<Box<Instance>, Failure> {
+        let awaits = is_async && instance.parts.settings.await_commits;
+        let saved =
+            if awaits { self.save(&mut instance) } else { self.save_owed(&mut instance, persist) };
+        if let Err(failure) = saved {
+            if instance.parts.is_owed {
+                self.instance = Some(instance);
+            } else {
+                discard(Some(instance));
+            }
+            return Err(failure);
+        }
+        if !awaits {
+            return Ok(instance);
+        }
+        let drained = drain(&mut self.gate, &self.cell).await;
+        match (drained, self.take_failure()) {
+            (HookResult::Killed, failed) if self.is_overdue() => {
+                // The instance, or the fallback of the failed commit, is still to be saved.
+                if failed.is_some() {
+                    discard(Some(instance));
+                } else {
+                    self.instance = Some(instance);
+                }
+                Err(Failure::Error(CallError::Killed { server: self.id() }))
+            }
+            (HookResult::Killed, _) => {
+                discard(Some(instance));
+                self.fallback = None;
+                Err(self.kill_failure())
+            }
+            (_, Some(source)) => {
+                discard(Some(instance));
+                Err(self.not_run(source))
+            }
+            (_, None) => Ok(instance),
+        }
+    }
+
+    /// Runs one message or job behind [`prepare`](Self::prepare).
+    async fn run_prepared(
         &mut self,
         mut instance: Box<Instance>,
         work: Work,
         persist: Option<Persist>,
         mut reply: Option<ReplySender>,
     ) -> Outcome {
-        if let Err(failure) = self.save_owed(&mut instance, persist) {
-            self.keep(instance, &failure, reply);
-            return Outcome::Handled;
-        }
         let (is_read, outcome) = match work {
             Work::Message(message, method) if method.is_async => {
                 let outcome = self.run_async(&mut instance, message, method, &mut reply).await;
@@ -679,6 +746,10 @@ impl Work {
     fn message(instance: &Instance, message: AnyMessage) -> Option<Self> {
         let method = instance.server.method(&*message)?;
         Some(Self::Message(message, method))
+    }
+
+    fn is_async(&self) -> bool {
+        matches!(self, Self::Message(_, method) if method.is_async)
     }
 }
 

@@ -471,7 +471,8 @@ impl Task {
         self.commit_failure(StorageError::other(self.reason(failure)))
     }
 
-    fn load_failure(&self, source: StorageError) -> Failure {
+    /// Returns the failure of a message that was not handled because the storage failed.
+    fn not_run(&self, source: StorageError) -> Failure {
         Failure::Error(CallError::Storage { server: self.id(), source, outcome: Outcome::NotRun })
     }
 
@@ -508,16 +509,38 @@ async fn drive_until<F: Future>(
                 Err(panic) => HookResult::Panicked(panic),
             }));
         }
-        let mut mailbox = cell.lock();
-        if mailbox.take_killed() || services.is_overdue() {
+        if poll_killed(cell, cx).is_ready() {
             return Poll::Ready(Some(HookResult::Killed));
         }
-        let removed = mailbox.set_waker(cx.waker());
-        drop(mailbox);
-        drop(removed);
         if is_settled { is_due(cx).map(|()| None) } else { Poll::Pending }
     })
     .await
+}
+
+/// Waits until every commit is finished.
+async fn drain(gate: &mut OutputGate, cell: &Cell) -> HookResult<()> {
+    poll_fn(|cx| {
+        let is_settled = gate.poll(cx).is_ready();
+        match poll_killed(cell, cx) {
+            Poll::Ready(()) => Poll::Ready(HookResult::Killed),
+            Poll::Pending if is_settled => Poll::Ready(HookResult::Done(())),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Ready if the server was killed, or if the deadline of a shutdown has passed. Otherwise registers
+/// the task to be woken.
+fn poll_killed(cell: &Cell, cx: &task::Context<'_>) -> Poll<()> {
+    let mut mailbox = cell.lock();
+    if mailbox.take_killed() || cell.registry().services().is_overdue() {
+        return Poll::Ready(());
+    }
+    let removed = mailbox.set_waker(cx.waker());
+    drop(mailbox);
+    drop(removed);
+    Poll::Pending
 }
 
 /// The task was dropped before it finished: its tokio runtime is gone, or a panic got past every
