@@ -2,7 +2,7 @@
 
 use std::{iter, sync::Barrier, thread, time::Duration};
 
-use persistent_runtime::{Runtime, SqliteOptions, SqliteStorage};
+use persistent_runtime::{Runtime, SqliteStorage};
 
 use super::{
     raw::{Raw, State},
@@ -17,8 +17,8 @@ use crate::{
     samples::{Contender, interleave},
 };
 
-/// The size of the large state in bytes.
-const LARGE: usize = 100_000_000;
+/// The size of the large state in bytes: the largest that is stored by default.
+const LARGE: usize = 16_000_000;
 /// The duration of one measurement, in which the large state is stored and flushed.
 const TIME: Duration = Duration::from_secs(5);
 
@@ -62,8 +62,7 @@ pub fn run(scale: Scale, report: &mut Report) -> Fallible<()> {
 fn this(large: bool) -> Fallible<Load> {
     let folder = tempfile::tempdir()?;
     let tokio = two_workers()?;
-    let options = SqliteOptions::new().record_limit(2 * LARGE);
-    let storage = SqliteStorage::open_with(folder.path().join("this.db"), options)?;
+    let storage = SqliteStorage::open(folder.path().join("this.db"))?;
     let runtime = tokio.block_on(Runtime::builder().open_with(storage))?;
     let small = runtime.at::<Meter>("small", ());
     tokio.block_on(small.add())?;

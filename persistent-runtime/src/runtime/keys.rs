@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     future::poll_fn,
+    mem,
     ops::Bound,
     pin::Pin,
     sync::Arc,
@@ -117,22 +118,26 @@ impl Keys {
     }
 
     /// Merges the keys of servers in memory into a page.
-    fn merge(&mut self, stored: Vec<Arc<str>>) {
+    fn merge(&mut self, mut stored: Vec<Arc<str>>) {
         let count = stored.len();
-        let prefix = &*self.prefix;
-        let with_prefix = stored.into_iter().take_while(|key| key.starts_with(prefix));
-        let mut keys: BTreeSet<_> = with_prefix.collect();
-        self.ended = count < PAGE || keys.len() < count;
-        let last = keys.last().cloned().filter(|_| !self.ended);
+        let with_prefix = stored.partition_point(|key| key.starts_with(&*self.prefix));
+        stored.truncate(with_prefix);
+        self.ended = count < PAGE || with_prefix < count;
+        let last = stored.last().cloned().filter(|_| !self.ended);
         let behind = match &last {
             Some(last) => self.live.split_off(last),
             None => BTreeSet::new(),
         };
-        keys.append(&mut std::mem::replace(&mut self.live, behind));
+        let live = mem::replace(&mut self.live, behind);
+        if !live.is_empty() {
+            stored.extend(live);
+            stored.sort_unstable();
+            stored.dedup();
+        }
         if let Some(last) = last {
             self.from = Bound::Excluded(last);
         }
-        self.page = keys.into_iter().collect();
+        self.page = stored.into();
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Runs the examples in the documentation of the attribute.
 #[cfg(doctest)]
-#[doc = include_str!("../../persistent-macros/src/persistent_server.md")]
+#[doc = include_str!("../../../persistent-macros/src/persistent_server.md")]
 mod attribute {}
 mod counter;
 mod finishes;

@@ -15,8 +15,8 @@ use std::{
 
 use persistent_runtime::{
     CallError, Client, Commit, Completion, MemoryStorage, OpenError, Outcome, Record, Runtime,
-    ServerId, SqliteOptions, SqliteStorage, StopReason, Storage, StorageErrorKind, StorageFuture,
-    Update, forward_storage, testing::conformance,
+    Server, ServerId, SqliteOptions, SqliteStorage, StopReason, Storage, StorageErrorKind,
+    StorageFuture, Update, forward_storage, testing::conformance,
 };
 use persistent_tests::{Counter, FaultyStorage, power::Block};
 use rusqlite::Connection;
@@ -343,5 +343,72 @@ async fn a_change_over_the_limit_is_undone_and_its_caller_learns_that() {
     assert_eq!(error.outcome(), Outcome::Undone, "{error}");
     assert!(matches!(error, CallError::Storage { .. }), "{error}");
     assert_eq!(block.grow(100).await.unwrap(), 2);
+    runtime.shutdown(SECOND).await.unwrap();
+}
+
+/// The pages of a list have a thousand rows, and here each has rows of the tables, newer ones of the
+/// commit log, and deleted ones.
+#[tokio::test]
+async fn thousands_of_servers_are_listed_counted_and_due_in_order() {
+    const COUNT: usize = 4000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("many.db");
+    let key = |nth: usize| format!("{}/{nth:05}", ["eu", "us"][nth % 2]);
+    let due = |nth: usize| Some(1 + (nth * 7919 % COUNT) as u64);
+    let commit = async |storage: &SqliteStorage, nth: usize, update: Update| {
+        storage.commit(Commit::new(ServerId::new(Counter::NAME, key(nth)), update)).await.unwrap();
+    };
+    let put = |nth: usize| {
+        let record = Record::new(1, 1, &b"\x81\xa5value\x01"[..]);
+        Update::Put(record.with_reminders(*b"\x90", due(nth)))
+    };
+    let storage = SqliteStorage::open(&path).unwrap();
+    let all: Vec<_> = (0..COUNT)
+        .filter(|nth| nth % 5 != 0)
+        .map(|nth| storage.commit(Commit::new(ServerId::new(Counter::NAME, key(nth)), put(nth))))
+        .collect();
+    futures::future::try_join_all(all).await.unwrap();
+    storage.close().await.unwrap();
+    drop(storage);
+    // Now the tables have these. Every fifth is new, and every seventh is deleted.
+    let storage = SqliteStorage::open(&path).unwrap();
+    for nth in (0..COUNT).step_by(5) {
+        commit(&storage, nth, put(nth)).await;
+    }
+    for nth in (0..COUNT).step_by(7) {
+        commit(&storage, nth, Update::Delete).await;
+    }
+    let left = || (0..COUNT).filter(|nth| nth % 7 != 0);
+    let mut dues: Vec<_> = left().map(|nth| (due(nth).unwrap(), key(nth))).collect();
+    dues.sort_unstable();
+    let (mut listed, mut after) = (Vec::new(), None::<(u64, Arc<str>)>);
+    loop {
+        let from = after.as_ref().map(|(due, key)| (*due, &**key));
+        let page = storage.due(Counter::NAME, from, 300).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        listed.extend(page.into_iter().map(|(due, key)| (due, key.to_string())));
+    }
+    assert!(listed == dues, "{} of {} due servers", listed.len(), dues.len());
+
+    let runtime = Runtime::builder().open_with(storage).await.unwrap();
+    let list = async |mut keys: persistent_runtime::Keys| {
+        let mut list = Vec::new();
+        while let Some(key) = keys.next().await {
+            list.push(key.unwrap().to_string());
+        }
+        list
+    };
+    let mut keys: Vec<_> = left().map(key).collect();
+    keys.sort_unstable();
+    assert!(list(runtime.keys::<Counter>()).await == keys);
+    let in_us: Vec<_> = keys.iter().filter(|key| key.starts_with("us/")).cloned().collect();
+    assert!(list(runtime.keys::<Counter>().with_prefix("us/")).await == in_us);
+    let from = &in_us[in_us.len() / 2];
+    let rest = list(runtime.keys::<Counter>().with_prefix("us/").starting_at(from)).await;
+    assert!(rest == in_us[in_us.len() / 2..]);
+    assert_eq!(list(runtime.keys::<Counter>().with_prefix("eu/03998")).await, ["eu/03998"]);
+    assert_eq!(list(runtime.keys::<Counter>().with_prefix("asia/")).await, [""; 0]);
+    assert_eq!(runtime.count::<Counter>().await.unwrap().stored, keys.len() as u64);
     runtime.shutdown(SECOND).await.unwrap();
 }

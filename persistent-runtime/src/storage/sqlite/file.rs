@@ -127,7 +127,11 @@ pub fn connect(files: &Files, secure_delete: bool) -> Result<Connection> {
 /// Opens a connection to a file that exists.
 pub fn connect_to_write(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(Connection::open_with_flags(path, flags)?)
+    let connection = Connection::open_with_flags(path, flags)?;
+    // On macOS, `fsync` leaves the data in the cache of the disk. Other systems ignore this.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    Ok(connection)
 }
 
 /// Opens a read-only connection.

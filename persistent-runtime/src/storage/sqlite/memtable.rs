@@ -398,7 +398,10 @@ impl Memtables {
         }
         let mut server = ServerId::new(kind.to_owned(), "");
         let (mut items, mut end) = (rows.items, rows.end);
-        items.retain(|item| !pair.replaces_row(server.with_key(item.key())));
+        if pair.memtables().any(|memtable| memtable.len() > 0) {
+            items.retain(|item| !pair.replaces_row(server.with_key(item.key())));
+        }
+        let from_tables = items.len();
         let mut newer: Option<&Memtable> = None;
         for memtable in pair.memtables() {
             let mut visits = 0;
@@ -422,10 +425,12 @@ impl Memtables {
             });
             newer = Some(memtable);
         }
-        if let Some(end) = &end {
-            items.retain(|item| item <= end);
+        if items.len() > from_tables {
+            items.sort_unstable();
         }
-        items.sort_unstable();
+        if let Some(end) = &end {
+            items.truncate(items.partition_point(|item| item <= end));
+        }
         Some(Page { items, end })
     }
 

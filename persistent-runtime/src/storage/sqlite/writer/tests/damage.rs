@@ -206,3 +206,53 @@ async fn a_damaged_page_costs_its_servers_and_no_others() {
         assert_eq!(text(engine.storage.load(server).await.unwrap()).unwrap(), "new");
     }
 }
+
+/// A state that is larger than a page continues on others, and each of them points to the next.
+#[tokio::test]
+async fn a_damaged_pointer_or_page_of_a_large_state_costs_its_server_alone() {
+    let mut engine = Engine::new();
+    let state = |key: &str| vec![key.as_bytes()[0]; 40_000];
+    for key in ["a", "b", "c"] {
+        engine.commit(key, Update::Put(record(state(key)))).await;
+    }
+    let Engine { folder, storage, writer } = engine;
+    let queue = storage.queue.clone();
+    writer.close(&queue);
+    drop(storage);
+    let path = database(&folder);
+    let whole = fs::read(&path).unwrap();
+    // The pages that continue the state of `b` are full of it, and so are free pages.
+    let is_of_b = |page: &[u8]| page[4..2004].iter().all(|byte| *byte == b'b');
+    let pages = whole.chunks(4096).enumerate().filter(|(_, page)| is_of_b(page));
+    let pages: Vec<usize> = pages.map(|(nth, _)| nth).collect();
+    assert!(pages.len() >= 8, "{pages:?}");
+    let mut refused = 0;
+    for page in &pages {
+        for (at, byte) in [(0, 0x7f), (3, 1), (3, 0), (2000, b'x')] {
+            let mut damaged = whole.clone();
+            if damaged[page * 4096 + at] == byte {
+                continue;
+            }
+            damaged[page * 4096 + at] = byte;
+            let other = tempfile::tempdir().unwrap();
+            fs::write(database(&other), damaged).unwrap();
+            let engine = Engine::open(other, &SqliteOptions::new());
+            match engine.storage.load(&id("b")).await {
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        StorageErrorKind::Corrupt,
+                        "page {page}, {at}: {error}"
+                    );
+                    refused += 1;
+                }
+                // The last page points nowhere.
+                Ok(found) => assert!(found == Some(record(state("b"))), "page {page}, {at}"),
+            }
+            for key in ["a", "c"] {
+                assert!(engine.load(key).await == Some(record(state(key))), "page {page}, {at}");
+            }
+        }
+    }
+    assert!(refused >= 30, "{refused} for nine pages of the state");
+}

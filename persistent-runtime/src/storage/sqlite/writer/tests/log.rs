@@ -212,3 +212,53 @@ async fn in_a_hurry_a_close_leaves_the_commit_log_for_the_next_opening() {
     assert_eq!(engine.number("SELECT count(*) FROM servers"), 0);
     assert_eq!(text(engine.load("a").await).unwrap(), "stored");
 }
+
+/// A count reads rows of counts, and no longer transaction keeps the log from starting over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_counts_do_not_let_the_write_ahead_log_grow() {
+    let Engine { folder, storage, mut writer } = Engine::new();
+    let storage = Arc::new(storage);
+    let queue = storage.queue.clone();
+    let many = (0..5000).map(|n| {
+        let put = Update::Put(record(vec![1; 500]));
+        storage.commit(Commit::new(id(&n.to_string()), put))
+    });
+    let many: Vec<_> = many.collect();
+    assert!(writer.run_once(&queue));
+    for commit in many {
+        commit.await.unwrap();
+    }
+    let counters: Vec<_> = (0..2)
+        .map(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move {
+                let mut counts = 0;
+                while let Ok(count) = storage.count("kind").await {
+                    assert_eq!(count, 5000);
+                    counts += 1;
+                }
+                counts
+            })
+        })
+        .collect();
+    let wal = format!("{}-wal", database(&folder).display());
+    let mut largest = 0;
+    for round in 0..200_u32 {
+        let batch: Vec<_> = (0..25)
+            .map(|n| {
+                let state = (round * 31 + n).to_le_bytes().repeat(10_000);
+                storage.commit(Commit::new(id(&n.to_string()), Update::Put(record(state))))
+            })
+            .collect();
+        assert!(writer.run_once(&queue));
+        for commit in batch {
+            commit.await.unwrap();
+        }
+        largest = largest.max(fs::metadata(&wal).unwrap().len());
+    }
+    drop(storage.close());
+    for counter in counters {
+        assert!(counter.await.unwrap() > 10);
+    }
+    assert!(largest < 128 << 20, "{largest} bytes of 200 MB");
+}
