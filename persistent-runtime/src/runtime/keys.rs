@@ -16,7 +16,7 @@ use futures_core::Stream;
 use crate::{engine::services::Services, storage::StorageError};
 
 /// The number of keys per read.
-const PAGE: usize = 1024;
+const PAGE: usize = 4096;
 
 /// The keys of all servers of a type, in memory and stored, as a [`Stream`]. Returned by
 /// [`Runtime::keys`](crate::Runtime::keys), which has an example.

@@ -312,8 +312,9 @@ impl Storage for SqliteStorage {
             };
             let (tables, server) = (self.tables.clone(), server.clone());
             let max = appended.as_ref().map(|(number, _)| *number);
-            let record =
-                self.readers.look_up(move |reader| tables.load(reader, &server, max)).await?;
+            let bytes = |record: &Option<Record>| record.as_ref().map_or(0, |it| it.state.len());
+            let query = move |reader: &_| tables.load(reader, &server, max);
+            let record = self.readers.look_up(bytes, query).await?;
             match appended {
                 Some((_, messages)) => Update::Append(messages).apply(record),
                 None => Ok(record),

@@ -21,8 +21,10 @@ use tokio::{
 use super::{closed, error::Error, file::connect_to_read, files::Place};
 use crate::storage::StorageError;
 
-/// A lookup that takes longer had to wait for the disk.
+/// A lookup that takes longer had to wait for the disk, unless its state is large.
 const SLOW_LOOKUP: Duration = Duration::from_micros(200);
+/// A lookup that takes longer runs on a blocking thread the next time, however large its state is.
+const LONG_LOOKUP: Duration = Duration::from_millis(1);
 /// The number of lookups that go to blocking threads after a slow one, before the next runs in place.
 const OFFLOAD_COUNT: u32 = 64;
 /// The number of threads that read at once.
@@ -58,9 +60,11 @@ impl Readers {
         }))
     }
 
-    /// Runs a short query, in place if that is likely to be fast.
+    /// Runs a short query, in place if that is likely to be fast. `bytes` returns the size of the
+    /// result: copying and verifying a byte takes less than a nanosecond.
     pub async fn look_up<T, E>(
         &self,
+        bytes: impl FnOnce(&T) -> usize,
         query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, StorageError>
     where
@@ -76,7 +80,9 @@ impl Readers {
         let _in_place = InPlace(&self.0.is_in_place);
         let begin = Instant::now();
         let result = self.query(query);
-        if begin.elapsed() > SLOW_LOOKUP {
+        let bytes = result.as_ref().map_or(0, bytes);
+        let usual = SLOW_LOOKUP + Duration::from_nanos(bytes as u64);
+        if begin.elapsed() > usual.min(LONG_LOOKUP) {
             self.0.offload_left.store(OFFLOAD_COUNT, Relaxed);
         }
         result
@@ -165,14 +171,14 @@ mod tests {
                         ended.recv().unwrap();
                         Ok::<_, Error>(1)
                     };
-                    readers.look_up(query).await.unwrap()
+                    readers.look_up(|_| 0, query).await.unwrap()
                 });
                 while started.try_recv().is_err() {
                     tokio::task::yield_now().await;
                 }
                 for _ in 0..9 {
                     let readers = storage.readers.clone();
-                    let other = async move { readers.look_up(|_| Ok::<_, Error>(2)).await };
+                    let other = async move { readers.look_up(|_| 0, |_| Ok::<_, Error>(2)).await };
                     assert_eq!(tokio::spawn(other).await.unwrap().unwrap(), 2);
                 }
                 end.send(()).unwrap();
