@@ -207,8 +207,8 @@ impl<S: Server> LiveServer for TypedServer<S> {
             batch.begin(options);
             let slot = ReplySlot::to_sender(&mut reply);
             let outcome = catch_unwind(|| self.state.handle(message, &self.context, slot));
-            let is_quiet = self.context.core().is_quiet();
-            if !batch.handled(method, outcome, reply, is_quiet, queue.front_options()) {
+            let has_no_effects = self.context.core().has_no_effects();
+            if !batch.handled(method, outcome, reply, has_no_effects, queue.front_options()) {
                 return;
             }
         }

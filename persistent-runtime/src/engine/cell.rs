@@ -140,7 +140,9 @@ impl Cell {
         let mut mailbox = self.lock();
         // The stopping flag is read under the lock: a shutdown that sets it later finds the
         // instance idle.
-        if mailbox.is_quiet() && !self.registry.is_stopping() && !instance.parts.is_save_due(|| now)
+        if mailbox.nothing_arrived()
+            && !self.registry.is_stopping()
+            && !instance.parts.is_save_due(|| now)
         {
             let deadline = mailbox.put_back(instance, now);
             drop(mailbox);

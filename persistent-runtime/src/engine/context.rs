@@ -168,7 +168,7 @@ impl ContextCore {
     }
 
     /// Returns true if no effect is pending.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn has_no_effects(&self) -> bool {
         self.effects.is_empty()
     }
 

@@ -165,7 +165,7 @@ pub(crate) trait Batch {
         method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
-        is_quiet: bool,
+        has_no_effects: bool,
         next: Option<&CallOptions>,
     ) -> bool;
 

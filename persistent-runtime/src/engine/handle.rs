@@ -28,13 +28,13 @@ use crate::{
 
 /// Where a handle's server is. A server on another node becomes a second variant.
 #[derive(Clone)]
-enum Target {
+enum Location {
     Local(CellRef),
 }
 
 /// The core of a client: its server, the options of its messages, and a deadline.
 pub(crate) struct HandleCore {
-    target: Target,
+    location: Location,
     options: Arc<CallOptions>,
     timeout: Duration,
     deadline: Deadline,
@@ -76,11 +76,11 @@ impl HandleCore {
     pub(crate) fn new(cell: CellRef, options: CallOptions) -> Self {
         let timeout = cell.settings().call_timeout;
         let options = Arc::new(options);
-        Self { target: Target::Local(cell), options, timeout, deadline: Deadline::default() }
+        Self { location: Location::Local(cell), options, timeout, deadline: Deadline::default() }
     }
 
     pub(crate) fn cell(&self) -> &CellRef {
-        let Target::Local(cell) = &self.target;
+        let Location::Local(cell) = &self.location;
         cell
     }
 
@@ -222,8 +222,8 @@ impl HandleCore {
 
 impl Clone for HandleCore {
     fn clone(&self) -> Self {
-        let (target, options) = (self.target.clone(), self.options.clone());
-        Self { target, options, timeout: self.timeout, deadline: Deadline::default() }
+        let (location, options) = (self.location.clone(), self.options.clone());
+        Self { location, options, timeout: self.timeout, deadline: Deadline::default() }
     }
 }
 

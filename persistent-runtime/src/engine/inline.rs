@@ -70,12 +70,12 @@ pub(crate) fn try_handle(
         let _entered = cell.registry().services().home().enter_for_caller();
         instance.run(slot, method, ReplySlot::to_caller(&mut caller))
     };
-    let is_quiet = instance.server.context().is_quiet();
+    let has_no_effects = instance.server.context().has_no_effects();
     if outcome.is_ok()
         && instance.parts.finish_without_commit(
             method.is_read,
             options.persist,
-            is_quiet,
+            has_no_effects,
             cell.registry().services().expiry(),
         )
     {

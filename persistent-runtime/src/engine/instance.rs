@@ -93,10 +93,10 @@ impl InstanceParts {
         &mut self,
         is_read: bool,
         persist: Option<Persist>,
-        is_quiet: bool,
+        has_no_effects: bool,
         expiry: &ExpiryQueue,
     ) -> bool {
-        if !is_quiet || !self.needs_no_commit(is_read, persist) {
+        if !has_no_effects || !self.needs_no_commit(is_read, persist) {
             return false;
         }
         self.has_succeeded = true;

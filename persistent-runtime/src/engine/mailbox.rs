@@ -138,7 +138,7 @@ type Remains = (Option<Box<dyn MessageQueue>>, Option<Arc<CallOptions>>, Option<
 pub(crate) struct Start {
     pub(crate) parked: Option<Box<Task>>,
     pub(crate) instance: Option<Box<Instance>>,
-    pub(crate) is_blocked: bool,
+    pub(crate) refuses_or_forwards: bool,
     pub(crate) removed: Removed<Option<Arc<CallOptions>>>,
 }
 
@@ -284,7 +284,7 @@ impl Mailbox {
     }
 
     /// Returns true if nothing has arrived since a task or a caller took the instance.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn nothing_arrived(&self) -> bool {
         self.len() == 0 && !self.has_posted() && !self.is_killed()
     }
 
@@ -335,7 +335,7 @@ impl Mailbox {
         self.phase = Phase::Running;
         self.active.get_or_insert_with(active);
         let removed = Removed(self.last_options.take());
-        Some(Start { parked, instance, is_blocked: self.is_blocked(), removed })
+        Some(Start { parked, instance, refuses_or_forwards: self.refuses_or_forwards(), removed })
     }
 
     /// Parked → Running.
@@ -496,7 +496,7 @@ impl Mailbox {
     }
 
     /// Returns true if messages may have to be refused or forwarded.
-    pub(crate) fn is_blocked(&self) -> bool {
+    pub(crate) fn refuses_or_forwards(&self) -> bool {
         self.failed().is_some() || self.moved().is_some()
     }
 

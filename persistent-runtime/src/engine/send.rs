@@ -146,10 +146,10 @@ impl Cell {
         };
         // Nothing is queued before this message: it is the task's first.
         drop(mailbox);
-        let Start { parked, instance, is_blocked, removed } = start;
+        let Start { parked, instance, refuses_or_forwards, removed } = start;
         drop(removed);
         let mut task = parked.unwrap_or_else(|| Task::new(self.clone(), instance));
-        task.begin(is_blocked, options.clone());
+        task.begin(refuses_or_forwards, options.clone());
         let reply = reply.take();
         if outgoing.runs_inline(reply.as_ref()) {
             inline::run_task(task, outgoing, reply)

@@ -24,7 +24,7 @@ impl Task {
     /// due.
     fn is_quiet(&self) -> bool {
         self.instance.as_ref().is_some_and(|instance| {
-            instance.server.context().is_quiet() && !instance.parts.is_save_due(|| self.now())
+            instance.server.context().has_no_effects() && !instance.parts.is_save_due(|| self.now())
         })
     }
 
@@ -86,7 +86,7 @@ impl Task {
         let since = self.parked_since.unwrap_or_else(|| self.now());
         let cell = self.cell.clone();
         let mailbox = cell.lock();
-        if !mailbox.is_quiet() || cell.registry().is_stopping() {
+        if !mailbox.nothing_arrived() || cell.registry().is_stopping() {
             return Some(self);
         }
         self.finish_task(&cell, mailbox, since);

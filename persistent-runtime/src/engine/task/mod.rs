@@ -53,16 +53,16 @@ use crate::{
 
 mod activate;
 mod crash;
-mod handle;
 mod idle;
+mod messages;
 mod save;
 mod stop;
 mod transfer;
 
-pub(crate) use handle::Executed;
+pub(crate) use messages::Executed;
 pub(crate) use transfer::{Transfer, TransferOffer};
 
-use handle::{Progress, Remainder};
+use messages::{Progress, Remainder};
 
 /// The task of one server.
 pub(crate) struct Task {
@@ -174,8 +174,8 @@ impl Task {
     }
 
     /// Prepares the task for a message with these options.
-    pub(crate) fn begin(&mut self, is_blocked: bool, options: Arc<CallOptions>) {
-        self.may_be_blocked |= is_blocked;
+    pub(crate) fn begin(&mut self, refuses_or_forwards: bool, options: Arc<CallOptions>) {
+        self.may_be_blocked |= refuses_or_forwards;
         self.options = Some(options);
         self.parked_since = None;
     }

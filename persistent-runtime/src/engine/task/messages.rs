@@ -100,13 +100,13 @@ impl Batch for MessageBatch<'_> {
         method: &'static Method,
         outcome: Result<(), String>,
         reply: Option<ReplySender>,
-        is_quiet: bool,
+        has_no_effects: bool,
         next: Option<&CallOptions>,
     ) -> bool {
         let persist = self.options.as_ref().and_then(|options| options.persist);
         let expiry = self.cell.registry().services().expiry();
         if outcome.is_err()
-            || !self.parts.finish_without_commit(method.is_read, persist, is_quiet, expiry)
+            || !self.parts.finish_without_commit(method.is_read, persist, has_no_effects, expiry)
         {
             let is_read = method.is_read;
             self.executed = Some(Executed { is_read, persist, outcome: outcome.into(), reply });
