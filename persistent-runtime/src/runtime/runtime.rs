@@ -402,9 +402,10 @@ impl Runtime {
     /// 4. After `deadline`, ends the handlers and hooks that are still waiting and drops the messages
     ///    that are still queued, and saves what these servers had acknowledged. That may take another
     ///    second.
-    /// 5. Closes the storage. Work that can wait until the next opening is left undone after
-    ///    `deadline`, or half a second. After another half a second the shutdown ends, and the storage
-    ///    goes on with closing.
+    /// 5. Closes the storage. This includes work that can wait until the next opening, e.g. giving
+    ///    free space back to the file system. Such work can take the rest of `deadline`. What is not
+    ///    done by then, or within half a second if that is later, is left undone. After another half a
+    ///    second the shutdown ends, and the storage goes on with closing.
     ///
     /// A handler or hook of this runtime cannot wait for the shutdown, which waits for it: in one that
     /// is `async`, this begins the shutdown and returns `Ok` at once. The same is not recognized in a
