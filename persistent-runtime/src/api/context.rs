@@ -529,7 +529,12 @@ impl<S: Server> Context<S> {
     ///
     /// `when` is a [`Duration`] from now or a [`SystemTime`]. A reminder of the same name is
     /// replaced. The reminder is stored in the commit of the message in progress, outlives the
-    /// process, and activates a server that is not in memory.
+    /// process, and activates a server that is not in memory. `#[init]` can set reminders, and the
+    /// handler of a reminder can set the same one again, e.g. to try again later.
+    ///
+    /// Each commit of a server writes all of its pending reminders. With 200 of them, a message that
+    /// changes one number writes about ten times as many bytes as without reminders. Distribute
+    /// thousands of reminders over several servers.
     ///
     /// In `#[restore]`, `#[migrate]` and `#[started]`, a pending reminder of the same name that is due
     /// no later keeps its due time, so that activations do not postpone it. It gets the new message.
