@@ -305,7 +305,12 @@ pub fn reclaim(connection: &Connection, limit: u32, kept: u32) -> Result<bool> {
         return Ok(false);
     }
     transaction(connection, || {
-        connection.execute_batch(&format!("PRAGMA incremental_vacuum({})", surplus.min(limit)))
+        let pragma = format!("PRAGMA incremental_vacuum({})", surplus.min(limit));
+        let mut statement = connection.prepare(&pragma)?;
+        // Each step of the statement frees one page.
+        let mut steps = statement.query([])?;
+        while steps.next()?.is_some() {}
+        Ok(())
     })?;
     Ok(true)
 }

@@ -305,5 +305,6 @@ async fn free_pages_return_to_the_file_system_when_the_writer_is_idle() {
     }
     let (left, free) = (engine.number("PRAGMA page_count"), engine.number("PRAGMA freelist_count"));
     assert!(full > 5000 && left < 1100, "{left} of {full} pages, {free} of them free");
-    assert!(steps > 10, "a commit waits for one of {steps} short steps");
+    // A commit waits for one of them, and each has a sync.
+    assert!((20..60).contains(&steps), "{steps} steps for {full} pages");
 }
