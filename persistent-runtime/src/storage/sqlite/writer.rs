@@ -183,7 +183,10 @@ impl Writer {
             };
             let mut row = Row::new(*next, mem::take(buffer));
             for Submission { commit, .. } in batch {
-                if row.len() >= ROW_BYTES {
+                // A large update has a row of its own: together with others it could be too large for
+                // SQLite, and they would fail with it.
+                let is_full = row.len() >= ROW_BYTES || commit.update.bytes() >= ROW_BYTES;
+                if is_full && row.len() > 0 {
                     row = Row::new(*next, insert(row)?);
                 }
                 let is_first = seen.as_mut().is_none_or(|seen| seen.insert(&commit.server));

@@ -262,3 +262,20 @@ async fn overlapping_counts_do_not_let_the_write_ahead_log_grow() {
     }
     assert!(largest < 128 << 20, "{largest} bytes of 200 MB");
 }
+
+#[tokio::test]
+async fn a_large_update_shares_its_row_with_none_before_it() {
+    let mut engine = Engine::new();
+    let large = || Update::Put(record(vec![1; ROW_BYTES]));
+    for (updates, rows) in [
+        (vec![large()], 1),
+        (vec![put("small"), put("small")], 1),
+        (vec![put("small"), large()], 2),
+        (vec![large(), put("small"), put("small"), large(), large()], 4),
+    ] {
+        let before = engine.number("SELECT count(*) FROM commit_log");
+        let keys = (0..updates.len()).map(|nth| id(&nth.to_string()));
+        engine.try_commit(keys.zip(updates).collect()).await;
+        assert_eq!(engine.number("SELECT count(*) FROM commit_log") - before, rows);
+    }
+}
