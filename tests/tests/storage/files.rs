@@ -748,6 +748,12 @@ async fn a_backup_that_fails_says_why_and_leaves_nothing() {
         assert_eq!(folder.files(), before, "{name}");
     }
     assert_eq!(fs::read(folder.path("taken.db")).unwrap(), b"something else");
+    // Two at once to one path: the slower one replaces nothing.
+    let copy = folder.path("copy.db");
+    let (one, two) = tokio::join!(runtime.backup(&copy), runtime.backup(&copy));
+    assert!(one.is_ok() != two.is_ok(), "{one:?}, {two:?}");
+    assert_eq!(folder.files().len(), before.len() + 1);
+    assert_eq!(visit(&copy).await.unwrap(), 2);
     runtime.shutdown(SECOND).await.unwrap();
 
     let runtime = Runtime::in_memory().await.unwrap();

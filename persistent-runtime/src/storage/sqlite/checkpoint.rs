@@ -50,8 +50,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// `log_limit` is the size of the log at which commits are refused, in bytes.
-    pub fn new(place: Place, limits: Limits, log_limit: u64) -> error::Result<Self> {
+    /// `wal_limit` is the size of the log at which commits are refused, in bytes.
+    pub fn new(place: Place, limits: Limits, wal_limit: u64) -> error::Result<Self> {
         let connection = connect_to_write(&place.path)?;
         // Opens the log now: later its name could lead to another file.
         run(&connection, "PRAGMA wal_checkpoint(NOOP)")?;
@@ -79,7 +79,7 @@ impl Checkpoints {
             is_running: false,
             outcome: None,
             limits,
-            refuse_pages: (log_limit / PAGE_BYTES).try_into().unwrap_or(u32::MAX),
+            refuse_pages: (wal_limit / PAGE_BYTES).try_into().unwrap_or(u32::MAX),
             overflow: None,
             failure: None,
             needs_mark: true,
@@ -99,7 +99,7 @@ impl Checkpoints {
         let (since, _) = self.overflow.as_ref()?;
         if since.elapsed() >= RESTART_INTERVAL {
             self.overflow = None;
-            self.inspect(self.limits.max_pages.min(self.refuse_pages), connection);
+            self.inspect(self.limits.max_pages, connection);
         }
         self.overflow.as_ref().map(|(_, error)| error.clone())
     }
@@ -145,6 +145,7 @@ impl Checkpoints {
     }
 
     fn inspect(&mut self, limit: u32, connection: &Connection) {
+        let limit = limit.min(self.refuse_pages);
         let Ok(log) = run(connection, "PRAGMA wal_checkpoint(NOOP)") else { return };
         if log.pages >= limit {
             // A long read transaction keeps the log from restarting. Then every inspection comes
@@ -162,10 +163,18 @@ impl Checkpoints {
     }
 
     fn begin(&mut self) {
-        if !self.is_running() {
+        if !self.is_running() && !self.has_lost_pages() {
             self.is_running = self.begin.send(()).is_ok();
             self.needs_mark = true;
         }
+    }
+
+    /// Returns true if pages that SQLite counts as moved may be lost: a sync of the database file
+    /// covers the pages of earlier checkpoints too, and after it has failed the operating system
+    /// may have dropped all of them. They are still in the log. So the log must not start over
+    /// until it is opened again, when SQLite moves all of it.
+    fn has_lost_pages(&self) -> bool {
+        self.failure.as_ref().is_some_and(|error| error.kind() == StorageErrorKind::Io)
     }
 
     fn wait(&mut self) {
@@ -178,17 +187,19 @@ impl Checkpoints {
 
     /// Lets a large log start over with the next commit, or takes note of why it cannot.
     fn restart(&mut self, pages: u32, connection: &Connection) {
-        let restarted = without_waiting(connection, || {
+        let restart = || {
             connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0))
-        });
-        if let Ok(false) = restarted {
+        };
+        // After a failure the files may have changed: then nothing must be moved.
+        if self.failure.is_none() && without_waiting(connection, restart) == Ok(false) {
             self.outcome = Some(Ok(()));
             return;
         }
         let size = (u64::from(pages) * PAGE_BYTES) >> 20;
         let error = match &self.failure {
             Some(error) => error.clone().with_context(format_args!(
-                "the write-ahead log has {size} MiB and cannot be moved into the database file"
+                "the write-ahead log has {size} MiB and cannot be moved into the database file; \
+                 restart the program once the cause is mended"
             )),
             None => StorageError::new(
                 StorageErrorKind::Locked,
@@ -205,11 +216,16 @@ impl Checkpoints {
     }
 
     /// Ends the thread, and moves the whole log into the file.
-    pub fn close(self, connection: &Connection, files: &Files) {
+    pub fn close(mut self, connection: &Connection, files: &Files) {
+        self.wait();
+        let has_lost_pages = self.has_lost_pages();
         drop((self.begin, self.ended));
         let _ = self.thread.join();
         let place = files.place();
-        if place.check_main().is_err() || place.log_is_emptied(|| log_has_pages(connection)) {
+        if has_lost_pages
+            || place.check_main().is_err()
+            || place.log_is_emptied(|| log_has_pages(connection))
+        {
             let _ = keep_log(connection, true);
         } else if run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").is_ok() && !files.has_log() {
             files.unmark();

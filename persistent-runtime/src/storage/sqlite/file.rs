@@ -19,7 +19,7 @@ const FILE_FORMAT: u32 = 1;
 /// A row of `servers` can be larger than a page, and comparing such a row would read all of it. So
 /// the look-ups compare entries of indexes, and the state is the last column. `kinds` has the
 /// number of rows of each kind. `flushed` has one row: the log number below which the commit log is
-/// in the other tables.
+/// in the other tables, and the id of the next new server.
 const SCHEMA: &str = "
     CREATE TABLE servers (
         id      INTEGER PRIMARY KEY,
@@ -52,7 +52,8 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE TABLE flushed (
         number  INTEGER NOT NULL,
-        checksum INTEGER NOT NULL
+        checksum INTEGER NOT NULL,
+        next_id INTEGER NOT NULL
     ) STRICT;";
 
 /// The size to which the write-ahead log is cut when it starts over.
@@ -116,7 +117,7 @@ pub fn connect(files: &Files, secure_delete: bool) -> Result<Connection> {
     if tables == 0 {
         let sum = Checksum::new().number(0).value().cast_signed();
         connection.execute_batch(&format!(
-            "BEGIN; {SCHEMA} INSERT INTO flushed VALUES (0, {sum});
+            "BEGIN; {SCHEMA} INSERT INTO flushed VALUES (0, {sum}, 1);
              PRAGMA application_id = {APPLICATION_ID};
              PRAGMA user_version = {FILE_FORMAT}; COMMIT;"
         ))?;

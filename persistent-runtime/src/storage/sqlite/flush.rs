@@ -97,12 +97,13 @@ impl Flush {
         let Order::Sorted(order) = &self.order else { return Ok(false) };
         let (to, updates) = self.select(order, memtables, size);
         let is_last = to == order.len();
-        let mut next_id = match self.next_id {
-            Some(next_id) => next_id,
-            None => first_id(connection)?,
-        };
+        let mut next_id;
         let mut damaged = self.damaged.clone();
         let put_back = loop {
+            next_id = match self.next_id {
+                Some(next_id) => next_id,
+                None => first_id(connection)?,
+            };
             let mut culprit = None;
             let outcome = transaction(connection, || {
                 let mut applier = Applier {
@@ -135,11 +136,12 @@ impl Flush {
         };
         (self.done, self.next_id, self.damaged) = (to, Some(next_id), damaged);
         if is_last {
-            memtables.drop_frozen();
+            let mut updates = Vec::new();
             if let Some(put_back) = put_back {
                 *next = put_back.end;
-                memtables.put_back(put_back.updates);
+                updates = put_back.updates;
             }
+            memtables.end_flush(updates);
         }
         Ok(is_last)
     }
@@ -160,9 +162,10 @@ impl Flush {
             let server = &order[to];
             to += 1;
             // Skipping leaves a row that is older than the recorded log number. No reader sees it:
-            // the newer update is in the active memtable, whose flush replaces the row.
+            // the newer update is in the active memtable, whose flush replaces the row. A server that
+            // was deleted gets a new id.
             if let Some(pending) = self.memtable.get(server)
-                && !memtables.is_replaced(server)
+                && (pending.renews_id() || !memtables.is_replaced(server))
             {
                 bytes += pending.update.bytes();
                 updates.push((server, pending));
@@ -205,19 +208,27 @@ impl Order {
     }
 }
 
-/// Returns the first id for the new rows of a flush. It is larger than every id that was used before:
-/// each server takes at least one log number, and a flush begins at the number at which the previous
-/// one has ended. An interrupted flush leaves rows with larger ids.
+/// Returns the first id for the new rows of a flush.
 fn first_id(connection: &Connection) -> Result<i64> {
-    connection
-        .prepare_cached(
-            "SELECT max((SELECT number FROM flushed), coalesce((SELECT max(id) FROM servers), 0) + 1)",
-        )?
-        .query_row([], |row| row.get(0))
+    connection.prepare_cached("SELECT next_id FROM flushed")?.query_row([], |row| row.get(0))
+}
+
+fn damage(text: &str) -> rusqlite::Error {
+    let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))
+}
+
+/// Returns an error unless a statement has changed the one row that an index has led to.
+fn one_row(rows: usize) -> Result<()> {
+    if rows == 1 { Ok(()) } else { Err(damage("an index leads to a row that is missing")) }
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+    // An index that has lost an entry allows a second row, and then refuses it.
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::DatabaseCorrupt
+            || error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE
+    })
 }
 
 /// Updates of damaged servers that went back into the commit log.
@@ -239,13 +250,10 @@ impl PutBack {
     ) -> Result<Option<Self>> {
         let (mut row, mut end, mut updates) = (Row::new(next, Vec::new()), next, Vec::new());
         for server in damaged {
-            let Some((pending, is_merged)) = memtables.unreplaced(server, frozen) else { continue };
-            if is_merged && matches!(pending.update, Update::Append(_)) {
-                // The later messages would be in the log twice.
-                return Err(rusqlite::Error::SqliteFailure(
-                    ffi::Error::new(ffi::SQLITE_CORRUPT),
-                    Some("a page with journaled messages is damaged".to_owned()),
-                ));
+            let Some(pending) = memtables.unreplaced(server, frozen) else { continue };
+            if matches!(pending.update, Update::Append(_)) {
+                // Messages could be in the log twice, or in the log and in the tables.
+                return Err(damage("a page with journaled messages is damaged"));
             }
             if pending.is_recreated {
                 row.push(server, &Update::Delete, None);
@@ -307,12 +315,14 @@ pub fn reclaim(connection: &Connection, limit: u32, kept: u32) -> Result<bool> {
     transaction(connection, || {
         let pragma = format!("PRAGMA incremental_vacuum({})", surplus.min(limit));
         let mut statement = connection.prepare(&pragma)?;
-        // Each step of the statement frees one page.
-        let mut steps = statement.query([])?;
-        while steps.next()?.is_some() {}
-        Ok(())
-    })?;
-    Ok(true)
+        // Each step of the statement frees one page; none if another program has turned
+        // `auto_vacuum` off.
+        let (mut steps, mut freed) = (statement.query([])?, 0);
+        while steps.next()?.is_some() {
+            freed += 1;
+        }
+        Ok(freed > 0)
+    })
 }
 
 /// Runs `work` in a transaction, and rolls back if it fails.
@@ -364,6 +374,8 @@ impl<'a> Applier<'a> {
             self.apply(id, server, pending)?;
         }
         *self.culprit = None;
+        let next_id = "UPDATE flushed SET next_id = ?";
+        self.connection.prepare_cached(next_id)?.execute([&*self.next_id])?;
         self.write_counts()
     }
 
@@ -409,8 +421,8 @@ impl<'a> Applier<'a> {
                 &record.reminders[..],
                 &state[..],
                 id
-            ])?;
-        Ok(())
+            ])
+            .and_then(one_row)
     }
 
     /// Inserts a row, and returns its id.
@@ -438,7 +450,8 @@ impl<'a> Applier<'a> {
 
     fn delete(&mut self, id: i64, server: &'a ServerId) -> Result<()> {
         self.delete_messages(id)?;
-        self.connection.prepare_cached("DELETE FROM servers WHERE id = ?")?.execute([id])?;
+        let delete = "DELETE FROM servers WHERE id = ?";
+        self.connection.prepare_cached(delete)?.execute([id]).and_then(one_row)?;
         *self.changes.entry(server.kind()).or_default() -= 1;
         Ok(())
     }

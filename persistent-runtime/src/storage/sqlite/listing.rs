@@ -13,11 +13,15 @@ use super::{
     error::Result,
     memtable::{Memtable, Memtables},
 };
+use crate::storage::StorageError;
 
 /// The least number of rows that a page reads.
 const MIN_ROWS: usize = 64;
 /// The largest number of rows that a page reads.
 const MAX_ROWS: usize = 1024;
+
+/// How often a count begins anew because what it has read has moved.
+const MAX_COUNTS: usize = 8;
 
 /// An item of a list: a key, or a due time with its key.
 pub trait Item: Ord + Clone {
@@ -179,7 +183,7 @@ fn next_kind(connection: &Connection, after: Option<&str>) -> Result<Option<Arc<
 
 /// Returns how many servers of a kind there are.
 pub fn count(connection: &Connection, memtables: &Memtables, kind: &str) -> Result<u64> {
-    loop {
+    for _attempt in 0..MAX_COUNTS {
         let reading = memtables.begin_reading();
         // All queries must see the same step of a flush.
         let transaction = connection.unchecked_transaction()?;
@@ -204,6 +208,8 @@ pub fn count(connection: &Connection, memtables: &Memtables, kind: &str) -> Resu
             return Ok(count.try_into().unwrap_or(0));
         }
     }
+    let text = "the servers changed faster than they could be counted; try again";
+    Err(StorageError::other(text).into())
 }
 
 fn stored_count(connection: &Connection, kind: &str) -> Result<i64> {

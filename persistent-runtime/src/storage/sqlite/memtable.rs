@@ -50,6 +50,11 @@ impl PendingUpdate {
         self.update.merge(next.update);
     }
 
+    /// Returns true if the row of the server must not keep its id.
+    pub fn renews_id(&self) -> bool {
+        self.is_recreated || self.update == Update::Delete
+    }
+
     /// Returns true if the update replaces or deletes the server's row. Messages leave it as it is.
     fn replaces_row(&self) -> bool {
         !matches!(self.update, Update::Append(_))
@@ -312,34 +317,17 @@ impl Memtables {
         self.lock().active.replaces_row(server)
     }
 
-    /// Returns the update of a server in `frozen`, merged with what the active memtable adds to it,
-    /// and whether it adds something; `None` if the active memtable replaces it.
-    pub fn unreplaced(
-        &self,
-        server: &ServerId,
-        frozen: &Memtable,
-    ) -> Option<(PendingUpdate, bool)> {
+    /// Returns the update of a server in `frozen`, merged with what the active memtable adds to it;
+    /// `None` if the active memtable replaces it.
+    pub fn unreplaced(&self, server: &ServerId, frozen: &Memtable) -> Option<PendingUpdate> {
         let pair = self.lock();
         let mut pending = frozen.get(server)?.clone();
-        let active = pair.active.get(server);
-        match active {
+        match pair.active.get(server) {
             Some(active) if active.replaces_row() => return None,
             Some(active) => pending.merge(active.clone()),
             None => {}
         }
-        Some((pending, active.is_some()))
-    }
-
-    /// Puts updates that could not be flushed into the active memtable. They begin no new flush:
-    /// that would fail, too.
-    pub fn put_back(&self, updates: Vec<(ServerId, PendingUpdate)>) {
-        let active = &mut self.lock().active;
-        for (server, pending) in updates {
-            // What it has of these servers are messages, which are part of the updates.
-            active.pending.remove(&server);
-            let weight = commit_log::weight(pending.update.bytes(), &pending.update, false);
-            active.add(server, pending, weight);
-        }
+        Some(pending)
     }
 
     /// Returns the weight of the active memtable and the time of its first update, if any.
@@ -357,22 +345,34 @@ impl Memtables {
         frozen
     }
 
-    /// Drops the frozen memtable, which is in the tables now.
-    pub fn drop_frozen(&self) {
+    /// Drops the frozen memtable, which is in the tables now, except for `left`: updates that could
+    /// not be flushed go into the active memtable. They begin no new flush, which would fail, too.
+    pub fn end_flush(&self, left: Vec<(ServerId, PendingUpdate)>) {
         let mut pair = self.lock();
         pair.dropped += 1;
         pair.frozen = None;
+        for (server, pending) in left {
+            // What it has of these servers are messages, which are part of the updates.
+            pair.active.pending.remove(&server);
+            let weight = commit_log::weight(pending.update.bytes(), &pending.update, false);
+            pair.active.add(server, pending, weight);
+        }
     }
 
     /// Begins a reading of the tables that is merged with the memtables, and puts these in order.
     pub fn begin_reading(&self) -> Reading {
-        let frozen = self.lock().frozen.clone();
-        if let Some(frozen) = &frozen {
-            frozen.order().sort(usize::MAX);
-        }
         loop {
+            let frozen = self.lock().frozen.clone();
+            if let Some(frozen) = &frozen {
+                frozen.order().sort(usize::MAX);
+            }
             let pair = self.lock();
-            if pair.active.order().sort(VISITS) {
+            let is_same = match (&frozen, &pair.frozen) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (_, None) => true,
+                (None, Some(_)) => false,
+            };
+            if pair.active.order().sort(VISITS) && is_same {
                 return Reading { frozen: pair.frozen.clone(), dropped: pair.dropped };
             }
         }

@@ -105,7 +105,7 @@ pub struct SqliteOptions {
     busy_wait: bool,
     secure_delete: bool,
     record_limit: usize,
-    log_limit: u64,
+    wal_limit: u64,
     limits: Limits,
 }
 
@@ -116,7 +116,7 @@ impl SqliteOptions {
             busy_wait: true,
             secure_delete: false,
             record_limit: 16 << 20,
-            log_limit: 1 << 30,
+            wal_limit: 1 << 30,
             limits: Limits::DEFAULT,
         }
     }
@@ -157,8 +157,8 @@ impl SqliteOptions {
     /// The log has at most 64 MiB, unless it cannot start over: because moving it into the database
     /// file fails, or because a program reads the database in a long transaction. From 256 MiB on,
     /// an observer receives a [`StorageEvent`](crate::StorageEvent).
-    pub fn log_limit(mut self, bytes: u64) -> Self {
-        self.log_limit = bytes;
+    pub fn wal_limit(mut self, bytes: u64) -> Self {
+        self.wal_limit = bytes;
         self
     }
 
@@ -238,7 +238,7 @@ impl SqliteStorage {
                 replayed,
                 next,
                 tables,
-                Checkpoints::new(files.place().clone(), options.limits, options.log_limit)?,
+                Checkpoints::new(files.place().clone(), options.limits, options.wal_limit)?,
             ))
         };
         let (connection, replayed, next, tables, checkpoints) =

@@ -30,6 +30,8 @@ const STEP_BLOCKING: usize = 4096;
 /// Bytes of updates that are flushed in one step, if the batch before it was smaller. A commit waits
 /// for one step at most.
 const STEP_BYTES: usize = 2 << 20;
+/// Bytes that are flushed or deleted in one step of closing.
+const STEP_CLOSING: usize = 16 << 20;
 /// Free pages that are given back to the file system in one step: 1 MiB.
 const RECLAIM_PAGES: u32 = 256;
 /// When a failed flush is repeated.
@@ -188,9 +190,9 @@ impl Pacer {
     pub fn at_close(&mut self, view: &View) -> Option<Action> {
         match view.flush {
             _ if view.failed_since.is_some() => None,
-            Some(_) => Some(self.flush(STEP_BLOCKING, usize::MAX)),
+            Some(_) => Some(self.flush(STEP_BLOCKING, STEP_CLOSING)),
             None if view.age.is_some() => Some(Action::Freeze),
-            None if view.has_flushed_rows => Some(Action::Delete(usize::MAX)),
+            None if view.has_flushed_rows => Some(Action::Delete(STEP_CLOSING)),
             None => view.has_free_pages.then_some(Action::Reclaim(RECLAIM_PAGES)),
         }
     }
@@ -413,10 +415,10 @@ mod tests {
     #[test]
     fn closing_flushes_and_deletes_everything_unless_it_fails() {
         for (view, action) in [
-            (with_rows(flushing(5)), Some(step(STEP_BLOCKING, usize::MAX))),
-            (with_rows(sorting()), Some(step(STEP_BLOCKING, usize::MAX))),
+            (with_rows(flushing(5)), Some(step(STEP_BLOCKING, STEP_CLOSING))),
+            (with_rows(sorting()), Some(step(STEP_BLOCKING, STEP_CLOSING))),
             (with_rows(aged(Duration::ZERO)), Some(Action::Freeze)),
-            (with_rows(empty()), Some(Action::Delete(usize::MAX))),
+            (with_rows(empty()), Some(Action::Delete(STEP_CLOSING))),
             (empty(), None),
             (failed(with_rows(flushing(5)), Duration::from_secs(60)), None),
         ] {

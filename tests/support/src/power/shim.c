@@ -44,6 +44,9 @@ static const char *path;
 static int log_fd = -1, faults_fd = -1;
 static char *names[FILES];
 static unsigned char file_of[FDS];
+/* The error of a sync that failed through another descriptor of the same file. As on
+ * Linux, each descriptor reports it once. */
+static int owed[FDS];
 static uint64_t counts[OPERATIONS], syncs;
 
 static void give_up(const char *why) {
@@ -136,6 +139,7 @@ static int open_at(int folder, const char *name, int flags, mode_t mode) {
         if (fd >= FDS) give_up("too many files are open");
         if (fd >= 0) {
             file_of[fd] = number;
+            owed[fd] = 0;
             if (number >= FIRST_FILE && !exists) record('c', number, 0, NULL, 0);
             if (number >= FIRST_FILE && exists && (flags & O_TRUNC)) record('t', number, 0, NULL, 0);
         }
@@ -250,9 +254,19 @@ static int sync_file(int fd, long call) {
     pthread_mutex_lock(&lock);
     uint64_t ticket = syncs++;
     int failed = number >= FIRST_FILE && fault(SYNC, number), error = errno;
+    int loses = failed && error != 0;
+    if (loses) {
+        for (int other = 0; other < FDS; other++) {
+            if (file_of[other] == number) owed[other] = error;
+        }
+    } else if (!failed && owed[fd] != 0) {
+        failed = 1;
+        error = owed[fd];
+    }
+    owed[fd] = 0;
     if (!failed) record('s', number, ticket, NULL, 0);
     /* What such a sync was to make durable may never become so. */
-    if (failed && error != 0) record('d', number, 0, NULL, 0);
+    if (loses) record('d', number, 0, NULL, 0);
     pthread_mutex_unlock(&lock);
     if (failed) {
         errno = error;
@@ -261,6 +275,11 @@ static int sync_file(int fd, long call) {
     int result = syscall(call, fd);
     error = errno;
     pthread_mutex_lock(&lock);
+    if (result == 0 && owed[fd] != 0) {
+        result = -1;
+        error = owed[fd];
+        owed[fd] = 0;
+    }
     if (result == 0) record('e', number, ticket, NULL, 0);
     pthread_mutex_unlock(&lock);
     errno = error;

@@ -143,7 +143,7 @@ async fn the_commit_log_and_the_write_ahead_log_stay_bounded_under_load() {
 #[tokio::test]
 async fn at_its_limit_the_write_ahead_log_refuses_commits_until_it_can_start_over() {
     let limit = 8 << 20;
-    let mut engine = Engine::with(&SqliteOptions::new().log_limit(limit));
+    let mut engine = Engine::with(&SqliteOptions::new().wal_limit(limit));
     let events = engine.events();
     let events = || std::mem::take(&mut *events.lock().unwrap());
     engine.run_with("a", put("first")).await;
