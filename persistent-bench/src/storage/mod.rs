@@ -1,6 +1,6 @@
 //! The storage part: the cost of durability, beside plain rusqlite.
 //!
-//! What the names in the report stand for, beyond the names that the tables explain:
+//! Names in the report that no table explains:
 //!
 //! | name | figure |
 //! | --- | --- |

@@ -169,7 +169,7 @@ impl Alarm {
     }
 }
 
-/// How late each reminder was since the last [`take`](Self::take), in microseconds.
+/// The lateness of each reminder since the last [`take`](Self::take), in microseconds.
 #[derive(Clone, Default)]
 pub struct Lateness(Arc<Mutex<Vec<f32>>>);
 

@@ -314,7 +314,8 @@ impl Runtime {
     /// committed before the call. To restore it, stop the program, remove the database with its
     /// `-wal` and `-shm` files, and copy the backup to its place.
     ///
-    /// The write-ahead log cannot start over before the backup is written, so it grows meanwhile.
+    /// The write-ahead log cannot start over before the backup is written, so it grows meanwhile. At
+    /// `SqliteOptions::wal_limit` commits are refused.
     ///
     /// ```
     /// # use persistent_runtime::{persistent_server, Runtime};
@@ -336,8 +337,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// If a file of this name exists, if it cannot be written, or if the storage has no backups, as
-    /// that in memory. No incomplete backup is left under the name.
+    /// If a file of this name exists, if it cannot be written, or if the storage has no backups, e.g. the one
+    /// in memory. No incomplete backup is left under the name.
     ///
     /// # Cancel safety
     /// If the future is dropped, the backup goes on.

@@ -135,7 +135,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Writes a consistent copy of everything that is stored into a new file, which this storage can
     /// open. It has at least all commits that had ended before the call. Commits go on meanwhile.
     ///
-    /// The default answers that there is no backup: a database elsewhere has its own.
+    /// The default returns an error: a database server has backups of its own.
     fn backup<'a>(&'a self, path: &'a Path) -> StorageFuture<'a, ()> {
         let _ = path;
         Box::pin(async { Err(StorageError::other("this storage writes no backups")) })
@@ -153,8 +153,8 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// The call itself closes the storage: every later call of another method answers
     /// [`StorageErrorKind::Closed`]. The future is ready once everything is released; the storage
-    /// goes on with that if the future is dropped, without work that can wait until the storage is
-    /// opened again. Further calls of `close` wait for the same end
+    /// finishes that if the future is dropped, without work that can wait until the storage is opened
+    /// again. Further calls of `close` wait for the same end
     /// and answer `Ok`.
     ///
     /// The runtime calls this once from `Runtime::shutdown` or from the drop of the last

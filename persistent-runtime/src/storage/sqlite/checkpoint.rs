@@ -116,7 +116,7 @@ impl Checkpoints {
         }
     }
 
-    /// Does the same after a step of a flush, whose bytes nobody counts.
+    /// Does the same after a step of a flush. Its bytes are not counted.
     pub fn after_flush(&mut self, connection: &Connection) {
         self.inspect(self.limits.max_pages, connection);
     }

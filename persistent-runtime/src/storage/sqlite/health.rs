@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::storage::{StorageError, StorageErrorKind, StorageEvent, StorageObserver, StorageWork};
 
-/// Tells the observer what fails, and what works again.
+/// Reports to the observer the work that fails, and the work that succeeds again.
 pub struct Health {
     observer: Arc<OnceLock<StorageObserver>>,
     failing: Vec<(StorageWork, StorageErrorKind)>,

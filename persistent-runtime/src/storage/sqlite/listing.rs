@@ -20,7 +20,7 @@ const MIN_ROWS: usize = 64;
 /// The largest number of rows that a page reads.
 const MAX_ROWS: usize = 1024;
 
-/// How often a count begins anew because what it has read has moved.
+/// The number of attempts of a count. Each ends when updates that it has read move.
 const MAX_COUNTS: usize = 8;
 
 /// An item of a list: a key, or a due time with its key.

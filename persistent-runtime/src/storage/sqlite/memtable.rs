@@ -169,7 +169,7 @@ impl Memtable {
         }
     }
 
-    /// Does the same with the servers that have a due time, in the order of that.
+    /// Does the same with the servers that have a due time, in the order of the due times.
     pub fn visit_due(
         &self,
         kind: &str,
@@ -352,7 +352,7 @@ impl Memtables {
         pair.dropped += 1;
         pair.frozen = None;
         for (server, pending) in left {
-            // What it has of these servers are messages, which are part of the updates.
+            // The active memtable has only messages of these servers, and the updates contain them.
             pair.active.pending.remove(&server);
             let weight = commit_log::weight(pending.update.bytes(), &pending.update, false);
             pair.active.add(server, pending, weight);

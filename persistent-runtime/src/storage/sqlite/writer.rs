@@ -384,10 +384,11 @@ fn damage(servers: &BTreeSet<ServerId>) -> Option<StorageError> {
     let first = servers.first()?;
     let others = match servers.len() - 1 {
         0 => String::new(),
-        others => format!(" and {others} others"),
+        1 => " and another server".to_owned(),
+        others => format!(" and {others} other servers"),
     };
     let text = format!(
-        "a page of the database is damaged that {first}{others} need; their changes stay in the \
+        "a page of the database is damaged; changes of {first}{others} stay in the \
          commit log; restore a backup"
     );
     Some(StorageError::new(StorageErrorKind::Corrupt, text))

@@ -195,7 +195,7 @@ async fn a_flush_that_fails_is_reported_once_and_so_is_its_success() {
     assert_eq!(events, [failed, "Flush recovered"]);
 }
 
-/// Whoever drops the future of a close does not wait for a flush.
+/// A dropped future of a close waits for no flush.
 #[tokio::test]
 async fn in_a_hurry_a_close_leaves_the_commit_log_for_the_next_opening() {
     let mut engine = Engine::new();
