@@ -13,6 +13,8 @@ pub struct Limits {
     pub min_age: Duration,
     /// The age of the oldest update at which the memtable is frozen under load.
     pub max_age: Duration,
+    /// The largest number of servers that are flushed in one step.
+    pub max_step: usize,
     /// Bytes of flushed rows that are deleted in one step.
     pub delete_batch: usize,
     /// Free pages that the file keeps, for the commit log.
@@ -33,6 +35,7 @@ impl Limits {
         memtable: 64 << 20,
         min_age: Duration::from_secs(1),
         max_age: Duration::from_secs(30),
+        max_step: usize::MAX,
         delete_batch: 2 << 20,
         kept_pages: 1024,
         inspect_bytes: 1 << 20,
@@ -46,6 +49,7 @@ impl Limits {
         memtable: 64 << 10,
         min_age: Duration::from_millis(1),
         max_age: Duration::from_millis(30),
+        max_step: 3,
         delete_batch: 8 << 10,
         kept_pages: 8,
         inspect_bytes: 4 << 10,

@@ -205,7 +205,7 @@ impl Pacer {
 
     fn flush(&mut self, servers: usize, bytes: usize) -> Action {
         self.flush_debt = 0;
-        Action::Flush(StepSize { servers, bytes })
+        Action::Flush(StepSize { servers: servers.min(self.limits.max_step), bytes })
     }
 }
 
