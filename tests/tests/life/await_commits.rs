@@ -205,7 +205,7 @@ async fn a_reminder_is_kept_while_earlier_changes_cannot_be_committed() {
         sleep(4 * SECOND).await;
         let orders = supplier.orders().await.unwrap();
         if level == Persist::EveryMessage {
-            // What was refused is gone, and so nothing is left to wait for.
+            // The refused change is gone, so nothing is left to wait for.
             assert!(sold.is_err(), "{sold:?}");
         } else {
             assert_eq!(orders, 0, "{level:?}");

@@ -153,7 +153,7 @@ async fn reads_and_writes_that_change_nothing_write_nothing() {
     assert_eq!((storage.writes(), storage.deletes()), (2, 0));
 }
 
-/// Has a form in random order: each loaded map encodes its entries in another one.
+/// A state in random order: each loaded map encodes its entries in another one.
 #[derive(Default, Serialize, Deserialize)]
 struct Bag {
     items: HashMap<u32, u32>,

@@ -1476,7 +1476,7 @@ async fn check_journal<Reader: Logs>(
                     close(runtime).await;
                 }
                 Ok(expected) => {
-                    // What was read is stored as a state by now.
+                    // The messages are stored as a state by now.
                     let runtime = place.open().await;
                     let log = runtime.find::<Reader>(key).await.unwrap();
                     let lines = Reader::lines(log).await.unwrap();
@@ -1496,7 +1496,7 @@ fn as_changed(outcome: Outcome) -> Result<String, &'static str> {
     }
 }
 
-/// What the program does that converts each message but one.
+/// The outcome for the program that converts each message but one.
 fn as_converted(message: &before::LogMessage) -> String {
     match message {
         before::LogMessage::Widened { .. } => String::new(),

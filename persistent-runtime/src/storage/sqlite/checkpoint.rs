@@ -227,7 +227,10 @@ impl Checkpoints {
             || place.log_is_emptied(|| log_has_pages(connection))
         {
             let _ = keep_log(connection, true);
-        } else if run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").is_ok() && !files.has_log() {
+        } else if run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").is_err() {
+            // SQLite would try again when the connection closes, with pages that may be lost.
+            let _ = keep_log(connection, true);
+        } else if !files.has_log() {
             files.unmark();
         }
     }

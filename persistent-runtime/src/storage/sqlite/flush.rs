@@ -75,8 +75,8 @@ impl Flush {
         matches!(&self.order, Order::Sorting(thread) if !thread.is_finished())
     }
 
-    /// Flushes the next servers in one transaction: at most `count`, with about `bytes` at most, and
-    /// at least one. Returns true after the last.
+    /// Flushes the next servers in one transaction: at most `size`, and at least one. Returns true
+    /// after the last.
     ///
     /// A damaged page costs its servers and no others: their updates go back into the commit log,
     /// from the number `next` on, and into the active memtable.
